@@ -1,0 +1,1 @@
+//! A real, durable Kafka-compatible broker as a Rust value

@@ -1,0 +1,3 @@
+//! The `tidelog` command.
+
+fn main() {}

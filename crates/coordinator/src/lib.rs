@@ -1,0 +1,1 @@
+//! Group coordinator as a machine without I/O

@@ -1,0 +1,1 @@
+//! A commit log in Kafka's file formats: segments, indexes, recovery, retention, group commit

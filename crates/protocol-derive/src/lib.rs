@@ -1,0 +1,1 @@
+//! Derives the Kafka wire format of a message from its Rust struct

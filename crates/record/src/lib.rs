@@ -1,0 +1,1 @@
+//! Kafka record batches: view, builder, validation, compression, control records
