@@ -1,0 +1,167 @@
+use bytes::{Bytes, BytesMut};
+use tidelog_types::{LeaderEpoch, Offset, Timestamp};
+
+use crate::crc::crc32c;
+use crate::header::{CRC_AT, CRC_FROM, HEADER_LEN, MAGIC_AT};
+use crate::{BatchError, BatchHeader, TimestampType};
+
+/// The bytes at the front of a batch that a leader patches: base offset, length, leader epoch. The CRC does not cover
+/// them.
+pub const LEADER_FIELDS_LEN: usize = MAGIC_AT;
+
+/// One whole batch: its bytes, shared and not copied, and its header.
+///
+/// The magic and the length are right; the CRC and the records have not been looked at. Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    header: BatchHeader,
+    bytes: Bytes,
+}
+
+impl Batch {
+    /// Takes `bytes` as exactly one batch.
+    pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
+        let header = BatchHeader::decode(&bytes)?;
+        let (size, available) = (header.size(), bytes.len());
+        if available < size {
+            return Err(BatchError::Truncated {
+                needed: size,
+                available,
+            });
+        }
+        if available > size {
+            return Err(BatchError::MoreThanOneBatch {
+                extra: available - size,
+            });
+        }
+        Ok(Self { header, bytes })
+    }
+
+    /// Takes the next batch off the front of `bytes`.
+    ///
+    /// `None` if there is no whole batch left: what a fetch brings may end in the middle of one. The rest then stays in
+    /// `bytes`, so a caller who expects whole batches looks whether it is empty.
+    pub fn split_from(bytes: &mut Bytes) -> Result<Option<Self>, BatchError> {
+        let header = match BatchHeader::decode(bytes) {
+            Ok(header) => header,
+            Err(BatchError::Truncated { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if bytes.len() < header.size() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            header,
+            bytes: bytes.split_to(header.size()),
+        }))
+    }
+
+    /// The header.
+    pub const fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The bytes of the batch, header included.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The size of the batch in bytes, header included.
+    pub const fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The bytes of the records, possibly compressed.
+    pub fn payload(&self) -> Bytes {
+        self.bytes.slice(HEADER_LEN..)
+    }
+
+    /// Checks the CRC over the bytes.
+    pub fn verify_crc(&self) -> Result<(), BatchError> {
+        let (stored, computed) = (self.header.crc, crc32c(&self.bytes[CRC_FROM..]));
+        if stored == computed {
+            Ok(())
+        } else {
+            Err(BatchError::CrcMismatch { stored, computed })
+        }
+    }
+
+    /// The first [`LEADER_FIELDS_LEN`] bytes of the batch as a leader writes them.
+    ///
+    /// A log writes these and [`after_leader_fields`](Self::after_leader_fields) in one go, so that the bytes that came
+    /// from the network are neither copied nor changed.
+    pub fn leader_fields(
+        &self,
+        base_offset: Offset,
+        leader_epoch: LeaderEpoch,
+    ) -> [u8; LEADER_FIELDS_LEN] {
+        let header = BatchHeader {
+            base_offset,
+            partition_leader_epoch: leader_epoch,
+            ..self.header
+        };
+        let mut fields = [0; LEADER_FIELDS_LEN];
+        fields.copy_from_slice(&header.encode()[..LEADER_FIELDS_LEN]);
+        fields
+    }
+
+    /// Everything behind the fields that a leader patches.
+    pub fn after_leader_fields(&self) -> &[u8] {
+        &self.bytes[LEADER_FIELDS_LEN..]
+    }
+
+    /// This batch as a leader appends it. In place if nobody else holds the bytes, else a copy.
+    #[must_use]
+    pub fn with_leader_fields(self, base_offset: Offset, leader_epoch: LeaderEpoch) -> Self {
+        let header = BatchHeader {
+            base_offset,
+            partition_leader_epoch: leader_epoch,
+            ..self.header
+        };
+        let mut bytes = into_mut(self.bytes);
+        bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+        Self {
+            header,
+            bytes: bytes.freeze(),
+        }
+    }
+
+    /// This batch with the time of its append for all its records (`message.timestamp.type=LogAppendTime`).
+    #[must_use]
+    pub fn with_log_append_time(self, now: Timestamp) -> Self {
+        self.with_timestamps(TimestampType::LogAppendTime, now)
+    }
+
+    /// This batch with another timestamp type and max timestamp, and the CRC anew; unchanged if it has them already.
+    #[must_use]
+    pub(crate) fn with_timestamps(
+        self,
+        timestamp_type: TimestampType,
+        max_timestamp: Timestamp,
+    ) -> Self {
+        let attributes = self.header.attributes.with_timestamp_type(timestamp_type);
+        let mut header = BatchHeader {
+            attributes,
+            max_timestamp,
+            ..self.header
+        };
+        if header == self.header {
+            return self;
+        }
+        let mut bytes = into_mut(self.bytes);
+        bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+        header.crc = crc32c(&bytes[CRC_FROM..]);
+        bytes[CRC_AT..CRC_FROM].copy_from_slice(&header.crc.to_be_bytes());
+        Self {
+            header,
+            bytes: bytes.freeze(),
+        }
+    }
+}
+
+/// The bytes to write to: themselves if nobody else holds them, else a copy.
+fn into_mut(bytes: Bytes) -> BytesMut {
+    bytes
+        .try_into_mut()
+        .unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+}
