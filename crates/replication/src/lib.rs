@@ -1,1 +1,39 @@
-//! One replica of one log as a machine without I/O: roles, epochs, in-sync replicas, watermarks
+//! One replica of one log as a machine without I/O: roles, leader epochs, in-sync replicas, watermarks.
+//!
+//! Two machines live here. [`partition::Replica`] is one replica of a data partition, [`quorum::Quorum`] one voter of the
+//! metadata quorum. Both know offsets and epochs only: no files, no sockets, no clock, not what is inside a batch. What
+//! has happened comes in as an input, what should happen goes out as effects, and whoever owns the log carries them out.
+//!
+//! The key decision: **a single node is a cluster of one**. There is no path for "standalone"; a partition with one
+//! replica has an ISR of one, and its high watermark is the minimum over that ISR. The leader counts itself by what it
+//! has made durable, so with a flush behind every acknowledgement the high watermark never covers a record that a power
+//! failure could take back.
+//!
+//! ```
+//! use tidelog_replication::partition::{BecomeLeader, Config, DurableWhen, Effect, Input, Replica, Restored};
+//! use tidelog_types::{LeaderEpoch, NodeId, Now, Offset, Timestamp};
+//!
+//! # let now = Now { instant: std::time::Instant::now(), timestamp: Timestamp::from_millis(0) };
+//! let config = Config { node_id: NodeId::new(1), min_insync_replicas: 1, durable_when: DurableWhen::Flushed };
+//! let mut replica = Replica::new(config, Restored::default());
+//! let mut effects = Vec::new();
+//!
+//! let partition = BecomeLeader {
+//!     leader_epoch: LeaderEpoch::new(0),
+//!     partition_epoch: 0,
+//!     replicas: vec![NodeId::new(1)],
+//!     isr: vec![NodeId::new(1)],
+//! };
+//! replica.handle(now, Input::BecomeLeader(partition), &mut effects);
+//! replica.handle(now, Input::Appended { end: Offset::new(3), first_unstable_offset: None }, &mut effects);
+//! assert_eq!(replica.watermarks().high_watermark, Offset::ZERO);
+//!
+//! effects.clear();
+//! replica.handle(now, Input::Flushed { end: Offset::new(3) }, &mut effects);
+//! assert_eq!(replica.watermarks().high_watermark, Offset::new(3));
+//! assert_eq!(effects, [Effect::PublishWatermarks(replica.watermarks())]);
+//! ```
+
+pub mod majority;
+pub mod partition;
+pub mod quorum;
