@@ -56,6 +56,11 @@ impl Batch {
         }))
     }
 
+    /// A batch out of parts that fit together.
+    pub(crate) const fn from_parts(header: BatchHeader, bytes: Bytes) -> Self {
+        Self { header, bytes }
+    }
+
     /// The header.
     pub const fn header(&self) -> &BatchHeader {
         &self.header
