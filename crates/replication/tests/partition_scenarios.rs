@@ -175,8 +175,12 @@ fn ask(replica: &Replica, command: &Command<'_>) -> Option<String> {
         "check-follower" => {
             verdict(replica.check_follower(NodeId::new(command.value("by")), epoch(command)))
         }
-        "check-enough-in-sync" => verdict(replica.check_enough_in_sync()),
-        "check-end-known" => verdict(replica.check_end_known()),
+        "check-min-isr" => verdict(replica.check_min_isr()),
+        "check-end-known" => verdict(
+            replica
+                .leadership()
+                .check_end_known(replica.watermarks().high_watermark),
+        ),
         "poll-committed" => waited(replica.poll_committed(epoch(command), end())),
         "poll-durable" => waited(replica.poll_durable(epoch(command), end())),
         "delete-records" => match replica.delete_records_end(offset(command, "before")) {

@@ -5,6 +5,7 @@
 
 mod event;
 mod leader;
+mod leadership;
 mod watermarks;
 
 use std::task::Poll;
@@ -13,6 +14,7 @@ use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Now, Offset};
 
 pub use self::event::{BecomeFollower, BecomeLeader, Effect, Input};
 pub use self::leader::Leader;
+pub use self::leadership::Leadership;
 use self::watermarks::Unstable;
 pub use self::watermarks::Watermarks;
 
@@ -313,22 +315,9 @@ impl Replica {
         self.watermarks.last_stable_offset = stable.max(self.watermarks.log_start_offset);
     }
 
-    /// Whether this replica leads, in the epoch that the request names. [`LeaderEpoch::NONE`] names none.
-    ///
-    /// The answers are `KAFKA_STORAGE_ERROR`, `FENCED_LEADER_EPOCH`, `UNKNOWN_LEADER_EPOCH` and `NOT_LEADER_OR_FOLLOWER`.
+    /// Whether this replica leads, in the epoch that the request names: [`Leadership::check_leader_epoch`].
     pub fn check_leader_epoch(&self, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
-        if self.role == Role::Offline {
-            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
-        }
-        if current_leader_epoch != LeaderEpoch::NONE {
-            // KIP-320
-            match current_leader_epoch.cmp(&self.leader_epoch()) {
-                std::cmp::Ordering::Less => return Err(ErrorCode::FENCED_LEADER_EPOCH),
-                std::cmp::Ordering::Greater => return Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
-                std::cmp::Ordering::Equal => {}
-            }
-        }
-        self.leader().map(|_| ())
+        self.leadership().check_leader_epoch(current_leader_epoch)
     }
 
     /// Whether this replica leads and `replica` is one of its followers, in the epoch that the request names.
@@ -350,7 +339,7 @@ impl Replica {
     }
 
     /// Whether a batch with `acks=all` may be appended: `NOT_ENOUGH_REPLICAS` if it could not be acknowledged anyway.
-    pub fn check_enough_in_sync(&self) -> Result<(), ErrorCode> {
+    pub fn check_min_isr(&self) -> Result<(), ErrorCode> {
         if self
             .leader()?
             .is_enough_in_sync(self.config.min_insync_replicas)
@@ -358,18 +347,6 @@ impl Replica {
             Ok(())
         } else {
             Err(ErrorCode::NOT_ENOUGH_REPLICAS)
-        }
-    }
-
-    /// Whether consumers may be told the end of the log (and search it by time).
-    ///
-    /// A new leader may not know yet how far the old one had committed. Until its high watermark has reached the beginning
-    /// of its epoch the answer is `OFFSET_NOT_AVAILABLE`, lest the end seems to go back (KIP-207).
-    pub fn check_end_known(&self) -> Result<(), ErrorCode> {
-        if self.watermarks.high_watermark >= self.leader()?.epoch_start_offset {
-            Ok(())
-        } else {
-            Err(ErrorCode::OFFSET_NOT_AVAILABLE)
         }
     }
 
@@ -452,13 +429,31 @@ impl Replica {
         &self.config
     }
 
-    /// The leader epoch of the partition as far as this replica has heard, [`LeaderEpoch::NONE`] without a role.
+    /// The leader epoch of the partition: [`Leadership::leader_epoch`].
     pub const fn leader_epoch(&self) -> LeaderEpoch {
+        self.leadership().leader_epoch()
+    }
+
+    /// Who leads, for publishing along with the watermarks.
+    pub const fn leadership(&self) -> Leadership {
         match &self.role {
-            Role::Unassigned | Role::Offline => LeaderEpoch::NONE,
-            Role::Leader(leader) => leader.leader_epoch,
-            Role::Follower(follower) => follower.leader_epoch,
+            Role::Unassigned => Leadership::Unassigned,
+            Role::Leader(leader) => Leadership::Leader {
+                leader_epoch: leader.leader_epoch,
+                epoch_start_offset: leader.epoch_start_offset,
+            },
+            Role::Follower(follower) => Leadership::Follower {
+                leader_epoch: follower.leader_epoch,
+                leader: follower.leader,
+            },
+            Role::Offline => Leadership::Offline,
         }
+    }
+
+    /// Whether somebody may be waiting for a flush: this replica does not vouch for all of its records yet.
+    pub fn needs_flush(&self) -> bool {
+        self.role != Role::Offline
+            && self.watermarks.durable_end_offset < self.watermarks.log_end_offset
     }
 
     /// Asserts everything that must hold between two inputs.
