@@ -90,7 +90,7 @@ fn invalid(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
 mod tests {
     use proptest::prelude::*;
 
