@@ -1,0 +1,686 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use tidelog_types::{NodeId, Str};
+
+use crate::configs::ConfigMap;
+use crate::configs::broker_table::TABLES;
+use crate::configs::def::{ConfigDef, ConfigError, UpdateMode};
+use crate::configs::listener::{Listener, ProtocolMap, parse_listeners};
+use crate::configs::properties::parse_properties;
+use crate::configs::topic::Durability;
+use crate::configs::value::Value;
+
+static BY_NAME: LazyLock<Vec<ConfigDef>> = LazyLock::new(|| {
+    let mut rows = TABLES.concat();
+    rows.sort_by_key(|def| def.name);
+    rows
+});
+
+/// Every broker config, by name.
+pub fn broker_configs() -> &'static [ConfigDef] {
+    &BY_NAME
+}
+
+/// The broker config of that name.
+///
+/// A listener may have values of its own, `listener.name.<listener>.<config>`, and a SASL mechanism of a listener too,
+/// `listener.name.<listener>.<mechanism>.<config>`: the row is that of the plain config.
+pub fn broker_config(name: &str) -> Option<&'static ConfigDef> {
+    let row = |name: &str| index_of(name).map(|i| &BY_NAME[i]);
+    row(name).or_else(|| {
+        let (_listener, config) = name.strip_prefix("listener.name.")?.split_once('.')?;
+        row(config).or_else(|| row(config.split_once('.')?.1))
+    })
+}
+
+fn index_of(name: &str) -> Option<usize> {
+    BY_NAME.binary_search_by(|def| def.name.cmp(name)).ok()
+}
+
+/// Something in a configuration that is probably not meant so, but does no harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The key.
+    pub key: String,
+    /// What about it.
+    pub message: String,
+}
+
+/// What a node may be (`process.roles`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// It keeps partitions and serves clients.
+    pub broker: bool,
+    /// It takes part in the metadata quorum.
+    pub controller: bool,
+}
+
+/// The configuration of a broker: what `server.properties` says, and above it what was changed while it runs.
+///
+/// Every key of the table has a value of its type; the accessors hand it out. Cheap to clone the sources of, not meant
+/// for the hot path: who needs a value often copies it out.
+///
+/// ```
+/// use tidelog_metadata::configs::BrokerConfig;
+///
+/// let text = "listeners=PLAINTEXT://127.0.0.1:9092,CONTROLLER://:9093\nnum.partitions=3\nnum.partition=4\n";
+/// let (config, warnings) = BrokerConfig::parse(text).unwrap();
+/// assert_eq!(config.num_partitions(), 3);
+/// assert_eq!(config.broker_listeners().next().unwrap().port, 9092);
+/// assert_eq!(warnings[0].key, "num.partition");
+///
+/// let error = BrokerConfig::parse("num.partitions=0").unwrap_err();
+/// assert_eq!(error.to_string(), "Invalid value 0 for configuration num.partitions: Value must be at least 1");
+/// ```
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    pub(crate) static_configs: Arc<ConfigMap>,
+    /// Changed while running, for all brokers.
+    pub(crate) cluster_configs: Arc<ConfigMap>,
+    /// Changed while running, for this broker.
+    pub(crate) node_configs: Arc<ConfigMap>,
+    /// The value of each row of the table that counts.
+    effective: Vec<Value>,
+    listeners: Vec<Listener>,
+    advertised_listeners: Vec<Listener>,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self::new(BTreeMap::new())
+            .expect("the defaults are valid")
+            .0
+    }
+}
+
+impl BrokerConfig {
+    /// Reads the text of a `server.properties`.
+    pub fn parse(text: &str) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let mut configs = BTreeMap::new();
+        let mut repeated = Vec::new();
+        for property in parse_properties(text)? {
+            if configs
+                .insert(property.key.clone(), property.value)
+                .is_some()
+            {
+                let message = format!("given more than once; line {} counts", property.line);
+                repeated.push(Warning {
+                    key: property.key,
+                    message,
+                });
+            }
+        }
+        let (config, mut warnings) = Self::new(configs)?;
+        warnings.append(&mut repeated);
+        Ok((config, warnings))
+    }
+
+    /// Takes the keys and values of a `server.properties`.
+    pub fn new(configs: BTreeMap<String, String>) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let mut effective: Vec<Value> = BY_NAME.iter().map(ConfigDef::default_value).collect();
+        let mut warnings = Vec::new();
+        for (name, text) in &configs {
+            let Some(def) = broker_config(name) else {
+                let message = "unknown, and without effect".into();
+                warnings.push(Warning {
+                    key: name.clone(),
+                    message,
+                });
+                continue;
+            };
+            let value = def.parse(text)?;
+            if let Some(index) = index_of(name) {
+                effective[index] = value;
+            }
+        }
+        let static_configs = configs
+            .into_iter()
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect();
+        let mut config = Self {
+            static_configs: Arc::new(static_configs),
+            cluster_configs: Arc::default(),
+            node_configs: Arc::default(),
+            effective,
+            listeners: Vec::new(),
+            advertised_listeners: Vec::new(),
+        };
+        config.unify_node_id()?;
+        config.validate()?;
+        config.resolve_listeners()?;
+        Ok((config, warnings))
+    }
+
+    /// The same configuration with what was changed while running: for all brokers, and for this one. A stored value that
+    /// is unknown, malformed or not changeable does not count.
+    #[must_use]
+    pub fn with_dynamic(&self, cluster: &ConfigMap, node: &ConfigMap) -> Self {
+        let mut changed = self.clone();
+        changed.cluster_configs = Arc::new(cluster.clone());
+        changed.node_configs = Arc::new(node.clone());
+        for (index, def) in BY_NAME.iter().enumerate() {
+            if def.update_mode != UpdateMode::ClusterWide {
+                continue;
+            }
+            let layers = [node, cluster, &*self.static_configs];
+            let texts = layers.into_iter().filter_map(|layer| layer.get(def.name));
+            let value = texts.into_iter().find_map(|text| def.parse(text).ok());
+            changed.effective[index] = value.unwrap_or_else(|| def.default_value());
+        }
+        changed
+    }
+
+    /// The value of the config of that name that counts; `None` for names that no table knows.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        Some(&self.effective[index_of(name)?])
+    }
+
+    fn read(&self, name: &str) -> &Value {
+        self.value(name).expect("accessors name rows of the table")
+    }
+
+    /// Whether `server.properties` itself sets the key.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.static_configs.contains_key(name)
+    }
+
+    /// What this node is.
+    pub fn roles(&self) -> Roles {
+        let has = |role| self.process_roles().iter().any(|r| r == role);
+        Roles {
+            broker: has("broker"),
+            controller: has("controller"),
+        }
+    }
+
+    /// The number of this node.
+    pub fn node_id(&self) -> NodeId {
+        NodeId::new(self.node_id_number())
+    }
+
+    /// All addresses to listen on, in the order given.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// The addresses that clients are told. An empty host means that of the machine, port 0 the port that was bound.
+    pub fn advertised_listeners(&self) -> &[Listener] {
+        &self.advertised_listeners
+    }
+
+    /// The addresses to listen on as a broker.
+    pub fn broker_listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners
+            .iter()
+            .filter(|l| self.roles().broker && !self.is_controller_listener(l))
+    }
+
+    /// The addresses to listen on as a controller; there may be none in a cluster of one.
+    pub fn controller_listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners
+            .iter()
+            .filter(|l| self.roles().controller && self.is_controller_listener(l))
+    }
+
+    fn is_controller_listener(&self, listener: &Listener) -> bool {
+        self.controller_listener_names()
+            .iter()
+            .any(|n| n.eq_ignore_ascii_case(&listener.name))
+    }
+
+    /// The name of the listener that brokers use among themselves, if one fits.
+    pub fn inter_broker_listener(&self) -> Option<&Listener> {
+        let protocol = self.security_inter_broker_protocol();
+        self.broker_listeners()
+            .find(|listener| match self.inter_broker_listener_name() {
+                Some(name) => listener.name.eq_ignore_ascii_case(name),
+                None => listener.protocol.name() == protocol,
+            })
+    }
+
+    /// The log directories: `log.dirs`, else `log.dir`.
+    pub fn log_dirs(&self) -> &[String] {
+        match self.read("log.dirs") {
+            Value::List(dirs) if !dirs.is_empty() => dirs,
+            _ => self.log_dir(),
+        }
+    }
+
+    /// The directory of the metadata log.
+    pub fn metadata_log_dir(&self) -> &str {
+        self.metadata_log_dir_own().unwrap_or(&self.log_dirs()[0])
+    }
+
+    /// `tidelog.durability`.
+    pub fn durability(&self) -> Durability {
+        Durability::from_value(self.read("tidelog.durability"))
+    }
+
+    /// How long records are kept by default: the first of `log.retention.ms`, `.minutes`, `.hours` that is set.
+    pub fn log_retention_ms(&self) -> i64 {
+        let millis = |n: i64, unit: i64| if n < 0 { -1 } else { n * unit };
+        self.log_retention_ms_own()
+            .or_else(|| Some(millis(self.log_retention_minutes()?, 60_000)))
+            .unwrap_or_else(|| millis(self.log_retention_hours().into(), 3_600_000))
+    }
+
+    /// After what time segments are rolled by default: `log.roll.ms`, else `log.roll.hours`.
+    pub fn log_roll_ms(&self) -> i64 {
+        let hours = || i64::from(self.log_roll_hours()) * 3_600_000;
+        self.log_roll_ms_own().unwrap_or_else(hours)
+    }
+
+    /// By how much rolling may come earlier: `log.roll.jitter.ms`, else `log.roll.jitter.hours`.
+    pub fn log_roll_jitter_ms(&self) -> i64 {
+        let hours = || i64::from(self.log_roll_jitter_hours()) * 3_600_000;
+        self.log_roll_jitter_ms_own().unwrap_or_else(hours)
+    }
+
+    /// After what time logs are flushed by default: `log.flush.interval.ms`, else `log.flush.scheduler.interval.ms`.
+    pub fn log_flush_interval_ms(&self) -> i64 {
+        self.log_flush_interval_ms_own()
+            .unwrap_or_else(|| self.log_flush_scheduler_interval_ms())
+    }
+
+    /// What a topic config is where the topic does not say.
+    pub(crate) fn topic_default(&self, def: &ConfigDef) -> Value {
+        match (def.name, def.synonym) {
+            ("retention.ms", _) => Value::Int(self.log_retention_ms()),
+            ("segment.ms", _) => Value::Int(self.log_roll_ms()),
+            ("segment.jitter.ms", _) => Value::Int(self.log_roll_jitter_ms()),
+            ("flush.ms", _) => Value::Int(self.log_flush_interval_ms()),
+            (_, Some(synonym)) => self.read(synonym).clone(),
+            (_, None) => def.default_value(),
+        }
+    }
+
+    /// `broker.id` is the older name of `node.id`; each stands in for the other.
+    fn unify_node_id(&mut self) -> Result<(), ConfigError> {
+        let own = |name| match (self.is_set(name), self.value(name)) {
+            (true, Some(Value::Int(id))) => Some(*id),
+            _ => None,
+        };
+        let (node, broker) = (own("node.id"), own("broker.id").filter(|id| *id >= 0));
+        if let (Some(node), Some(broker)) = (node, broker)
+            && node != broker
+        {
+            return Err(ConfigError::Conflict(format!(
+                "You must set `node.id` to the same value as `broker.id`: they are {node} and {broker}"
+            )));
+        }
+        let id = node
+            .or(broker)
+            .unwrap_or_else(|| self.node_id_number().into());
+        let text = Str::from(id.to_string());
+        for name in ["node.id", "broker.id"] {
+            let index = index_of(name).expect("the table has both");
+            self.effective[index] = Value::Int(id);
+            Arc::make_mut(&mut self.static_configs).insert(name.into(), text.clone());
+        }
+        Ok(())
+    }
+
+    /// What Kafka checks across keys.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let check = |holds: bool, text: &str| {
+            if holds {
+                Ok(())
+            } else {
+                Err(ConfigError::Conflict(text.into()))
+            }
+        };
+        let roles = self.roles();
+        check(
+            roles.broker || roles.controller,
+            "process.roles must contain broker, controller, or both",
+        )?;
+        check(
+            self.log_retention_ms() != 0,
+            "log.retention.ms must be unlimited (-1) or, equal or greater than 1",
+        )?;
+        check(
+            self.log_roll_ms() >= 1,
+            "log.roll.ms must be equal or greater than 1",
+        )?;
+        check(
+            self.log_roll_jitter_ms() >= 0,
+            "log.roll.jitter.ms must be equal or greater than 0",
+        )?;
+        check(
+            !self.log_dirs().is_empty(),
+            "At least one log directory must be defined via log.dirs or log.dir.",
+        )?;
+        check(
+            self.log_cleaner_min_compaction_lag_ms() <= self.log_cleaner_max_compaction_lag_ms(),
+            "log.cleaner.min.compaction.lag.ms must not be larger than log.cleaner.max.compaction.lag.ms",
+        )?;
+        check(
+            self.replica_fetch_wait_max_ms() <= self.replica_socket_timeout_ms(),
+            "replica.socket.timeout.ms must be equal or greater than replica.fetch.wait.max.ms",
+        )?;
+        check(
+            i64::from(self.replica_fetch_wait_max_ms()) <= self.replica_lag_time_max_ms(),
+            "replica.lag.time.max.ms must be equal or greater than replica.fetch.wait.max.ms",
+        )?;
+        check(
+            !(self.is_set("inter.broker.listener.name")
+                && self.is_set("security.inter.broker.protocol")),
+            "Only one of inter.broker.listener.name and security.inter.broker.protocol should be set.",
+        )?;
+        check(
+            self.group_min_session_timeout_ms() <= self.group_max_session_timeout_ms(),
+            "group.min.session.timeout.ms must not be larger than group.max.session.timeout.ms",
+        )
+    }
+
+    fn resolve_listeners(&mut self) -> Result<(), ConfigError> {
+        let map_key = "listener.security.protocol.map";
+        let map = self.read(map_key).to_string();
+        let protocols =
+            ProtocolMap::parse(&map, self.is_set(map_key), self.controller_listener_names())?;
+        let elements = |name| match self.read(name) {
+            Value::List(elements) => elements.as_slice(),
+            _ => &[],
+        };
+        let parse = |name| parse_listeners(name, elements(name), &protocols);
+        let (listeners, advertised) = (parse("listeners")?, parse("advertised.listeners")?);
+        self.listeners = listeners;
+        self.advertised_listeners = advertised;
+        if self.advertised_listeners.is_empty() {
+            self.advertised_listeners = self.broker_listeners().cloned().collect();
+        }
+        let unknown = self.advertised_listeners.iter().find(|a| {
+            !self
+                .listeners
+                .iter()
+                .any(|listener| listener.name == a.name)
+        });
+        if let Some(unknown) = unknown {
+            return Err(ConfigError::Conflict(format!(
+                "advertised.listeners names {}, which is not one of listeners",
+                unknown.name
+            )));
+        }
+        if self.roles().broker && self.broker_listeners().next().is_none() {
+            return Err(ConfigError::Conflict(
+                "listeners must contain a listener that controller.listener.names does not name"
+                    .into(),
+            ));
+        }
+        if let Some(name) = self.inter_broker_listener_name()
+            && self.roles().broker
+            && self.inter_broker_listener().is_none()
+        {
+            return Err(ConfigError::Conflict(format!(
+                "inter.broker.listener.name is {name}, which is not one of the broker's listeners"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// How an accessor reads a value.
+trait Read<'a>: Sized {
+    fn read(value: &'a Value) -> Option<Self>;
+}
+
+macro_rules! read_numbers {
+    ($($number:ty)*) => {
+        $(impl Read<'_> for $number {
+            fn read(value: &Value) -> Option<Self> {
+                let Value::Int(n) = value else { return None };
+                (*n).try_into().ok()
+            }
+        })*
+    };
+}
+
+read_numbers!(i16 i32 i64);
+
+impl Read<'_> for bool {
+    fn read(value: &Value) -> Option<Self> {
+        let Value::Boolean(b) = value else {
+            return None;
+        };
+        Some(*b)
+    }
+}
+
+impl<'a> Read<'a> for &'a str {
+    fn read(value: &'a Value) -> Option<Self> {
+        let Value::Text(text) = value else {
+            return None;
+        };
+        Some(text)
+    }
+}
+
+impl<'a> Read<'a> for &'a [String] {
+    fn read(value: &'a Value) -> Option<Self> {
+        let Value::List(texts) = value else {
+            return None;
+        };
+        Some(texts)
+    }
+}
+
+impl<'a, T: Read<'a>> Read<'a> for Option<T> {
+    fn read(value: &'a Value) -> Option<Self> {
+        match value {
+            Value::Unset => Some(None),
+            _ => T::read(value).map(Some),
+        }
+    }
+}
+
+/// One method per key that the server reads.
+macro_rules! accessors {
+    ($($vis:vis $name:ident: $type:ty = $key:literal;)*) => {
+        impl BrokerConfig {
+            $(
+                #[doc = concat!("The value of `", $key, "`.")]
+                $vis fn $name(&self) -> $type {
+                    Read::read(self.read($key)).expect("an accessor has the type of its row")
+                }
+            )*
+        }
+
+        #[cfg(test)]
+        fn read_all(config: &BrokerConfig) {
+            $(let _ = config.$name();)*
+        }
+    };
+}
+
+accessors! {
+    node_id_number: i32 = "node.id";
+    process_roles: &[String] = "process.roles";
+    log_dir: &[String] = "log.dir";
+    metadata_log_dir_own: Option<&str> = "metadata.log.dir";
+    log_retention_ms_own: Option<i64> = "log.retention.ms";
+    log_retention_minutes: Option<i64> = "log.retention.minutes";
+    log_retention_hours: i32 = "log.retention.hours";
+    log_roll_ms_own: Option<i64> = "log.roll.ms";
+    log_roll_hours: i32 = "log.roll.hours";
+    log_roll_jitter_ms_own: Option<i64> = "log.roll.jitter.ms";
+    log_roll_jitter_hours: i32 = "log.roll.jitter.hours";
+    log_flush_interval_ms_own: Option<i64> = "log.flush.interval.ms";
+    log_flush_scheduler_interval_ms: i64 = "log.flush.scheduler.interval.ms";
+    replica_socket_timeout_ms: i32 = "replica.socket.timeout.ms";
+    log_cleaner_min_compaction_lag_ms: i64 = "log.cleaner.min.compaction.lag.ms";
+    log_cleaner_max_compaction_lag_ms: i64 = "log.cleaner.max.compaction.lag.ms";
+    pub(crate) remote_log_storage_system_enable: bool = "remote.log.storage.system.enable";
+
+    pub broker_rack: Option<&str> = "broker.rack";
+    pub controller_listener_names: &[String] = "controller.listener.names";
+    pub inter_broker_listener_name: Option<&str> = "inter.broker.listener.name";
+    pub security_inter_broker_protocol: &str = "security.inter.broker.protocol";
+    pub controller_quorum_voters: &[String] = "controller.quorum.voters";
+    pub controller_quorum_bootstrap_servers: &[String] = "controller.quorum.bootstrap.servers";
+    pub controller_quorum_election_timeout_ms: i32 = "controller.quorum.election.timeout.ms";
+    pub controller_quorum_fetch_timeout_ms: i32 = "controller.quorum.fetch.timeout.ms";
+    pub broker_heartbeat_interval_ms: i32 = "broker.heartbeat.interval.ms";
+    pub broker_session_timeout_ms: i32 = "broker.session.timeout.ms";
+    pub controlled_shutdown_enable: bool = "controlled.shutdown.enable";
+    pub socket_send_buffer_bytes: i32 = "socket.send.buffer.bytes";
+    pub socket_receive_buffer_bytes: i32 = "socket.receive.buffer.bytes";
+    pub socket_request_max_bytes: i32 = "socket.request.max.bytes";
+    pub socket_listen_backlog_size: i32 = "socket.listen.backlog.size";
+    pub queued_max_requests: i32 = "queued.max.requests";
+    pub queued_max_request_bytes: i64 = "queued.max.request.bytes";
+    pub max_connections: i32 = "max.connections";
+    pub max_connections_per_ip: i32 = "max.connections.per.ip";
+    pub max_connection_creation_rate: i32 = "max.connection.creation.rate";
+    pub connections_max_idle_ms: i64 = "connections.max.idle.ms";
+    pub request_timeout_ms: i32 = "request.timeout.ms";
+    pub fetch_max_bytes: i32 = "fetch.max.bytes";
+    pub max_incremental_fetch_session_cache_slots: i32 = "max.incremental.fetch.session.cache.slots";
+    pub max_request_partition_size_limit: i32 = "max.request.partition.size.limit";
+    pub auto_create_topics_enable: bool = "auto.create.topics.enable";
+    pub delete_topic_enable: bool = "delete.topic.enable";
+    pub num_partitions: i32 = "num.partitions";
+    pub default_replication_factor: i32 = "default.replication.factor";
+    pub min_insync_replicas: i32 = "min.insync.replicas";
+    pub unclean_leader_election_enable: bool = "unclean.leader.election.enable";
+    pub message_max_bytes: i32 = "message.max.bytes";
+    pub replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms";
+    pub replica_fetch_max_bytes: i32 = "replica.fetch.max.bytes";
+    pub replica_fetch_min_bytes: i32 = "replica.fetch.min.bytes";
+    pub replica_fetch_response_max_bytes: i32 = "replica.fetch.response.max.bytes";
+    pub replica_fetch_wait_max_ms: i32 = "replica.fetch.wait.max.ms";
+    pub replica_high_watermark_checkpoint_interval_ms: i64 = "replica.high.watermark.checkpoint.interval.ms";
+    pub metadata_log_segment_bytes: i32 = "metadata.log.segment.bytes";
+    pub metadata_log_segment_ms: i64 = "metadata.log.segment.ms";
+    pub metadata_max_retention_bytes: i64 = "metadata.max.retention.bytes";
+    pub metadata_max_retention_ms: i64 = "metadata.max.retention.ms";
+    pub metadata_max_idle_interval_ms: i32 = "metadata.max.idle.interval.ms";
+    pub metadata_log_max_record_bytes_between_snapshots: i64 = "metadata.log.max.record.bytes.between.snapshots";
+    pub metadata_log_max_snapshot_interval_ms: i64 = "metadata.log.max.snapshot.interval.ms";
+    pub num_recovery_threads_per_data_dir: i32 = "num.recovery.threads.per.data.dir";
+    pub log_retention_check_interval_ms: i64 = "log.retention.check.interval.ms";
+    pub log_segment_delete_delay_ms: i64 = "log.segment.delete.delay.ms";
+    pub log_flush_offset_checkpoint_interval_ms: i32 = "log.flush.offset.checkpoint.interval.ms";
+    pub log_flush_start_offset_checkpoint_interval_ms: i32 = "log.flush.start.offset.checkpoint.interval.ms";
+    pub log_cleaner_enable: bool = "log.cleaner.enable";
+    pub log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms";
+    pub producer_id_expiration_ms: i32 = "producer.id.expiration.ms";
+    pub offsets_topic_num_partitions: i32 = "offsets.topic.num.partitions";
+    pub offsets_topic_replication_factor: i16 = "offsets.topic.replication.factor";
+    pub offsets_topic_segment_bytes: i32 = "offsets.topic.segment.bytes";
+    pub offsets_topic_compression_codec: i32 = "offsets.topic.compression.codec";
+    pub offsets_retention_minutes: i32 = "offsets.retention.minutes";
+    pub offsets_retention_check_interval_ms: i64 = "offsets.retention.check.interval.ms";
+    pub offsets_commit_timeout_ms: i32 = "offsets.commit.timeout.ms";
+    pub offset_metadata_max_bytes: i32 = "offset.metadata.max.bytes";
+    pub group_initial_rebalance_delay_ms: i32 = "group.initial.rebalance.delay.ms";
+    pub group_min_session_timeout_ms: i32 = "group.min.session.timeout.ms";
+    pub group_max_session_timeout_ms: i32 = "group.max.session.timeout.ms";
+    pub group_max_size: i32 = "group.max.size";
+    pub transaction_max_timeout_ms: i32 = "transaction.max.timeout.ms";
+    pub transaction_state_log_num_partitions: i32 = "transaction.state.log.num.partitions";
+    pub transaction_state_log_replication_factor: i16 = "transaction.state.log.replication.factor";
+    pub transaction_state_log_segment_bytes: i32 = "transaction.state.log.segment.bytes";
+    pub transaction_state_log_min_isr: i32 = "transaction.state.log.min.isr";
+    pub share_coordinator_state_topic_num_partitions: i32 = "share.coordinator.state.topic.num.partitions";
+    pub share_coordinator_state_topic_replication_factor: i16 = "share.coordinator.state.topic.replication.factor";
+    pub share_coordinator_state_topic_segment_bytes: i32 = "share.coordinator.state.topic.segment.bytes";
+    pub share_coordinator_state_topic_min_isr: i16 = "share.coordinator.state.topic.min.isr";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_row_has_a_doc() {
+        assert!(BY_NAME.is_sorted_by(|a, b| a.name < b.name));
+        assert!(BY_NAME.iter().all(|def| def.doc.ends_with('.')));
+    }
+
+    #[test]
+    fn accessors_have_the_types_of_their_rows() {
+        read_all(&BrokerConfig::default());
+    }
+
+    #[test]
+    fn an_empty_file_is_a_cluster_of_one() {
+        let config = BrokerConfig::default();
+        assert_eq!(config.node_id(), NodeId::new(1));
+        assert_eq!(
+            config.roles(),
+            Roles {
+                broker: true,
+                controller: true
+            }
+        );
+        assert_eq!(config.listeners()[0].to_string(), "PLAINTEXT://:9092");
+        assert_eq!(config.advertised_listeners(), config.listeners());
+        assert_eq!(config.log_dirs(), ["/tmp/kafka-logs"]);
+        assert_eq!(config.metadata_log_dir(), "/tmp/kafka-logs");
+        assert_eq!(config.inter_broker_listener().unwrap().name, "PLAINTEXT");
+    }
+
+    #[test]
+    fn listeners_of_the_controller_role_are_not_for_clients() {
+        let (config, warnings) = BrokerConfig::parse(
+            "process.roles=broker,controller\nnode.id=7\n\
+             listeners=EXTERNAL://0.0.0.0:9092,PLAINTEXT://:9094,CONTROLLER://:9093\n\
+             advertised.listeners=EXTERNAL://kafka.example:9092,PLAINTEXT://:9094\n\
+             inter.broker.listener.name=PLAINTEXT\ncontroller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=EXTERNAL:PLAINTEXT,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             listener.name.external.ssl.client.auth=required\n",
+        )
+        .unwrap();
+        assert_eq!(warnings, []);
+        let names: Vec<_> = config.broker_listeners().map(|l| l.name.as_str()).collect();
+        assert_eq!(names, ["EXTERNAL", "PLAINTEXT"]);
+        assert_eq!(config.controller_listeners().count(), 1);
+        assert_eq!(config.advertised_listeners()[0].host, "kafka.example");
+        assert_eq!(config.node_id(), NodeId::new(7));
+        assert_eq!(config.inter_broker_listener().unwrap().port, 9094);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for text in [
+            "node.id=1\nbroker.id=2",
+            "log.retention.ms=0",
+            "listeners=CONTROLLER://:1",
+            "advertised.listeners=SSL://h:1",
+            "advertised.listeners=PLAINTEXT://0.0.0.0:1",
+            "inter.broker.listener.name=SSL",
+            "process.roles=",
+            "process.roles=broker,cook",
+            "group.min.session.timeout.ms=10\ngroup.max.session.timeout.ms=9",
+        ] {
+            assert!(BrokerConfig::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(
+            BrokerConfig::parse("broker.id=5").unwrap().0.node_id(),
+            NodeId::new(5)
+        );
+    }
+
+    #[test]
+    fn layers_go_before_each_other() {
+        let (config, _) = BrokerConfig::parse("log.retention.ms=3").unwrap();
+        let map = |text: &str| ConfigMap::from([("log.retention.ms".into(), text.into())]);
+        let none = ConfigMap::new();
+        assert_eq!(
+            config.with_dynamic(&map("2"), &map("1")).log_retention_ms(),
+            1
+        );
+        assert_eq!(config.with_dynamic(&map("2"), &none).log_retention_ms(), 2);
+        assert_eq!(config.with_dynamic(&map("x"), &none).log_retention_ms(), 3);
+        let changed = config.with_dynamic(&map("2"), &map("1"));
+        assert_eq!(changed.with_dynamic(&none, &none).log_retention_ms(), 3);
+    }
+
+    #[test]
+    fn a_key_given_twice_is_a_warning() {
+        let (config, warnings) = BrokerConfig::parse("num.partitions=2\nnum.partitions=3").unwrap();
+        assert_eq!(config.num_partitions(), 3);
+        assert_eq!(warnings[0].message, "given more than once; line 2 counts");
+    }
+}
