@@ -1,1 +1,49 @@
-//! Derives the Kafka wire format of a message from its Rust struct
+//! `#[derive(Wire)]` for `tidelog-protocol`: the Rust struct is the schema.
+//!
+//! Fields are written in the order in which they stand. A struct with `versions` is a whole message
+//! and gets `Message` besides `Wire`; every struct gets `Default` with Kafka's defaults.
+//!
+//! On the struct:
+//!
+//! | attribute | meaning |
+//! |---|---|
+//! | `versions = 3..=13` | the versions of the message; makes it a `Message` |
+//! | `flexible = 9..` | the versions with compact lengths and tagged fields (KIP-482); none if left out |
+//!
+//! On a field:
+//!
+//! | attribute | meaning |
+//! |---|---|
+//! | `versions = 3..` | the versions that have the field; all if left out |
+//! | `tag = 0` | a tagged field, present if its value is not the default |
+//! | `nullable = 2..` | an `Option` that may be `None` in these versions only; in all if left out |
+//! | `default = -1` | the value in versions without the field; `Default::default()` if left out |
+//! | `ignorable` | a version without the field may lose its value; without it, encoding fails |
+//!
+//! ```text
+//! #[derive(Clone, Debug, PartialEq, Wire)]
+//! #[wire(versions = 0..=4, flexible = 4..)]
+//! pub struct HeartbeatRequest {
+//!     pub group_id: GroupId,
+//!     pub generation_id: i32,
+//!     pub member_id: Str,
+//!     #[wire(versions = 3..)]
+//!     pub group_instance_id: Option<Str>,
+//! }
+//! ```
+
+mod attributes;
+mod expand;
+
+use proc_macro::TokenStream;
+
+/// Derives `Wire`, `Default`, and `Message` if the struct has versions. See the crate's
+/// documentation.
+#[proc_macro_derive(Wire, attributes(wire))]
+pub fn derive_wire(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    attributes::Struct::parse(&input)
+        .map(|schema| expand::expand(&schema))
+        .unwrap_or_else(|error| error.to_compile_error())
+        .into()
+}

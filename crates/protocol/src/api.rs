@@ -1,0 +1,498 @@
+//! The one list of APIs, and what follows from it: keys, versions, headers, and dispatch.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::messages::*;
+use crate::{
+    DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Kind, Message, Reader,
+    RequestHeader, ResponseHeader, Version, VersionRange, Wire, Writer,
+};
+
+/// The number of an API. Numbers that are not known survive.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ApiKey(i16);
+
+/// Where requests of an API may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// The listeners of a broker.
+    Broker,
+    /// The listeners of a controller.
+    Controller,
+}
+
+/// One API: a line of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct Api {
+    /// The number.
+    pub key: ApiKey,
+    /// Kafka's name.
+    pub name: &'static str,
+    /// The versions in which a request is understood.
+    pub versions: VersionRange,
+    /// The versions that an ApiVersions response lists.
+    ///
+    /// They differ from [`versions`](Self::versions) for Produce, which is listed from 0 on, since
+    /// librdkafka takes its lowest version for a sign of which codecs there are.
+    pub advertised: VersionRange,
+    /// The versions with flexible encoding (KIP-482).
+    pub flexible: VersionRange,
+    /// Where the API may be called.
+    pub listeners: &'static [Listener],
+}
+
+/// A message that is sent to a broker or controller.
+pub trait ApiRequest: Message {
+    /// The API.
+    const KEY: ApiKey;
+    /// What is sent back.
+    type Response: ApiResponse;
+}
+
+/// A message that answers an [`ApiRequest`].
+pub trait ApiResponse: Message {
+    /// The API.
+    const KEY: ApiKey;
+}
+
+/// `Name = key, module::Request => module::Response, [listeners], understood versions, advertised
+/// versions;`
+macro_rules! apis {
+    ($(
+        $name:ident = $key:literal, $module:ident::$request:ident => $response:ident, [$($listener:ident)*]
+        $(, stable ..=$stable:literal)? $(, advertised $first:literal..)?;
+    )*) => {
+        #[allow(non_upper_case_globals, reason = "keys are matched by Kafka's names of the APIs")]
+        impl ApiKey {
+            $(
+                #[doc = concat!(stringify!($name), ", number ", stringify!($key), ".")]
+                pub const $name: Self = Self($key);
+            )*
+        }
+
+        /// Every API that is known, in the order of the numbers.
+        pub const APIS: &[Api] = &[$({
+            #[allow(unused_mut, unused_assignments, reason = "few lines narrow or widen the range")]
+            let mut versions = $module::$request::VERSIONS;
+            $(versions.max = $stable;)?
+            #[allow(unused_mut, reason = "few lines widen the range")]
+            let mut advertised = versions;
+            $(advertised.min = $first;)?
+            Api {
+                key: ApiKey::$name,
+                name: stringify!($name),
+                versions,
+                advertised,
+                flexible: $module::$request::FLEXIBLE,
+                listeners: &[$(Listener::$listener),*],
+            }
+        }),*];
+
+        $(
+            impl ApiRequest for $module::$request {
+                const KEY: ApiKey = ApiKey::$name;
+                type Response = $module::$response;
+            }
+
+            impl ApiResponse for $module::$response {
+                const KEY: ApiKey = ApiKey::$name;
+            }
+        )*
+
+        /// A request of any API.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum Request {
+            $(
+                #[doc = concat!("See [`", stringify!($request), "`](", stringify!($module), "::", stringify!($request), ").")]
+                $name($module::$request),
+            )*
+        }
+
+        /// A response of any API.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum Response {
+            $(
+                #[doc = concat!("See [`", stringify!($response), "`](", stringify!($module), "::", stringify!($response), ").")]
+                $name($module::$response),
+            )*
+        }
+
+        impl Request {
+            /// The API of the request.
+            pub const fn key(&self) -> ApiKey {
+                match self {
+                    $(Self::$name(_) => ApiKey::$name,)*
+                }
+            }
+
+            fn read_known(reader: &mut Reader, key: ApiKey, version: i16) -> Result<Self, DecodeError> {
+                match key {
+                    $(ApiKey::$name => $module::$request::read(reader, version).map(Self::$name),)*
+                    _ => Err(unknown_key(reader, key)),
+                }
+            }
+
+            /// Writes the request without its header.
+            pub fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+                match self {
+                    $(Self::$name(request) => request.write(writer, version),)*
+                }
+            }
+        }
+
+        impl Response {
+            /// The API of the response.
+            pub const fn key(&self) -> ApiKey {
+                match self {
+                    $(Self::$name(_) => ApiKey::$name,)*
+                }
+            }
+
+            /// Reads the response to a request of `key` in `version`, without its header.
+            pub fn read(reader: &mut Reader, key: ApiKey, version: i16) -> Result<Self, DecodeError> {
+                match key {
+                    $(ApiKey::$name => $module::$response::read(reader, version).map(Self::$name),)*
+                    _ => Err(unknown_key(reader, key)),
+                }
+            }
+
+            /// Writes the response without its header.
+            pub fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+                match self {
+                    $(Self::$name(response) => response.write(writer, version),)*
+                }
+            }
+        }
+
+        $(
+            impl From<$module::$request> for Request {
+                fn from(request: $module::$request) -> Self {
+                    Self::$name(request)
+                }
+            }
+
+            impl From<$module::$response> for Response {
+                fn from(response: $module::$response) -> Self {
+                    Self::$name(response)
+                }
+            }
+        )*
+    };
+}
+
+#[rustfmt::skip]
+apis! {
+    Produce = 0, produce::ProduceRequest => ProduceResponse, [Broker], advertised 0..;
+    Fetch = 1, fetch::FetchRequest => FetchResponse, [Broker Controller];
+    ListOffsets = 2, list_offsets::ListOffsetsRequest => ListOffsetsResponse, [Broker];
+    Metadata = 3, metadata::MetadataRequest => MetadataResponse, [Broker];
+    OffsetCommit = 8, offset_commit::OffsetCommitRequest => OffsetCommitResponse, [Broker];
+    OffsetFetch = 9, offset_fetch::OffsetFetchRequest => OffsetFetchResponse, [Broker];
+    FindCoordinator = 10, find_coordinator::FindCoordinatorRequest => FindCoordinatorResponse, [Broker];
+    JoinGroup = 11, join_group::JoinGroupRequest => JoinGroupResponse, [Broker];
+    Heartbeat = 12, heartbeat::HeartbeatRequest => HeartbeatResponse, [Broker];
+    LeaveGroup = 13, leave_group::LeaveGroupRequest => LeaveGroupResponse, [Broker];
+    SyncGroup = 14, sync_group::SyncGroupRequest => SyncGroupResponse, [Broker];
+    DescribeGroups = 15, describe_groups::DescribeGroupsRequest => DescribeGroupsResponse, [Broker];
+    ListGroups = 16, list_groups::ListGroupsRequest => ListGroupsResponse, [Broker];
+    ApiVersions = 18, api_versions::ApiVersionsRequest => ApiVersionsResponse, [Broker Controller];
+    CreateTopics = 19, create_topics::CreateTopicsRequest => CreateTopicsResponse, [Broker Controller];
+    DeleteTopics = 20, delete_topics::DeleteTopicsRequest => DeleteTopicsResponse, [Broker Controller];
+    DeleteRecords = 21, delete_records::DeleteRecordsRequest => DeleteRecordsResponse, [Broker];
+    InitProducerId = 22, init_producer_id::InitProducerIdRequest => InitProducerIdResponse, [Broker], stable ..=5;
+    OffsetForLeaderEpoch = 23, offset_for_leader_epoch::OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse, [Broker];
+    DescribeConfigs = 32, describe_configs::DescribeConfigsRequest => DescribeConfigsResponse, [Broker Controller];
+    AlterConfigs = 33, alter_configs::AlterConfigsRequest => AlterConfigsResponse, [Broker Controller];
+    CreatePartitions = 37, create_partitions::CreatePartitionsRequest => CreatePartitionsResponse, [Broker Controller];
+    DeleteGroups = 42, delete_groups::DeleteGroupsRequest => DeleteGroupsResponse, [Broker];
+    IncrementalAlterConfigs = 44, incremental_alter_configs::IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse, [Broker Controller];
+    OffsetDelete = 47, offset_delete::OffsetDeleteRequest => OffsetDeleteResponse, [Broker];
+    DescribeCluster = 60, describe_cluster::DescribeClusterRequest => DescribeClusterResponse, [Broker Controller];
+    DescribeTopicPartitions = 75, describe_topic_partitions::DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse, [Broker];
+}
+
+impl ApiKey {
+    /// Wraps a number from the wire.
+    pub const fn new(key: i16) -> Self {
+        Self(key)
+    }
+
+    /// The number on the wire.
+    pub const fn code(self) -> i16 {
+        self.0
+    }
+
+    /// The line of the list, if the API is known.
+    pub fn api(self) -> Option<&'static Api> {
+        APIS.binary_search_by_key(&self, |api| api.key)
+            .ok()
+            .map(|i| &APIS[i])
+    }
+
+    /// Kafka's name of the API, if it is known.
+    pub fn name(self) -> Option<&'static str> {
+        self.api().map(|api| api.name)
+    }
+
+    /// Whether a request of `version` has a header with tagged fields; `None` if the API is not
+    /// known.
+    pub fn has_flexible_request_header(self, version: i16) -> Option<bool> {
+        self.api().map(|api| {
+            api.flexible.contains(version) || version > api.flexible.max && !api.flexible.is_empty()
+        })
+    }
+
+    /// Whether a response of `version` has a header with tagged fields.
+    pub fn has_flexible_response_header(self, version: i16) -> bool {
+        self != Self::ApiVersions && self.has_flexible_request_header(version) == Some(true)
+    }
+}
+
+impl Api {
+    /// Whether the API may be called on `listener`.
+    pub fn is_on(&self, listener: Listener) -> bool {
+        self.listeners.contains(&listener)
+    }
+}
+
+impl fmt::Display for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "API {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<i16> for ApiKey {
+    fn from(key: i16) -> Self {
+        Self(key)
+    }
+}
+
+impl Wire for ApiKey {
+    const KIND: Kind = Kind::Int16;
+
+    fn encode(&self, writer: &mut Writer, _: Version) -> Result<(), EncodeError> {
+        writer.put_i16(self.0);
+        Ok(())
+    }
+
+    fn decode(reader: &mut Reader, _: Version) -> Result<Self, DecodeError> {
+        reader.i16().map(Self)
+    }
+}
+
+impl Request {
+    /// Reads the request that follows `header`.
+    ///
+    /// Only stable versions are understood. Bytes behind the request are ignored, as Kafka does.
+    pub fn read(reader: &mut Reader, header: &RequestHeader) -> Result<Self, DecodeError> {
+        let RequestHeader {
+            api_key,
+            api_version: version,
+            ..
+        } = *header;
+        match api_key.api() {
+            None => Err(unknown_key(reader, api_key)),
+            Some(api) if !api.versions.contains(version) => {
+                let error = reader.error(DecodeErrorKind::UnsupportedVersion { version });
+                Err(error.in_field(api.name, "version"))
+            }
+            Some(_) => Self::read_known(reader, api_key, version),
+        }
+    }
+
+    /// Reads a header and the request behind it: all of a frame.
+    pub fn read_frame(frame: Bytes) -> Result<(RequestHeader, Self), DecodeError> {
+        let mut reader = Reader::new(frame);
+        let header = RequestHeader::read(&mut reader)?;
+        let request = Self::read(&mut reader, &header)?;
+        Ok((header, request))
+    }
+}
+
+/// Writes a whole request: its length, header and body.
+///
+/// If it cannot be written, the writer holds what it held before.
+pub fn encode_request<M: ApiRequest>(
+    writer: &mut Writer,
+    version: i16,
+    correlation_id: i32,
+    client_id: Option<&tidelog_types::Str>,
+    request: &M,
+) -> Result<(), EncodeError> {
+    let header = RequestHeader {
+        api_key: M::KEY,
+        api_version: version,
+        correlation_id,
+        client_id: client_id.cloned(),
+    };
+    encode_frame(writer, |writer| {
+        header.write(writer)?;
+        request.write(writer, version)
+    })
+}
+
+/// Writes a whole response: its length, header and body. Several responses may be written one after
+/// the other before the writer's chunks are taken.
+///
+/// If it cannot be written, the writer holds what it held before.
+pub fn encode_response<M: ApiResponse>(
+    writer: &mut Writer,
+    version: i16,
+    correlation_id: i32,
+    response: &M,
+) -> Result<(), EncodeError> {
+    encode_frame(writer, |writer| {
+        ResponseHeader { correlation_id }.write(writer, M::KEY, version);
+        response.write(writer, version)
+    })
+}
+
+impl Response {
+    /// Writes a whole response, like [`encode_response`].
+    pub fn encode(
+        &self,
+        writer: &mut Writer,
+        version: i16,
+        correlation_id: i32,
+    ) -> Result<(), EncodeError> {
+        encode_frame(writer, |writer| {
+            ResponseHeader { correlation_id }.write(writer, self.key(), version);
+            self.write(writer, version)
+        })
+    }
+}
+
+fn encode_frame(
+    writer: &mut Writer,
+    body: impl FnOnce(&mut Writer) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let start = writer.mark();
+    writer.put_u32(0);
+    let after_length = writer.mark();
+    let written = body(writer).and_then(|()| {
+        let length = writer.len_since(after_length);
+        i32::try_from(length).map_err(|_| EncodeError::new(EncodeErrorKind::TooLong { length }))
+    });
+    match written {
+        Ok(length) => {
+            writer.set_u32_at(start, length as u32);
+            Ok(())
+        }
+        Err(error) => {
+            writer.rewind(start);
+            Err(error)
+        }
+    }
+}
+
+#[cold]
+fn unknown_key(reader: &Reader, key: ApiKey) -> DecodeError {
+    reader
+        .error(DecodeErrorKind::UnknownKey {
+            key: i32::from(key.code()),
+        })
+        .in_field("RequestHeader", "api_key")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::Chunk;
+    use crate::frame::next_frame;
+    use crate::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+
+    #[test]
+    fn the_list_is_sorted_and_each_key_finds_its_line() {
+        assert!(APIS.is_sorted_by_key(|api| api.key));
+        for api in APIS {
+            assert_eq!(api.key.name(), Some(api.name));
+        }
+        assert_eq!(ApiKey::new(4).name(), None);
+        assert_eq!(ApiKey::new(4).to_string(), "API 4");
+    }
+
+    #[test]
+    fn produce_is_advertised_from_zero_and_understood_from_three() {
+        let produce = ApiKey::Produce.api().unwrap();
+        assert_eq!(produce.advertised, VersionRange::new(0, 13));
+        assert_eq!(produce.versions, VersionRange::new(3, 13));
+        let header = RequestHeader {
+            api_key: ApiKey::Produce,
+            api_version: 2,
+            ..Default::default()
+        };
+        let error = Request::read(&mut Reader::new(Bytes::new()), &header).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            DecodeErrorKind::UnsupportedVersion { version: 2 }
+        );
+    }
+
+    #[test]
+    fn unstable_versions_are_neither_advertised_nor_understood() {
+        let api = ApiKey::InitProducerId.api().unwrap();
+        assert_eq!(api.advertised, VersionRange::new(0, 5));
+        assert_eq!(api.versions, VersionRange::new(0, 5));
+    }
+
+    #[test]
+    fn an_api_without_flexible_versions_never_has_a_flexible_header() {
+        assert_eq!(
+            ApiKey::OffsetDelete.has_flexible_request_header(0),
+            Some(false)
+        );
+        assert_eq!(
+            ApiKey::OffsetDelete.has_flexible_request_header(9),
+            Some(false)
+        );
+    }
+
+    #[test]
+    fn a_request_survives_its_frame() {
+        let request = HeartbeatRequest {
+            group_id: "g".into(),
+            generation_id: 3,
+            ..Default::default()
+        };
+        let mut writer = Writer::new();
+        encode_request(&mut writer, 4, 77, Some(&"me".into()), &request).unwrap();
+        let bytes = writer.finish_contiguous().unwrap();
+        let frame = next_frame(&mut BytesMut::from(&bytes[..]), 1000)
+            .unwrap()
+            .unwrap();
+        let (header, read) = Request::read_frame(frame).unwrap();
+        assert_eq!(header.correlation_id, 77);
+        assert_eq!(header.client_id.as_deref(), Some("me"));
+        assert_eq!(read, Request::from(request));
+    }
+
+    #[test]
+    fn a_response_that_cannot_be_written_leaves_no_trace() {
+        let mut writer = Writer::new();
+        encode_response(&mut writer, 0, 1, &HeartbeatResponse::default()).unwrap();
+        let before = writer.len();
+        encode_response(&mut writer, 99, 2, &HeartbeatResponse::default()).unwrap_err();
+        assert_eq!(writer.len(), before);
+        encode_response(&mut writer, 0, 3, &HeartbeatResponse::default()).unwrap();
+        let expected = [0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 6, 0, 0, 0, 3, 0, 0];
+        assert_eq!(
+            writer.finish(),
+            [Chunk::Bytes(Bytes::copy_from_slice(&expected))]
+        );
+    }
+}

@@ -1,0 +1,62 @@
+use bytes::Bytes;
+
+use crate::{
+    DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Reader, Schema, Version,
+    VersionRange, Wire, Writer,
+};
+
+/// A whole message or record: a struct with versions of its own.
+pub trait Message: Wire + Default {
+    /// Kafka's name of the message.
+    const NAME: &'static str;
+    /// The versions that exist.
+    const VERSIONS: VersionRange;
+    /// The versions that are flexible (KIP-482).
+    const FLEXIBLE: VersionRange;
+    /// What the message looks like on the wire.
+    const SCHEMA: &'static Schema;
+
+    /// The version of this number, if it exists.
+    fn version(number: i16) -> Option<Version> {
+        Self::VERSIONS.contains(number).then(|| Version {
+            number,
+            flexible: Self::FLEXIBLE.contains(number),
+        })
+    }
+
+    /// Reads the message in `version`; what follows it is left in the reader.
+    fn read(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        match Self::version(version) {
+            Some(version) => Self::decode(reader, version),
+            None => Err(reader
+                .error(DecodeErrorKind::UnsupportedVersion { version })
+                .in_field(Self::NAME, "version")),
+        }
+    }
+
+    /// Writes the message in `version`.
+    fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        match Self::version(version) {
+            Some(version) => self.encode(writer, version),
+            None => Err(
+                EncodeError::new(EncodeErrorKind::UnsupportedVersion { version })
+                    .in_field(Self::NAME, "version"),
+            ),
+        }
+    }
+
+    /// Reads a message that is all of `bytes`.
+    fn from_bytes(bytes: Bytes, version: i16) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let message = Self::read(&mut reader, version)?;
+        reader.finish()?;
+        Ok(message)
+    }
+
+    /// The bytes of the message, in one piece.
+    fn to_bytes(&self, version: i16) -> Result<Bytes, EncodeError> {
+        let mut writer = Writer::contiguous();
+        self.write(&mut writer, version)?;
+        writer.finish_contiguous()
+    }
+}

@@ -1,0 +1,71 @@
+//! OffsetForLeaderEpoch, key 23.
+
+use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicName};
+
+use crate::Wire;
+
+/// Asks where leader epochs end, to find where two logs part (KIP-320).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 2..=4, flexible = 4..)]
+pub struct OffsetForLeaderEpochRequest {
+    /// The replica that asks, -1 for a consumer, -2 for a debugging tool.
+    #[wire(versions = 3.., default = NodeId::new(-2), ignorable)]
+    pub replica_id: NodeId,
+    /// The topics.
+    pub topics: Vec<OffsetForLeaderTopic>,
+}
+
+/// The partitions of one topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct OffsetForLeaderTopic {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partitions.
+    pub partitions: Vec<OffsetForLeaderPartition>,
+}
+
+/// The epoch of one partition.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct OffsetForLeaderPartition {
+    /// The partition.
+    pub partition: i32,
+    /// The leader epoch that the client knows; -1 to not check it (KIP-320).
+    #[wire(default = LeaderEpoch::NONE)]
+    pub current_leader_epoch: LeaderEpoch,
+    /// The epoch whose end is asked for.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// Says where leader epochs end.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 2..=4, flexible = 4..)]
+pub struct OffsetForLeaderEpochResponse {
+    /// How long the client should pause because of a quota, in milliseconds.
+    pub throttle_time_ms: i32,
+    /// The topics.
+    pub topics: Vec<OffsetForLeaderTopicResult>,
+}
+
+/// The answers for one topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct OffsetForLeaderTopicResult {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partitions.
+    pub partitions: Vec<EpochEndOffset>,
+}
+
+/// The answer for one partition.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct EpochEndOffset {
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// The partition.
+    pub partition: i32,
+    /// The largest epoch up to the one asked for, or -1.
+    #[wire(default = LeaderEpoch::NONE)]
+    pub leader_epoch: LeaderEpoch,
+    /// The first offset after the epoch.
+    #[wire(default = Offset::NONE)]
+    pub end_offset: Offset,
+}
