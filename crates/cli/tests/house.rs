@@ -1,0 +1,265 @@
+//! The walls of the house: who may know whom, which crates are without I/O, and that each dependency has a reason.
+//!
+//! When a test here fails, either the change is wrong or the plan is; the plan is changed in docs/ARCHITECTURE.md first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Every crate of the workspace, with the crates it may use (the rest of the world is not the house's business).
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("tidelog-types", &[]),
+    ("tidelog-record", &["types"]),
+    ("tidelog-protocol-derive", &[]),
+    ("tidelog-protocol", &["types", "protocol-derive"]),
+    ("tidelog-log", &["types", "record"]),
+    ("tidelog-replication", &["types"]),
+    ("tidelog-metadata", &["types", "protocol"]),
+    ("tidelog-coordinator", &["types", "protocol"]),
+    (
+        "tidelog-broker",
+        &[
+            "types",
+            "record",
+            "protocol",
+            "log",
+            "replication",
+            "metadata",
+            "coordinator",
+        ],
+    ),
+    (
+        "tidelog-cli",
+        &["types", "record", "protocol", "log", "metadata", "broker"],
+    ),
+    (
+        "tidelog-examples",
+        &["types", "record", "protocol", "log", "broker"],
+    ),
+    (
+        "tidelog-benches",
+        &["types", "record", "protocol", "log", "broker"],
+    ),
+];
+
+/// The crates without clocks, threads, files and sockets.
+const PURE: &[&str] = &[
+    "types",
+    "record",
+    "protocol",
+    "replication",
+    "metadata",
+    "coordinator",
+];
+
+/// The two sides of the wire, which only what stands above them may use, not even in tests.
+const SHELLS: &[&str] = &["tidelog-broker", "tidelog-client"];
+
+/// Who stands above them.
+const ABOVE: &[&str] = &["tidelog-cli", "tidelog-examples", "tidelog-benches"];
+
+/// What the crates without I/O may not bring in from outside.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "socket2",
+    "rustix",
+    "mio",
+    "getrandom",
+    "parking_lot",
+    "tracing",
+    "tempfile",
+];
+
+/// One package of the workspace, as cargo sees it.
+struct Package {
+    name: String,
+    folder: PathBuf,
+    /// Name and kind (`normal`, `build`, `dev`).
+    dependencies: BTreeSet<(String, String)>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the root of the workspace")
+}
+
+fn packages() -> Vec<Package> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    packages.iter().map(package).collect()
+}
+
+fn package(package: &Value) -> Package {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let dependencies = package["dependencies"].as_array().expect("dependencies");
+    Package {
+        name: text(&package["name"]),
+        folder: Path::new(&text(&package["manifest_path"]))
+            .parent()
+            .expect("a folder")
+            .to_owned(),
+        dependencies: dependencies
+            .iter()
+            .map(|dependency| {
+                (
+                    text(&dependency["name"]),
+                    dependency["kind"].as_str().unwrap_or("normal").to_owned(),
+                )
+            })
+            .collect(),
+    }
+}
+
+fn allowed() -> BTreeMap<&'static str, BTreeSet<String>> {
+    let full = |names: &[&str]| names.iter().map(|name| format!("tidelog-{name}")).collect();
+    ALLOWED
+        .iter()
+        .map(|(name, names)| (*name, full(names)))
+        .collect()
+}
+
+#[test]
+fn crates_know_only_whom_they_may() {
+    let allowed = allowed();
+    for package in packages() {
+        let may_know = allowed
+            .get(package.name.as_str())
+            .unwrap_or_else(|| panic!("{} is not in the plan", package.name));
+        for (dependency, kind) in &package.dependencies {
+            let inside = allowed.contains_key(dependency.as_str());
+            // Tests may bring in what they compare with, but not the other side of the wire.
+            let free = kind == "dev" && !SHELLS.contains(&dependency.as_str());
+            let above = ABOVE.contains(&package.name.as_str());
+            if inside && !free && !(kind == "dev" && above) {
+                assert!(
+                    may_know.contains(dependency),
+                    "{} may not know {dependency}",
+                    package.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_plan_names_no_crate_that_is_gone() {
+    let packages: BTreeSet<String> = packages().into_iter().map(|package| package.name).collect();
+    for (name, may_know) in allowed() {
+        assert!(
+            packages.contains(name),
+            "{name} is in the plan and not in the workspace"
+        );
+        for other in may_know {
+            assert!(
+                packages.contains(&other),
+                "{name} may know {other}, which does not exist"
+            );
+        }
+    }
+}
+
+#[test]
+fn pure_crates_forbid_clocks_threads_files_and_sockets() {
+    let shared = std::fs::read(root().join("crates/clippy-pure.toml")).expect("the shared list");
+    for package in packages() {
+        let Some(name) = package
+            .name
+            .strip_prefix("tidelog-")
+            .filter(|name| PURE.contains(name))
+        else {
+            continue;
+        };
+        let rules = std::fs::read(package.folder.join("clippy.toml"));
+        assert_eq!(
+            rules.ok().as_ref(),
+            Some(&shared),
+            "crates/{name}/clippy.toml is ../clippy-pure.toml"
+        );
+        for (dependency, kind) in &package.dependencies {
+            let impure = IMPURE.contains(&dependency.as_str());
+            assert!(
+                kind == "dev" || !impure,
+                "{name} is without I/O and may not use {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_crate_takes_the_lints_of_the_workspace() {
+    for package in packages() {
+        let manifest =
+            std::fs::read_to_string(package.folder.join("Cargo.toml")).expect("a manifest");
+        assert!(
+            manifest.contains("[lints]\nworkspace = true"),
+            "{} sets its own lints",
+            package.name
+        );
+    }
+}
+
+/// A block of dependencies begins with a comment; what follows without an empty line shares it.
+#[test]
+fn every_dependency_has_a_reason() {
+    let manifest =
+        std::fs::read_to_string(root().join("Cargo.toml")).expect("the manifest of the workspace");
+    let mut lines = manifest
+        .lines()
+        .skip_while(|line| *line != "[workspace.dependencies]")
+        .skip(1);
+    let mut has_reason = false;
+    let mut count = 0;
+    for line in lines.by_ref().take_while(|line| !line.starts_with('[')) {
+        if line.is_empty() {
+            has_reason = false;
+        } else if line.starts_with('#') {
+            has_reason = true;
+        } else {
+            assert!(
+                has_reason,
+                "a comment above this line should say why it is there: {line}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 10, "the dependencies were found");
+}
+
+/// Versions are chosen in one place, and so are the reasons.
+#[test]
+fn crates_take_their_dependencies_from_the_workspace() {
+    for package in packages() {
+        let manifest =
+            std::fs::read_to_string(package.folder.join("Cargo.toml")).expect("a manifest");
+        let mut in_dependencies = false;
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                in_dependencies = line.contains("dependencies");
+            } else if in_dependencies && line.contains('=') && !line.starts_with('#') {
+                let shared =
+                    line.contains(".workspace = true") || line.contains("workspace = true");
+                assert!(shared, "{}: {line}", package.name);
+            }
+        }
+    }
+}
