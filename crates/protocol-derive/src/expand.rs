@@ -17,6 +17,7 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
     let decode_fields = schema.fields.iter().map(|f| decode_field(name, f));
     let decode_tags = decode_tags(schema);
     let names: Vec<_> = schema.fields.iter().map(|f| &f.name).collect();
+    let locals = schema.fields.iter().map(local);
     let defaults = schema.fields.iter().map(default);
     let fields = schema.fields.iter().map(describe);
     let name_text = name.to_string();
@@ -53,7 +54,7 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
             ) -> ::core::result::Result<Self, ::tidelog_protocol::DecodeError> {
                 #(#decode_fields)*
                 #decode_tags
-                ::core::result::Result::Ok(Self { #(#names),* })
+                ::core::result::Result::Ok(Self { #(#names: #locals),* })
             }
         }
 
@@ -111,9 +112,9 @@ fn describe(field: &Field) -> TokenStream {
 
 fn encode_field(owner: &syn::Ident, field: &Field) -> TokenStream {
     let Field { name, .. } = field;
-    let in_field = in_field(owner, field);
+    let place = place(owner, field);
     let value = encode_value(field);
-    let encode = quote!(#value.map_err(#in_field)?;);
+    let encode = quote!(#value.map_err(|error| error.in_field(#place))?;);
     match (contains(field.versions), field.ignorable) {
         (None, _) => encode,
         (Some(contains), true) => quote!(if #contains { #encode }),
@@ -124,8 +125,8 @@ fn encode_field(owner: &syn::Ident, field: &Field) -> TokenStream {
                     #encode
                 } else if !(#is_default) {
                     return ::core::result::Result::Err(
-                        ::tidelog_protocol::EncodeError::not_carried(version),
-                    ).map_err(#in_field);
+                        ::tidelog_protocol::EncodeError::not_carried(version).in_field(#place),
+                    );
                 }
             }
         }
@@ -179,7 +180,7 @@ fn encode_tags(schema: &Struct) -> TokenStream {
         quote!(!(#is_default))
     });
     let losses = tagged.iter().zip(&present).map(|((_, field), present)| {
-        let in_field = in_field(&schema.name, field);
+        let place = place(&schema.name, field);
         let carried = contains(field.versions).map_or_else(
             || quote!(version.flexible),
             |c| quote!((version.flexible && #c)),
@@ -190,8 +191,8 @@ fn encode_tags(schema: &Struct) -> TokenStream {
             quote! {
                 if #present && !#carried {
                     return ::core::result::Result::Err(
-                        ::tidelog_protocol::EncodeError::not_carried(version),
-                    ).map_err(#in_field);
+                        ::tidelog_protocol::EncodeError::not_carried(version).in_field(#place),
+                    );
                 }
             }
         };
@@ -201,11 +202,11 @@ fn encode_tags(schema: &Struct) -> TokenStream {
         }
     });
     let writes = tagged.iter().zip(&present).map(|((tag, field), present)| {
-        let in_field = in_field(&schema.name, field);
+        let place = place(&schema.name, field);
         let value = encode_value(field);
         quote! {
             if #present {
-                writer.put_tag(&mut tags, #tag, |writer| #value).map_err(#in_field)?;
+                writer.put_tag(&mut tags, #tag, |writer| #value).map_err(|error| error.in_field(#place))?;
             }
         }
     });
@@ -221,14 +222,15 @@ fn encode_tags(schema: &Struct) -> TokenStream {
 }
 
 fn decode_field(owner: &syn::Ident, field: &Field) -> TokenStream {
-    let Field { name, ty, .. } = field;
+    let ty = &field.ty;
+    let name = local(field);
     let default = default(field);
     if field.tag.is_some() {
         return quote!(let mut #name: #ty = #default;);
     }
-    let in_field = in_field(owner, field);
+    let place = place(owner, field);
     let value = decode_value(field);
-    let decode = quote!(#value.map_err(#in_field)?);
+    let decode = quote!(#value.map_err(|error| error.in_field(#place))?);
     match contains(field.versions) {
         None => quote!(let #name: #ty = #decode;),
         Some(contains) => quote!(let #name: #ty = if #contains { #decode } else { #default };),
@@ -264,11 +266,11 @@ fn decode_tags(schema: &Struct) -> TokenStream {
         };
     }
     let arms = tagged.map(|(tag, field)| {
-        let name = &field.name;
-        let in_field = in_field(&schema.name, field);
+        let name = local(field);
+        let place = place(&schema.name, field);
         let value = decode_value(field);
         let guard = contains(field.versions).map(|contains| quote!(if #contains));
-        quote!(::core::option::Option::Some(#tag) #guard => #name = #value.map_err(#in_field)?,)
+        quote!(::core::option::Option::Some(#tag) #guard => #name = #value.map_err(|error| error.in_field(#place))?,)
     });
     quote! {
         if version.flexible {
@@ -283,6 +285,11 @@ fn decode_tags(schema: &Struct) -> TokenStream {
             }
         }
     }
+}
+
+/// The variable into which a field is read. It must not hide `reader` or `version`, after which fields may be named.
+fn local(field: &Field) -> syn::Ident {
+    format_ident!("field_{}", field.name.unraw())
 }
 
 fn default(field: &Field) -> TokenStream {
@@ -301,11 +308,11 @@ fn is_default(field: &Field, value: TokenStream) -> TokenStream {
     quote!(#value == #default)
 }
 
-/// A closure that names the field in an error.
-fn in_field(owner: &syn::Ident, field: &Field) -> TokenStream {
+/// What an error in the field is told about where it is.
+fn place(owner: &syn::Ident, field: &Field) -> TokenStream {
     let owner = owner.to_string();
     let name = field.name.unraw().to_string();
-    quote!(|error| error.in_field(#owner, #name))
+    quote!(#owner, #name)
 }
 
 /// A test whether the range contains the version; `None` if every version is in it.
@@ -313,6 +320,7 @@ fn contains(range: Range) -> Option<TokenStream> {
     let Range { min, max } = range;
     match (min, max) {
         (0, i16::MAX) => None,
+        _ if min == max => Some(quote!((version.number == #min))),
         (_, i16::MAX) => Some(quote!((version.number >= #min))),
         (0, _) => Some(quote!((version.number <= #max))),
         _ => Some(quote!((version.number >= #min && version.number <= #max))),

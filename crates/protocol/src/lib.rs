@@ -51,6 +51,7 @@ mod message;
 pub mod messages;
 
 mod reader;
+pub mod records;
 mod schema;
 mod tags;
 mod version;

@@ -6,26 +6,37 @@ mod support;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
-use support::{assert_same, to_json, vectors};
-use tidelog_protocol::{APIS, Message, Reader, Writer};
+use bytes::Bytes;
+use support::{Vector, assert_same, to_json, vectors};
+use tidelog_protocol::records::group::classic::{OffsetCommitKey, OffsetCommitValue};
+use tidelog_protocol::{APIS, ApiKey, Message, Reader, RequestHeader, ResponseHeader, Writer};
 
 thread_local! {
     /// How many vectors of each message were checked.
     static CHECKED: RefCell<BTreeMap<&'static str, usize>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-fn check<M: Message + std::fmt::Debug>(set: &str) {
-    let vectors = vectors(set, M::NAME);
+fn check<M: Message + Debug>(set: &str) {
+    check_as::<M>(set, M::NAME);
+}
+
+/// Checks the vectors of the message that Kafka calls `name`.
+fn check_as<M: Message + Debug>(set: &str, name: &'static str) {
+    let vectors = vectors(set, name);
     for version in M::VERSIONS.iter() {
         assert!(
             vectors.iter().any(|v| v.version == version),
-            "{} has no vector of version {version}",
-            M::NAME
+            "{name} has no version {version}"
         );
     }
+    check_vectors::<M>(name, &vectors);
+}
+
+fn check_vectors<M: Message + Debug>(name: &'static str, vectors: &[Vector]) {
     for (i, vector) in vectors.iter().enumerate() {
-        let place = format!("{} {} (vector {i})", M::NAME, vector.version);
+        let place = format!("{name} {} (vector {i})", vector.version);
         let mut reader = Reader::new(vector.bytes.clone()).keep_unknown_tags();
         let message =
             M::read(&mut reader, vector.version).unwrap_or_else(|e| panic!("{place}: {e}"));
@@ -42,7 +53,7 @@ fn check<M: Message + std::fmt::Debug>(set: &str) {
             to_json::<M>(&vector.bytes, vector.version).unwrap_or_else(|e| panic!("{place}: {e}"));
         assert_same(&json, &vector.json, &place);
     }
-    CHECKED.with_borrow_mut(|checked| checked.insert(M::NAME, vectors.len()));
+    CHECKED.with_borrow_mut(|checked| checked.insert(name, vectors.len()));
 }
 
 #[test]
@@ -64,4 +75,59 @@ fn every_message_is_read_and_written_as_kafka_does() {
             println!("{} messages, {vectors} vectors", checked.len());
         }
     });
+}
+
+#[test]
+fn committed_offsets_of_kafka_0_8_are_read_as_ordinary_ones() {
+    check_as::<OffsetCommitKey>("group", "LegacyOffsetCommitKey");
+    check_vectors::<OffsetCommitValue>(
+        "LegacyOffsetCommitValue",
+        &vectors("group", "LegacyOffsetCommitValue"),
+    );
+}
+
+/// The APIs in the vectors are random numbers. Which header there is follows from the API, so a
+/// known one is put there.
+#[test]
+fn request_headers_are_read_and_written_as_kafka_does() {
+    for Vector {
+        version,
+        bytes,
+        json,
+    } in vectors("common", "RequestHeader")
+    {
+        let api_version = if version == 2 { 4 } else { 0 };
+        let mut bytes = bytes.to_vec();
+        bytes[..2].copy_from_slice(&ApiKey::Heartbeat.code().to_be_bytes());
+        bytes[2..4].copy_from_slice(&i16::to_be_bytes(api_version));
+        let bytes = Bytes::from(bytes);
+
+        let mut reader = Reader::new(bytes.clone()).keep_unknown_tags();
+        let header = RequestHeader::read(&mut reader).unwrap();
+        reader.finish().unwrap();
+        assert_eq!(json["correlationId"], header.correlation_id);
+        assert_eq!(json["clientId"].as_str(), header.client_id.as_deref());
+        let mut writer = Writer::new().emit_unknown_tags(reader.take_unknown_tags());
+        header.write(&mut writer).unwrap();
+        assert_eq!(writer.finish_contiguous().unwrap(), bytes);
+    }
+}
+
+#[test]
+fn response_headers_are_read_and_written_as_kafka_does() {
+    for Vector {
+        version,
+        bytes,
+        json,
+    } in vectors("common", "ResponseHeader")
+    {
+        let api_version = if version == 1 { 4 } else { 0 };
+        let mut reader = Reader::new(bytes.clone()).keep_unknown_tags();
+        let header = ResponseHeader::read(&mut reader, ApiKey::Heartbeat, api_version).unwrap();
+        reader.finish().unwrap();
+        assert_eq!(json["correlationId"], header.correlation_id);
+        let mut writer = Writer::new().emit_unknown_tags(reader.take_unknown_tags());
+        header.write(&mut writer, ApiKey::Heartbeat, api_version);
+        assert_eq!(writer.finish_contiguous().unwrap(), bytes);
+    }
 }

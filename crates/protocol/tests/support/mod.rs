@@ -44,33 +44,85 @@ pub(crate) fn vectors(set: &str, name: &str) -> Vec<Vector> {
 #[macro_export]
 macro_rules! each_message {
     ($check:ident) => {
-        each_message!(@api $check
-            produce: ProduceRequest ProduceResponse, fetch: FetchRequest FetchResponse,
-            list_offsets: ListOffsetsRequest ListOffsetsResponse, metadata: MetadataRequest MetadataResponse,
-            offset_commit: OffsetCommitRequest OffsetCommitResponse,
-            offset_fetch: OffsetFetchRequest OffsetFetchResponse,
-            find_coordinator: FindCoordinatorRequest FindCoordinatorResponse,
-            join_group: JoinGroupRequest JoinGroupResponse, heartbeat: HeartbeatRequest HeartbeatResponse,
-            leave_group: LeaveGroupRequest LeaveGroupResponse, sync_group: SyncGroupRequest SyncGroupResponse,
-            describe_groups: DescribeGroupsRequest DescribeGroupsResponse,
-            list_groups: ListGroupsRequest ListGroupsResponse, api_versions: ApiVersionsRequest ApiVersionsResponse,
-            create_topics: CreateTopicsRequest CreateTopicsResponse,
-            delete_topics: DeleteTopicsRequest DeleteTopicsResponse,
-            delete_records: DeleteRecordsRequest DeleteRecordsResponse,
-            init_producer_id: InitProducerIdRequest InitProducerIdResponse,
-            offset_for_leader_epoch: OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
-            describe_configs: DescribeConfigsRequest DescribeConfigsResponse,
-            alter_configs: AlterConfigsRequest AlterConfigsResponse,
-            create_partitions: CreatePartitionsRequest CreatePartitionsResponse,
-            delete_groups: DeleteGroupsRequest DeleteGroupsResponse,
-            incremental_alter_configs: IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
-            offset_delete: OffsetDeleteRequest OffsetDeleteResponse,
-            describe_cluster: DescribeClusterRequest DescribeClusterResponse,
-            describe_topic_partitions: DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse
+        each_message!(@list $check
+            (api) messages::produce: ProduceRequest ProduceResponse,
+            (api) messages::fetch: FetchRequest FetchResponse,
+            (api) messages::list_offsets: ListOffsetsRequest ListOffsetsResponse,
+            (api) messages::metadata: MetadataRequest MetadataResponse,
+            (api) messages::offset_commit: OffsetCommitRequest OffsetCommitResponse,
+            (api) messages::offset_fetch: OffsetFetchRequest OffsetFetchResponse,
+            (api) messages::find_coordinator: FindCoordinatorRequest FindCoordinatorResponse,
+            (api) messages::join_group: JoinGroupRequest JoinGroupResponse,
+            (api) messages::heartbeat: HeartbeatRequest HeartbeatResponse,
+            (api) messages::leave_group: LeaveGroupRequest LeaveGroupResponse,
+            (api) messages::sync_group: SyncGroupRequest SyncGroupResponse,
+            (api) messages::describe_groups: DescribeGroupsRequest DescribeGroupsResponse,
+            (api) messages::list_groups: ListGroupsRequest ListGroupsResponse,
+            (api) messages::api_versions: ApiVersionsRequest ApiVersionsResponse,
+            (api) messages::create_topics: CreateTopicsRequest CreateTopicsResponse,
+            (api) messages::delete_topics: DeleteTopicsRequest DeleteTopicsResponse,
+            (api) messages::delete_records: DeleteRecordsRequest DeleteRecordsResponse,
+            (api) messages::init_producer_id: InitProducerIdRequest InitProducerIdResponse,
+            (api) messages::offset_for_leader_epoch: OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
+            (api) messages::describe_configs: DescribeConfigsRequest DescribeConfigsResponse,
+            (api) messages::alter_configs: AlterConfigsRequest AlterConfigsResponse,
+            (api) messages::create_partitions: CreatePartitionsRequest CreatePartitionsResponse,
+            (api) messages::delete_groups: DeleteGroupsRequest DeleteGroupsResponse,
+            (api) messages::incremental_alter_configs: IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
+            (api) messages::offset_delete: OffsetDeleteRequest OffsetDeleteResponse,
+            (api) messages::describe_cluster: DescribeClusterRequest DescribeClusterResponse,
+            (api) messages::describe_topic_partitions: DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
+            (metadata) records::metadata:
+                AbortTransactionRecord AccessControlEntryRecord BeginTransactionRecord
+                BrokerRegistrationChangeRecord ClearElrRecord ClientQuotaRecord ConfigRecord
+                DelegationTokenRecord EndTransactionRecord FeatureLevelRecord FenceBrokerRecord
+                NoOpRecord PartitionChangeRecord PartitionRecord ProducerIdsRecord
+                RegisterBrokerRecord RegisterControllerRecord RemoveAccessControlEntryRecord
+                RemoveDelegationTokenRecord RemoveTopicRecord RemoveUserScramCredentialRecord
+                TopicRecord UnfenceBrokerRecord UnregisterBrokerRecord UserScramCredentialRecord
+                ZkMigrationStateRecord,
+            (group) records::group::classic:
+                GroupMetadataKey GroupMetadataValue OffsetCommitKey OffsetCommitValue,
+            (group) records::group::consumer:
+                ConsumerGroupCurrentMemberAssignmentKey
+                ConsumerGroupCurrentMemberAssignmentValue ConsumerGroupMemberMetadataKey
+                ConsumerGroupMemberMetadataValue ConsumerGroupMetadataKey
+                ConsumerGroupMetadataValue ConsumerGroupPartitionMetadataKey
+                ConsumerGroupPartitionMetadataValue ConsumerGroupRegularExpressionKey
+                ConsumerGroupRegularExpressionValue ConsumerGroupTargetAssignmentMemberKey
+                ConsumerGroupTargetAssignmentMemberValue
+                ConsumerGroupTargetAssignmentMetadataKey
+                ConsumerGroupTargetAssignmentMetadataValue,
+            (group) records::group::share:
+                ShareGroupCurrentMemberAssignmentKey ShareGroupCurrentMemberAssignmentValue
+                ShareGroupMemberMetadataKey ShareGroupMemberMetadataValue ShareGroupMetadataKey
+                ShareGroupMetadataValue ShareGroupStatePartitionMetadataKey
+                ShareGroupStatePartitionMetadataValue ShareGroupTargetAssignmentMemberKey
+                ShareGroupTargetAssignmentMemberValue ShareGroupTargetAssignmentMetadataKey
+                ShareGroupTargetAssignmentMetadataValue,
+            (group) records::group::streams:
+                StreamsGroupCurrentMemberAssignmentKey StreamsGroupCurrentMemberAssignmentValue
+                StreamsGroupMemberMetadataKey StreamsGroupMemberMetadataValue
+                StreamsGroupMetadataKey StreamsGroupMetadataValue
+                StreamsGroupTargetAssignmentMemberKey StreamsGroupTargetAssignmentMemberValue
+                StreamsGroupTargetAssignmentMetadataKey
+                StreamsGroupTargetAssignmentMetadataValue StreamsGroupTopologyKey
+                StreamsGroupTopologyValue,
+            (common) records::control:
+                EndTxnMarker LeaderChangeMessage SnapshotHeaderRecord SnapshotFooterRecord
+                KRaftVersionRecord VotersRecord,
+            (common) records::consumer_protocol:
+                ConsumerProtocolSubscription ConsumerProtocolAssignment,
         );
     };
-    (@api $check:ident $($module:ident: $($message:ident)*),*) => {
-        $($($check::<tidelog_protocol::messages::$module::$message>("api");)*)*
+    (@list $check:ident $(($set:ident) $($module:ident)::+: $($message:ident)*,)*) => {
+        $(each_message!(@module $check $set ($($module)::+) $($message)*);)*
+    };
+    (@module $check:ident $set:ident $module:tt $($message:ident)*) => {
+        $(each_message!(@one $check $set $module $message);)*
+    };
+    (@one $check:ident $set:ident ($($module:ident)::+) $message:ident) => {
+        $check::<tidelog_protocol::$($module)::+::$message>(stringify!($set));
     };
 }
 
