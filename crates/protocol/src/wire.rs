@@ -178,8 +178,8 @@ macro_rules! lengthy {
                 writer: &mut Writer,
                 version: Version,
             ) -> Result<(), EncodeError> {
-                #[allow(clippy::redundant_closure_call, reason = "the body of the method is handed in")]
-                ($encode)(value, writer, version)
+                let encode = $encode;
+                encode(value, writer, version)
             }
 
             #[inline]
@@ -187,8 +187,8 @@ macro_rules! lengthy {
                 reader: &mut Reader,
                 version: Version,
             ) -> Result<Option<Self>, DecodeError> {
-                #[allow(clippy::redundant_closure_call, reason = "the body of the method is handed in")]
-                ($decode)(reader, version)
+                let decode = $decode;
+                decode(reader, version)
             }
         }
     };
