@@ -260,9 +260,7 @@ impl ApiKey {
     /// Whether a request of `version` has a header with tagged fields; `None` if the API is not
     /// known.
     pub fn has_flexible_request_header(self, version: i16) -> Option<bool> {
-        self.api().map(|api| {
-            api.flexible.contains(version) || version > api.flexible.max && !api.flexible.is_empty()
-        })
+        self.api().map(|api| api.flexible.contains(version))
     }
 
     /// Whether a response of `version` has a header with tagged fields.

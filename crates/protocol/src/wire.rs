@@ -152,8 +152,7 @@ newtype! {
     Timestamp, i64, Timestamp::from_millis, Timestamp::as_millis;
 }
 
-/// Everything with a length before it spells null as a length of its own, and is null or not in any
-/// version.
+/// Types with a length before them. Null is a length of its own: -1, or 0 if lengths are compact.
 macro_rules! lengthy {
     (<$($t:ident)?> $type:ty, $kind:expr, $encode:expr, $decode:expr) => {
         impl<$($t: Wire)?> Wire for $type {
