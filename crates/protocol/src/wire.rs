@@ -152,7 +152,8 @@ newtype! {
     Timestamp, i64, Timestamp::from_millis, Timestamp::as_millis;
 }
 
-/// Types with a length before them. Null is a length of its own: -1, or 0 if lengths are compact.
+/// Everything with a length before it spells null as a length of its own, and is null or not in any
+/// version.
 macro_rules! lengthy {
     (<$($t:ident)?> $type:ty, $kind:expr, $encode:expr, $decode:expr) => {
         impl<$($t: Wire)?> Wire for $type {
@@ -177,8 +178,8 @@ macro_rules! lengthy {
                 writer: &mut Writer,
                 version: Version,
             ) -> Result<(), EncodeError> {
-                let encode = $encode;
-                encode(value, writer, version)
+                #[allow(clippy::redundant_closure_call, reason = "the body of the method is handed in")]
+                ($encode)(value, writer, version)
             }
 
             #[inline]
@@ -186,8 +187,8 @@ macro_rules! lengthy {
                 reader: &mut Reader,
                 version: Version,
             ) -> Result<Option<Self>, DecodeError> {
-                let decode = $decode;
-                decode(reader, version)
+                #[allow(clippy::redundant_closure_call, reason = "the body of the method is handed in")]
+                ($decode)(reader, version)
             }
         }
     };

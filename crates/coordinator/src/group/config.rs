@@ -1,0 +1,54 @@
+/// Bounds and times of a group coordinator. The defaults are Kafka's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The shortest session a member may ask for (`group.min.session.timeout.ms`).
+    pub group_min_session_timeout_ms: i32,
+    /// The longest session a member may ask for (`group.max.session.timeout.ms`).
+    pub group_max_session_timeout_ms: i32,
+    /// How long the first rebalance of an empty group waits for more members (`group.initial.rebalance.delay.ms`).
+    pub group_initial_rebalance_delay_ms: i32,
+    /// How many members a group may have (`group.max.size`).
+    pub group_max_size: usize,
+    /// How long the parked JoinGroup of a new member is kept: it cannot send heartbeats, since it may not know its
+    /// member id yet. Kafka has five minutes, not configurable.
+    pub group_new_member_join_timeout_ms: i32,
+    /// How many members of a group may have been given an id with which they have not joined yet (KIP-394).
+    pub group_pending_members_max: usize,
+    /// How many partitions a group may have committed offsets for.
+    pub group_offsets_max: usize,
+    /// How many groups one shard holds.
+    pub groups_max: usize,
+    /// The longest metadata that may be committed with an offset, in UTF-16 units (`offset.metadata.max.bytes`).
+    pub offset_metadata_max_bytes: usize,
+    /// How long offsets live in a group without members (`offsets.retention.minutes`, KIP-211).
+    pub offsets_retention_ms: i64,
+    /// How often expired offsets are looked for (`offsets.retention.check.interval.ms`).
+    pub offsets_retention_check_interval_ms: i64,
+    /// How long a request waits for its records to be committed (`offsets.commit.timeout.ms`).
+    pub offset_commit_timeout_ms: i32,
+    /// The largest batch of records that is asked for in one append: not above `max.message.bytes` of the topic.
+    pub append_bytes_max: usize,
+    /// From where the random part of member ids comes. A fresh number for every shard.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            group_min_session_timeout_ms: 6_000,
+            group_max_session_timeout_ms: 1_800_000,
+            group_initial_rebalance_delay_ms: 3_000,
+            group_max_size: i32::MAX as usize,
+            group_new_member_join_timeout_ms: 300_000,
+            group_pending_members_max: 10_000,
+            group_offsets_max: 1_000_000,
+            groups_max: 1_000_000,
+            offset_metadata_max_bytes: 4_096,
+            offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
+            offsets_retention_check_interval_ms: 600_000,
+            offset_commit_timeout_ms: 5_000,
+            append_bytes_max: 1_048_588,
+            seed: 0,
+        }
+    }
+}

@@ -1,0 +1,720 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tidelog_protocol::messages::delete_groups::{DeletableGroupResult, DeleteGroupsResponse};
+use tidelog_protocol::messages::describe_groups::DescribeGroupsResponse;
+use tidelog_protocol::messages::heartbeat::HeartbeatResponse;
+use tidelog_protocol::messages::join_group::JoinGroupRequest;
+use tidelog_protocol::messages::list_groups::ListGroupsResponse;
+use tidelog_protocol::messages::offset_commit::OffsetCommitRequest;
+use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Now, ProducerId};
+
+use super::admin::{describe_group, list_groups};
+use super::appends::{Appends, Completion, batches};
+use super::classic::Group;
+use super::context::Context;
+use super::member::{Joining, Parked};
+use super::member_ids::MemberIds;
+use super::offsets::fetch_from_nobody;
+use super::request::{client_error, refuse_commit};
+use super::state::State;
+use super::sync::leave_response;
+use super::timers::{Timer, Timers};
+use super::{
+    ClientInfo, Config, DeletedTopic, Effect, GroupRecord, GroupRequest, GroupResponse, Input,
+};
+
+/// From this version of OffsetCommit on, a group that does not exist has an error of its own (KIP-848).
+const GROUP_ID_NOT_FOUND_FROM: i16 = 9;
+
+/// Every group of one partition of `__consumer_offsets`.
+///
+/// Feed it the records of the partition with [`replay`](Self::replay), then [`Input::Loaded`]; from then on requests. See the
+/// [module](super) for how it works.
+#[derive(Debug)]
+pub struct GroupCoordinator {
+    config: Config,
+    epoch: LeaderEpoch,
+    phase: Phase,
+    groups: BTreeMap<GroupId, Group>,
+    /// Which groups have offsets in the open transactions of a producer.
+    transactions: BTreeMap<ProducerId, BTreeSet<GroupId>>,
+    timers: Timers,
+    appends: Appends,
+    member_ids: MemberIds,
+    /// The newest append that removed a group: whoever asks for a group that is not there waits for it.
+    last_removal: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Loading,
+    Active,
+    /// The shard lives elsewhere, or is to be loaded anew.
+    Unloaded,
+}
+
+impl GroupCoordinator {
+    /// A shard that nothing has been loaded into. `epoch` is the leader epoch of the partition under which it works.
+    pub fn new(now: Now, config: Config, epoch: LeaderEpoch) -> Self {
+        let member_ids = MemberIds::new(config.seed, epoch);
+        let mut timers = Timers::default();
+        timers.arm(
+            now.instant + retention_check_interval(&config),
+            Timer::Retention,
+        );
+        Self {
+            config,
+            epoch,
+            phase: Phase::Loading,
+            groups: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            timers,
+            appends: Appends::default(),
+            member_ids,
+            last_removal: 0,
+        }
+    }
+
+    /// The leader epoch under which the shard works.
+    pub const fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    /// How many groups there are.
+    pub fn groups_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Takes in one record of the log, in the order of the log. `producer_id` is that of the batch if it is transactional,
+    /// else [`ProducerId::NONE`]: offsets in a transaction count once it is committed.
+    pub fn replay(&mut self, producer_id: ProducerId, record: &GroupRecord) {
+        let group_id = record.group_id();
+        let is_tombstone = matches!(
+            record,
+            GroupRecord::OffsetCommit { value: None, .. }
+                | GroupRecord::GroupMetadata { value: None, .. }
+        );
+        if !self.groups.contains_key(group_id) {
+            if is_tombstone {
+                return;
+            }
+            let group_id = group_id.detach();
+            self.groups.insert(group_id.clone(), Group::new(group_id));
+        }
+        let group = self
+            .groups
+            .get_mut(group_id)
+            .expect("inserted if it was missing");
+        group.apply(producer_id, record);
+        if matches!(record, GroupRecord::GroupMetadata { value: None, .. })
+            && group.offsets.is_empty()
+        {
+            assert_eq!(
+                group.state,
+                State::Empty,
+                "only groups without members are removed"
+            );
+            for timer in std::mem::take(&mut group.pending_members).into_values() {
+                self.timers.disarm(timer);
+            }
+            self.groups.remove(group_id);
+        } else if producer_id != ProducerId::NONE {
+            self.transactions
+                .entry(producer_id)
+                .or_default()
+                .insert(group_id.detach());
+        }
+    }
+
+    /// Takes in the marker that ends a transaction of `producer_id` in this partition.
+    pub fn replay_end_transaction(&mut self, producer_id: ProducerId, committed: bool) {
+        for group_id in self.transactions.remove(&producer_id).unwrap_or_default() {
+            if let Some(group) = self.groups.get_mut(&group_id) {
+                group.offsets.end_transaction(producer_id, committed);
+            }
+        }
+    }
+
+    /// Handles one input; what is to be done is added to `effects`, in no particular order but that of the appends.
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Loaded => self.loaded(now, effects),
+            Input::Request {
+                request_id,
+                version,
+                client,
+                request,
+            } => {
+                self.request(now, request_id, version, &client, request, effects);
+            }
+            Input::Committed { append_id } => self.committed(now, append_id, effects),
+            Input::AppendFailed { error } => self.unload(now, client_error(error), effects),
+            Input::TopicsDeleted { topics } => self.topics_deleted(now, &topics, effects),
+            Input::Timeout => self.timeout(now, effects),
+            Input::Unload => self.unload(now, ErrorCode::NOT_COORDINATOR, effects),
+        }
+    }
+
+    /// When the shard wants [`Input::Timeout`].
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Active => [self.timers.deadline(), self.appends.deadline()]
+                .into_iter()
+                .flatten()
+                .min(),
+            Phase::Loading | Phase::Unloaded => None,
+        }
+    }
+
+    /// What is durable, as the shortest list of records that restores it. Open transactions are left out.
+    pub fn records(&self) -> Vec<GroupRecord> {
+        let mut records = Vec::new();
+        for group in self.groups.values() {
+            if let Some(value) = group.metadata.clone() {
+                let group_id = group.id.clone();
+                records.push(GroupRecord::GroupMetadata {
+                    group_id,
+                    value: Some(value),
+                });
+            }
+            records.extend(group.offsets.iter().map(|(topic, partition, offset)| {
+                GroupRecord::OffsetCommit {
+                    group_id: group.id.clone(),
+                    topic: topic.clone(),
+                    partition,
+                    value: Some(offset.to_record()),
+                }
+            }));
+        }
+        records
+    }
+
+    /// Asserts every invariant. Costs a walk over everything, so it is for tests.
+    ///
+    /// # Panics
+    ///
+    /// If an invariant is broken.
+    pub fn check(&self) {
+        let mut request_ids = BTreeSet::new();
+        let mut parked = |request_id| {
+            assert!(
+                request_ids.insert(request_id),
+                "request {request_id} is parked twice"
+            );
+        };
+        let mut timers = usize::from(self.phase != Phase::Unloaded);
+        for (group_id, group) in &self.groups {
+            assert_eq!(*group_id, group.id);
+            if self.phase == Phase::Active {
+                group.check(&self.timers);
+            }
+            group
+                .parked()
+                .for_each(|waiting| parked(waiting.request_id));
+            timers += group.timers_count();
+        }
+        assert_eq!(timers, self.timers.len(), "a timer belongs to nobody");
+        for append in self.appends.iter() {
+            for completion in &append.completions {
+                if let Completion::Reply { request_id, .. } = completion {
+                    parked(*request_id);
+                }
+            }
+        }
+    }
+
+    // Inputs.
+
+    fn loaded(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        assert_eq!(self.phase, Phase::Loading, "a shard is loaded once");
+        self.phase = Phase::Active;
+        self.groups
+            .retain(|_, group| group.metadata.is_some() || !group.offsets.is_empty());
+        let (groups, mut cx) = self.split(now, effects);
+        for group in groups.values_mut() {
+            group.restore(&mut cx);
+        }
+    }
+
+    fn request(
+        &mut self,
+        now: Now,
+        request_id: u64,
+        version: i16,
+        client: &ClientInfo,
+        request: GroupRequest,
+        effects: &mut Vec<Effect>,
+    ) {
+        let refusal = match self.phase {
+            Phase::Loading => Some(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+            Phase::Unloaded => Some(ErrorCode::NOT_COORDINATOR),
+            Phase::Active => refuse_group_id(&request),
+        };
+        if let Some(error_code) = refusal {
+            let response = request.error_response(error_code, version);
+            effects.push(Effect::Reply {
+                request_id,
+                response,
+            });
+            return;
+        }
+        let parked = Parked {
+            request_id,
+            version,
+        };
+        match request {
+            GroupRequest::JoinGroup(request) => self.join(now, parked, client, &request, effects),
+            GroupRequest::OffsetCommit(request) => self.commit(now, parked, &request, effects),
+            GroupRequest::DeleteGroups(request) => {
+                self.delete_groups(now, request_id, &request.groups_names, effects);
+            }
+            GroupRequest::ListGroups(request) => {
+                let groups = list_groups(&self.groups, &request);
+                let response = ListGroupsResponse {
+                    groups,
+                    ..Default::default()
+                };
+                let response = GroupResponse::ListGroups(response);
+                effects.push(Effect::Reply {
+                    request_id,
+                    response,
+                });
+            }
+            GroupRequest::DescribeGroups(request) => {
+                let group_ids = request.groups.iter();
+                let groups = group_ids
+                    .map(|id| describe_group(&self.groups, id, version))
+                    .collect();
+                let response = DescribeGroupsResponse {
+                    groups,
+                    ..Default::default()
+                };
+                let response = GroupResponse::DescribeGroups(response);
+                effects.push(Effect::Reply {
+                    request_id,
+                    response,
+                });
+            }
+            request => self.request_to_group(now, parked, &request, effects),
+        }
+    }
+
+    /// A request about one group that must exist.
+    fn request_to_group(
+        &mut self,
+        now: Now,
+        parked: Parked,
+        request: &GroupRequest,
+        effects: &mut Vec<Effect>,
+    ) {
+        let last_removal = self.last_removal;
+        let (groups, mut cx) = self.split(now, effects);
+        let group = request
+            .group_id()
+            .and_then(|group_id| groups.get_mut(group_id));
+        let Parked {
+            request_id,
+            version,
+        } = parked;
+        match (request, group) {
+            (GroupRequest::SyncGroup(request), Some(group)) => {
+                group.sync(&mut cx, parked, request);
+            }
+            (GroupRequest::Heartbeat(request), Some(group)) => {
+                let error_code = group.heartbeat(&mut cx, request).err().unwrap_or_default();
+                let response = HeartbeatResponse {
+                    error_code,
+                    ..Default::default()
+                };
+                cx.reply(request_id, GroupResponse::Heartbeat(response));
+            }
+            (GroupRequest::LeaveGroup(request), group) => {
+                let response = match group {
+                    Some(group) => group.leave(&mut cx, version, request),
+                    None => leave_response(version, request, |_, _| ErrorCode::UNKNOWN_MEMBER_ID),
+                };
+                cx.reply(request_id, GroupResponse::LeaveGroup(response));
+            }
+            (
+                GroupRequest::OffsetFetch {
+                    group: request,
+                    require_stable,
+                },
+                group,
+            ) => {
+                // An offset that is not committed may yet be lost; whoever has seen it must not be set back.
+                let (response, after) = match group {
+                    Some(group) => (
+                        group.fetch_offsets(request, *require_stable),
+                        group.last_append,
+                    ),
+                    None => (fetch_from_nobody(request), last_removal),
+                };
+                cx.reply_after(after, request_id, GroupResponse::OffsetFetch(response));
+            }
+            (GroupRequest::OffsetDelete(request), Some(group)) => {
+                group.delete_offsets(&mut cx, request_id, request);
+            }
+            (GroupRequest::OffsetDelete(_), None) => {
+                let response = request.error_response(ErrorCode::GROUP_ID_NOT_FOUND, version);
+                cx.reply(request_id, response);
+            }
+            (request, _) => {
+                let response = request.error_response(ErrorCode::UNKNOWN_MEMBER_ID, version);
+                cx.reply(request_id, response);
+            }
+        }
+    }
+
+    fn join(
+        &mut self,
+        now: Now,
+        parked: Parked,
+        client: &ClientInfo,
+        request: &JoinGroupRequest,
+        effects: &mut Vec<Effect>,
+    ) {
+        let groups_max = self.config.groups_max;
+        let (groups, mut cx) = self.split(now, effects);
+        let is_new = !groups.contains_key(&request.group_id);
+        let session_timeout_ms = request.session_timeout_ms;
+        let refusal = if session_timeout_ms < cx.config.group_min_session_timeout_ms
+            || session_timeout_ms > cx.config.group_max_session_timeout_ms
+        {
+            Some(ErrorCode::INVALID_SESSION_TIMEOUT)
+        } else if is_new && !request.member_id.is_empty() {
+            Some(ErrorCode::UNKNOWN_MEMBER_ID)
+        } else if is_new && groups.len() >= groups_max {
+            Some(ErrorCode::GROUP_MAX_SIZE_REACHED)
+        } else {
+            None
+        };
+        if let Some(error_code) = refusal {
+            return cx.refuse_join(parked, error_code, request.member_id.clone());
+        }
+        let joining = Joining::new(client, parked, request);
+        let group_id = request.group_id.detach();
+        let group = groups.entry(group_id.clone()).or_insert_with(|| {
+            let mut group = Group::new(group_id.clone());
+            group.state_timestamp = now.timestamp;
+            group
+        });
+        group.join(&mut cx, joining);
+        if !is_new {
+            return;
+        }
+        if group.members.is_empty() && group.pending_members.is_empty() {
+            // Nobody was let in.
+            groups.remove(&group_id);
+        } else if group.metadata.is_none() {
+            group.append_empty_metadata(&mut cx);
+        }
+    }
+
+    fn commit(
+        &mut self,
+        now: Now,
+        parked: Parked,
+        request: &OffsetCommitRequest,
+        effects: &mut Vec<Effect>,
+    ) {
+        let groups_max = self.config.groups_max;
+        let (groups, mut cx) = self.split(now, effects);
+        let Parked {
+            request_id,
+            version,
+        } = parked;
+        if let Some(group) = groups.get_mut(&request.group_id) {
+            return group.commit_offsets(&mut cx, request_id, request);
+        }
+        let refusal = if request.generation_id_or_member_epoch >= 0 {
+            // The group is gone; or was never there.
+            Some(match version {
+                GROUP_ID_NOT_FOUND_FROM.. => ErrorCode::GROUP_ID_NOT_FOUND,
+                _ => ErrorCode::ILLEGAL_GENERATION,
+            })
+        } else if groups.len() >= groups_max {
+            Some(ErrorCode::INVALID_COMMIT_OFFSET_SIZE)
+        } else {
+            None
+        };
+        if let Some(error_code) = refusal {
+            let response = GroupResponse::OffsetCommit(refuse_commit(request, error_code));
+            return cx.reply(request_id, response);
+        }
+        // A consumer that assigns partitions to itself keeps its offsets in a group without members.
+        let mut group = Group::new(request.group_id.detach());
+        group.commit_offsets(&mut cx, request_id, request);
+        if !group.offsets.is_empty() {
+            groups.insert(group.id.clone(), group);
+        }
+    }
+
+    fn delete_groups(
+        &mut self,
+        now: Now,
+        request_id: u64,
+        group_ids: &[GroupId],
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut records = Vec::new();
+        let mut results = Vec::with_capacity(group_ids.len());
+        let mut deleted = BTreeSet::new();
+        for group_id in group_ids {
+            let error_code = match self.groups.get(group_id) {
+                None => ErrorCode::GROUP_ID_NOT_FOUND,
+                Some(group) if group.state != State::Empty => ErrorCode::NON_EMPTY_GROUP,
+                Some(group) => {
+                    if deleted.insert(group_id) {
+                        group.all_offset_tombstones(&mut records);
+                        let group_id = group_id.clone();
+                        records.push(GroupRecord::GroupMetadata {
+                            group_id,
+                            value: None,
+                        });
+                    }
+                    ErrorCode::NONE
+                }
+            };
+            results.push(DeletableGroupResult {
+                group_id: group_id.clone(),
+                error_code,
+            });
+        }
+        self.append_removals(now, records, effects);
+        let response = DeleteGroupsResponse {
+            results,
+            ..Default::default()
+        };
+        let last = self.last_removal;
+        let (_, mut cx) = self.split(now, effects);
+        cx.reply_after(last, request_id, GroupResponse::DeleteGroups(response));
+    }
+
+    fn topics_deleted(&mut self, now: Now, topics: &[DeletedTopic], effects: &mut Vec<Effect>) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        let mut records = Vec::new();
+        for group in self.groups.values() {
+            for topic in topics {
+                group.topic_tombstones(topic, &mut records);
+            }
+        }
+        self.append_removals(now, records, effects);
+    }
+
+    /// KIP-211: offsets that nobody has used for long, and groups that have nothing left, go.
+    fn remove_expired(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut records = Vec::new();
+        for group in self.groups.values() {
+            let retention_ms = self.config.offsets_retention_ms;
+            let nothing_left = group.expired_offsets(now, retention_ms, &mut records);
+            if nothing_left && group.state == State::Empty && group.pending_members.is_empty() {
+                let group_id = group.id.clone();
+                records.push(GroupRecord::GroupMetadata {
+                    group_id,
+                    value: None,
+                });
+            }
+        }
+        self.append_removals(now, records, effects);
+        let next = now.instant + retention_check_interval(&self.config);
+        self.timers.arm(next, Timer::Retention);
+    }
+
+    fn committed(&mut self, now: Now, append_id: u64, effects: &mut Vec<Effect>) {
+        let (groups, mut cx) = self.split(now, effects);
+        while let Some(append) = cx.appends.pop_committed(append_id) {
+            for completion in append.completions {
+                match completion {
+                    Completion::Reply {
+                        request_id,
+                        response,
+                    } => cx.reply(request_id, response),
+                    Completion::Assignment { group_id } => {
+                        if let Some(group) = groups.get_mut(&group_id) {
+                            group.assignment_committed(&mut cx, append.append_id);
+                        }
+                    }
+                    Completion::StaticMember {
+                        group_id,
+                        member_id,
+                        request_id,
+                        skip_assignment,
+                    } => {
+                        if let Some(group) = groups.get_mut(&group_id) {
+                            group.static_member_committed(
+                                &mut cx,
+                                &member_id,
+                                request_id,
+                                skip_assignment,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn timeout(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        self.answer_overdue(now, effects);
+        while let Some(timer) = self.timers.pop_due(now.instant) {
+            let (groups, mut cx) = self.split(now, effects);
+            match timer {
+                Timer::Session {
+                    group_id,
+                    member_id,
+                } => {
+                    if let Some(group) = groups.get_mut(&group_id) {
+                        group.session_timed_out(&mut cx, &member_id);
+                    }
+                }
+                Timer::PendingMember {
+                    group_id,
+                    member_id,
+                } => {
+                    if let Some(group) = groups.get_mut(&group_id) {
+                        group.pending_member_timed_out(&mut cx, &member_id);
+                    }
+                }
+                Timer::Join { group_id } => {
+                    if let Some(group) = groups.get_mut(&group_id) {
+                        group.join_timed_out(&mut cx);
+                    }
+                }
+                Timer::Sync { group_id } => {
+                    if let Some(group) = groups.get_mut(&group_id) {
+                        group.sync_timed_out(&mut cx);
+                    }
+                }
+                Timer::Retention => self.remove_expired(now, effects),
+            }
+        }
+    }
+
+    /// Requests whose records are not committed in time are answered; the records may be committed later.
+    fn answer_overdue(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let (groups, mut cx) = self.split(now, effects);
+        while let Some((append_id, completions)) = cx.appends.next_overdue(now.instant) {
+            for completion in completions {
+                match completion {
+                    Completion::Reply {
+                        request_id,
+                        response,
+                    } => {
+                        let response = response.into_error(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+                        cx.reply(request_id, response);
+                    }
+                    // The group becomes stable all the same, should the assignment be committed later.
+                    Completion::Assignment { group_id } => {
+                        if let Some(group) = groups.get_mut(&group_id) {
+                            group.assignment_overdue(&mut cx, append_id);
+                            cx.appends
+                                .follow(append_id, Completion::Assignment { group_id });
+                        }
+                    }
+                    Completion::StaticMember {
+                        group_id,
+                        member_id,
+                        request_id,
+                        ..
+                    } => {
+                        if let Some(group) = groups.get_mut(&group_id) {
+                            group.static_member_overdue(&mut cx, &member_id, request_id);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives every parked request its answer. Nothing is left to be done after that.
+    fn unload(&mut self, now: Now, error_code: ErrorCode, effects: &mut Vec<Effect>) {
+        let (groups, mut cx) = self.split(now, effects);
+        for group in groups.values_mut() {
+            group.refuse_parked(&mut cx, error_code);
+        }
+        for completion in self.appends.drain() {
+            if let Completion::Reply {
+                request_id,
+                response,
+            } = completion
+            {
+                let response = response.into_error(error_code);
+                effects.push(Effect::Reply {
+                    request_id,
+                    response,
+                });
+            }
+        }
+        self.phase = Phase::Unloaded;
+        self.groups.clear();
+        self.transactions.clear();
+        self.timers.clear();
+    }
+
+    /// Appends tombstones, in as many batches as it takes.
+    fn append_removals(&mut self, now: Now, records: Vec<GroupRecord>, effects: &mut Vec<Effect>) {
+        for records in batches(records, self.config.append_bytes_max) {
+            let timeout_ms = self.config.offset_commit_timeout_ms.max(0).unsigned_abs();
+            let deadline = now.instant + Duration::from_millis(timeout_ms.into());
+            let append_id = self.appends.push(deadline);
+            self.last_removal = append_id;
+            for record in &records {
+                self.replay(ProducerId::NONE, record);
+                if let Some(group) = self.groups.get_mut(record.group_id()) {
+                    group.last_append = append_id;
+                }
+            }
+            effects.push(Effect::Append { append_id, records });
+        }
+    }
+
+    /// The groups, and what they need for handling an input.
+    fn split<'a>(
+        &'a mut self,
+        now: Now,
+        effects: &'a mut Vec<Effect>,
+    ) -> (&'a mut BTreeMap<GroupId, Group>, Context<'a>) {
+        let cx = Context {
+            now,
+            config: &self.config,
+            timers: &mut self.timers,
+            appends: &mut self.appends,
+            member_ids: &mut self.member_ids,
+            effects,
+        };
+        (&mut self.groups, cx)
+    }
+}
+
+/// Requests about members need a group id; offsets may be kept under the empty one, as old clients do.
+fn refuse_group_id(request: &GroupRequest) -> Option<ErrorCode> {
+    let needs_group_id = matches!(
+        request,
+        GroupRequest::JoinGroup(_)
+            | GroupRequest::SyncGroup(_)
+            | GroupRequest::Heartbeat(_)
+            | GroupRequest::LeaveGroup(_)
+            | GroupRequest::OffsetDelete(_)
+    );
+    let is_empty = request
+        .group_id()
+        .is_some_and(|group_id| group_id.is_empty());
+    (needs_group_id && is_empty).then_some(ErrorCode::INVALID_GROUP_ID)
+}
+
+fn retention_check_interval(config: &Config) -> Duration {
+    // An interval of nothing would never let the shard rest.
+    Duration::from_millis(
+        config
+            .offsets_retention_check_interval_ms
+            .max(1)
+            .unsigned_abs(),
+    )
+}

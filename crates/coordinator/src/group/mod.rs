@@ -1,0 +1,42 @@
+//! Consumer groups of the classic protocol.
+//!
+//! A [`GroupCoordinator`] is one *shard*: every group whose id [falls](partition_for) on one partition of
+//! `__consumer_offsets`. The leader of the partition runs it.
+//!
+//! # What is durable, and when
+//!
+//! A shard decides on its newest state, and writes down what must survive: [`Effect::Append`]. The records take effect in the
+//! shard's own books at once, through [`GroupCoordinator::replay`], the same way as when they are loaded. Whatever tells
+//! somebody about them waits for [`Input::Committed`]. So nobody ever sees what could still be lost, and there is nothing to
+//! roll back: if an append fails, the shard is dropped and another one is loaded from the log.
+//!
+//! Who is in the middle of joining, and when a session ends, is not written down. A new coordinator starts with the newest
+//! generation whose assignment was written, and gives every member a whole session to show up.
+
+mod admin;
+mod appends;
+mod classic;
+mod config;
+mod context;
+mod coordinator;
+mod effect;
+mod input;
+mod invariants;
+mod join;
+mod member;
+mod member_ids;
+mod offsets;
+mod partition;
+mod record;
+mod request;
+mod state;
+mod sync;
+mod timers;
+
+pub use config::Config;
+pub use coordinator::GroupCoordinator;
+pub use effect::Effect;
+pub use input::{ClientInfo, DeletedTopic, Input};
+pub use partition::partition_for;
+pub use record::GroupRecord;
+pub use request::{GroupRequest, GroupResponse};
