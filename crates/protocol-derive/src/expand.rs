@@ -206,7 +206,9 @@ fn encode_tags(schema: &Struct) -> TokenStream {
         let value = encode_value(field);
         quote! {
             if #present {
-                writer.put_tag(&mut tags, #tag, |writer| #value).map_err(|error| error.in_field(#place))?;
+                writer
+                    .put_tag(&mut tags, #tag, |writer| #value)
+                    .map_err(|error| error.in_field(#place))?;
             }
         }
     });
@@ -270,7 +272,11 @@ fn decode_tags(schema: &Struct) -> TokenStream {
         let place = place(&schema.name, field);
         let value = decode_value(field);
         let guard = contains(field.versions).map(|contains| quote!(if #contains));
-        quote!(::core::option::Option::Some(#tag) #guard => #name = #value.map_err(|error| error.in_field(#place))?,)
+        quote! {
+            ::core::option::Option::Some(#tag) #guard => {
+                #name = #value.map_err(|error| error.in_field(#place))?;
+            }
+        }
     });
     quote! {
         if version.flexible {
@@ -287,7 +293,8 @@ fn decode_tags(schema: &Struct) -> TokenStream {
     }
 }
 
-/// The variable into which a field is read. It must not hide `reader` or `version`, after which fields may be named.
+/// The variable into which a field is read. It must not hide `reader` or `version`, after which
+/// fields may be named.
 fn local(field: &Field) -> syn::Ident {
     format_ident!("field_{}", field.name.unraw())
 }

@@ -8,7 +8,7 @@
 //! | attribute | meaning |
 //! |---|---|
 //! | `versions = 3..=13` | the versions of the message; makes it a `Message` |
-//! | `flexible = 9..` | the versions with compact lengths and tagged fields (KIP-482); none if left out |
+//! | `flexible = 9..` | versions with compact lengths and tags (KIP-482); none if left out |
 //!
 //! On a field:
 //!

@@ -61,8 +61,8 @@ pub trait ApiResponse: Message {
 /// versions;`
 macro_rules! apis {
     ($(
-        $name:ident = $key:literal, $module:ident::$request:ident => $response:ident, [$($listener:ident)*]
-        $(, stable ..=$stable:literal)? $(, advertised $first:literal..)?;
+        $name:ident = $key:literal, $module:ident::$request:ident => $response:ident,
+        [$($listener:ident)*] $(, stable ..=$stable:literal)? $(, advertised $first:literal..)?;
     )*) => {
         #[allow(non_upper_case_globals, reason = "keys are matched by Kafka's names of the APIs")]
         impl ApiKey {
@@ -106,7 +106,7 @@ macro_rules! apis {
         #[non_exhaustive]
         pub enum Request {
             $(
-                #[doc = concat!("See [`", stringify!($request), "`](", stringify!($module), "::", stringify!($request), ").")]
+                #[doc = concat!("A request of ", stringify!($name), ".")]
                 $name($module::$request),
             )*
         }
@@ -116,7 +116,7 @@ macro_rules! apis {
         #[non_exhaustive]
         pub enum Response {
             $(
-                #[doc = concat!("See [`", stringify!($response), "`](", stringify!($module), "::", stringify!($response), ").")]
+                #[doc = concat!("A response of ", stringify!($name), ".")]
                 $name($module::$response),
             )*
         }
@@ -129,7 +129,11 @@ macro_rules! apis {
                 }
             }
 
-            fn read_known(reader: &mut Reader, key: ApiKey, version: i16) -> Result<Self, DecodeError> {
+            fn read_known(
+                reader: &mut Reader,
+                key: ApiKey,
+                version: i16,
+            ) -> Result<Self, DecodeError> {
                 match key {
                     $(ApiKey::$name => $module::$request::read(reader, version).map(Self::$name),)*
                     _ => Err(unknown_key(reader, key)),
@@ -153,7 +157,11 @@ macro_rules! apis {
             }
 
             /// Reads the response to a request of `key` in `version`, without its header.
-            pub fn read(reader: &mut Reader, key: ApiKey, version: i16) -> Result<Self, DecodeError> {
+            pub fn read(
+                reader: &mut Reader,
+                key: ApiKey,
+                version: i16,
+            ) -> Result<Self, DecodeError> {
                 match key {
                     $(ApiKey::$name => $module::$response::read(reader, version).map(Self::$name),)*
                     _ => Err(unknown_key(reader, key)),
@@ -192,7 +200,8 @@ apis! {
     Metadata = 3, metadata::MetadataRequest => MetadataResponse, [Broker];
     OffsetCommit = 8, offset_commit::OffsetCommitRequest => OffsetCommitResponse, [Broker];
     OffsetFetch = 9, offset_fetch::OffsetFetchRequest => OffsetFetchResponse, [Broker];
-    FindCoordinator = 10, find_coordinator::FindCoordinatorRequest => FindCoordinatorResponse, [Broker];
+    FindCoordinator = 10, find_coordinator::FindCoordinatorRequest
+        => FindCoordinatorResponse, [Broker];
     JoinGroup = 11, join_group::JoinGroupRequest => JoinGroupResponse, [Broker];
     Heartbeat = 12, heartbeat::HeartbeatRequest => HeartbeatResponse, [Broker];
     LeaveGroup = 13, leave_group::LeaveGroupRequest => LeaveGroupResponse, [Broker];
@@ -200,19 +209,29 @@ apis! {
     DescribeGroups = 15, describe_groups::DescribeGroupsRequest => DescribeGroupsResponse, [Broker];
     ListGroups = 16, list_groups::ListGroupsRequest => ListGroupsResponse, [Broker];
     ApiVersions = 18, api_versions::ApiVersionsRequest => ApiVersionsResponse, [Broker Controller];
-    CreateTopics = 19, create_topics::CreateTopicsRequest => CreateTopicsResponse, [Broker Controller];
-    DeleteTopics = 20, delete_topics::DeleteTopicsRequest => DeleteTopicsResponse, [Broker Controller];
+    CreateTopics = 19, create_topics::CreateTopicsRequest
+        => CreateTopicsResponse, [Broker Controller];
+    DeleteTopics = 20, delete_topics::DeleteTopicsRequest
+        => DeleteTopicsResponse, [Broker Controller];
     DeleteRecords = 21, delete_records::DeleteRecordsRequest => DeleteRecordsResponse, [Broker];
-    InitProducerId = 22, init_producer_id::InitProducerIdRequest => InitProducerIdResponse, [Broker], stable ..=5;
-    OffsetForLeaderEpoch = 23, offset_for_leader_epoch::OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse, [Broker];
-    DescribeConfigs = 32, describe_configs::DescribeConfigsRequest => DescribeConfigsResponse, [Broker Controller];
-    AlterConfigs = 33, alter_configs::AlterConfigsRequest => AlterConfigsResponse, [Broker Controller];
-    CreatePartitions = 37, create_partitions::CreatePartitionsRequest => CreatePartitionsResponse, [Broker Controller];
+    InitProducerId = 22, init_producer_id::InitProducerIdRequest
+        => InitProducerIdResponse, [Broker], stable ..=5;
+    OffsetForLeaderEpoch = 23, offset_for_leader_epoch::OffsetForLeaderEpochRequest
+        => OffsetForLeaderEpochResponse, [Broker];
+    DescribeConfigs = 32, describe_configs::DescribeConfigsRequest
+        => DescribeConfigsResponse, [Broker Controller];
+    AlterConfigs = 33, alter_configs::AlterConfigsRequest
+        => AlterConfigsResponse, [Broker Controller];
+    CreatePartitions = 37, create_partitions::CreatePartitionsRequest
+        => CreatePartitionsResponse, [Broker Controller];
     DeleteGroups = 42, delete_groups::DeleteGroupsRequest => DeleteGroupsResponse, [Broker];
-    IncrementalAlterConfigs = 44, incremental_alter_configs::IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse, [Broker Controller];
+    IncrementalAlterConfigs = 44, incremental_alter_configs::IncrementalAlterConfigsRequest
+        => IncrementalAlterConfigsResponse, [Broker Controller];
     OffsetDelete = 47, offset_delete::OffsetDeleteRequest => OffsetDeleteResponse, [Broker];
-    DescribeCluster = 60, describe_cluster::DescribeClusterRequest => DescribeClusterResponse, [Broker Controller];
-    DescribeTopicPartitions = 75, describe_topic_partitions::DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse, [Broker];
+    DescribeCluster = 60, describe_cluster::DescribeClusterRequest
+        => DescribeClusterResponse, [Broker Controller];
+    DescribeTopicPartitions = 75, describe_topic_partitions::DescribeTopicPartitionsRequest
+        => DescribeTopicPartitionsResponse, [Broker];
 }
 
 impl ApiKey {
@@ -241,9 +260,7 @@ impl ApiKey {
     /// Whether a request of `version` has a header with tagged fields; `None` if the API is not
     /// known.
     pub fn has_flexible_request_header(self, version: i16) -> Option<bool> {
-        self.api().map(|api| {
-            api.flexible.contains(version) || version > api.flexible.max && !api.flexible.is_empty()
-        })
+        self.api().map(|api| api.flexible.contains(version))
     }
 
     /// Whether a response of `version` has a header with tagged fields.

@@ -7,7 +7,8 @@ use crate::{ApiKey, DecodeError, DecodeErrorKind, EncodeError, Reader, Version, 
 /// What stands before every request.
 ///
 /// ```text
-/// api key i16 | api version i16 | correlation id i32 | client id: i16 length, text | tagged fields, if flexible
+/// api key i16 | api version i16 | correlation id i32 | client id: i16 length, text |
+/// tagged fields, if flexible
 /// ```
 ///
 /// The length of the client id is never compact, not even in a flexible header.

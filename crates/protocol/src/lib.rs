@@ -19,7 +19,11 @@
 //! use tidelog_protocol::{encode_request, encode_response, frame};
 //!
 //! // A client asks, in version 4.
-//! let request = HeartbeatRequest { group_id: "billing".into(), generation_id: 7, ..Default::default() };
+//! let request = HeartbeatRequest {
+//!     group_id: "billing".into(),
+//!     generation_id: 7,
+//!     ..Default::default()
+//! };
 //! let mut writer = Writer::new();
 //! encode_request(&mut writer, 4, 1, Some(&"app".into()), &request)?;
 //! let mut socket = BytesMut::from(&writer.finish_contiguous()?[..]);
@@ -34,7 +38,8 @@
 //! let mut socket = BytesMut::from(&writer.finish_contiguous()?[..]);
 //!
 //! // And the client reads the answer.
-//! let mut reader = Reader::new(frame::next_frame(&mut socket, 1024 * 1024)?.expect("it has arrived"));
+//! let frame = frame::next_frame(&mut socket, 1024 * 1024)?.expect("the whole frame has arrived");
+//! let mut reader = Reader::new(frame);
 //! assert_eq!(ResponseHeader::read(&mut reader, header.api_key, 4)?.correlation_id, 1);
 //! assert_eq!(HeartbeatResponse::read(&mut reader, 4)?, response);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -7,6 +7,11 @@ use crate::{DecodeError, DecodeErrorKind, UnknownTags, Version};
 const ARRAY_LEN_MAX: u32 = 1_000_000;
 /// No struct has more tagged fields; Kafka's reader draws the same line.
 const TAGS_MAX: u32 = 10_000;
+/// How many bytes of memory the arrays of a message may take for each byte of the message. Real
+/// messages stay far below: a short topic name takes nine times its bytes.
+const MEMORY_FACTOR_MAX: usize = 16;
+/// How many bytes of memory the arrays of even the shortest message may take.
+const MEMORY_MIN: usize = 1024 * 1024;
 /// How many bytes an array may reserve before its first element was read.
 const RESERVED_BYTES_MAX: usize = 16 * 1024;
 
@@ -20,6 +25,8 @@ pub struct Reader {
     position: usize,
     /// Where reading must stop: the end of the buffer, or of the tagged field that is being read.
     end: usize,
+    /// How many bytes of memory arrays may still take.
+    memory: usize,
     unknown: Option<UnknownTags>,
 }
 
@@ -48,10 +55,12 @@ impl Reader {
     /// Reads from the front of `buf`.
     pub const fn new(buf: Bytes) -> Self {
         let end = buf.len();
+        let memory = MEMORY_MIN + MEMORY_FACTOR_MAX * end;
         Self {
             buf,
             position: 0,
             end,
+            memory,
             unknown: None,
         }
     }
@@ -181,6 +190,12 @@ impl Reader {
         len: usize,
         mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
+        let memory = len.saturating_mul(size_of::<T>());
+        let Some(memory_left) = self.memory.checked_sub(memory) else {
+            let count = u32::try_from(len).unwrap_or(u32::MAX);
+            return Err(self.error(DecodeErrorKind::LongArray { count }));
+        };
+        self.memory = memory_left;
         // An element in memory may be a hundred times larger than on the wire, so only a little is
         // reserved in advance.
         let reserved = RESERVED_BYTES_MAX / size_of::<T>().max(1);
@@ -330,5 +345,21 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.kind(), DecodeErrorKind::LongArray { count: 5 });
         assert_eq!(error.position(), 4);
+    }
+
+    #[test]
+    fn arrays_take_a_bounded_multiple_of_their_bytes() {
+        // Elements of a byte that take a kibibyte in memory.
+        let len = 100_000;
+        let mut reader = Reader::new(Bytes::from(vec![0; len]));
+        let mut read = 0;
+        let error = reader
+            .elements(len, |reader| {
+                read += 1;
+                reader.i8().map(|_| [0_u8; 1024])
+            })
+            .unwrap_err();
+        assert_eq!(error.kind(), DecodeErrorKind::LongArray { count: 100_000 });
+        assert_eq!(read, 0);
     }
 }

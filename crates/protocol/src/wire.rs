@@ -152,8 +152,7 @@ newtype! {
     Timestamp, i64, Timestamp::from_millis, Timestamp::as_millis;
 }
 
-/// Everything with a length before it spells null as a length of its own, and is null or not in any
-/// version.
+/// Types with a length before them. Null is a length of its own: -1, or 0 if lengths are compact.
 macro_rules! lengthy {
     (<$($t:ident)?> $type:ty, $kind:expr, $encode:expr, $decode:expr) => {
         impl<$($t: Wire)?> Wire for $type {
@@ -178,8 +177,8 @@ macro_rules! lengthy {
                 writer: &mut Writer,
                 version: Version,
             ) -> Result<(), EncodeError> {
-                #[allow(clippy::redundant_closure_call, reason = "the body of the method is handed in")]
-                ($encode)(value, writer, version)
+                let encode = $encode;
+                encode(value, writer, version)
             }
 
             #[inline]
@@ -187,8 +186,8 @@ macro_rules! lengthy {
                 reader: &mut Reader,
                 version: Version,
             ) -> Result<Option<Self>, DecodeError> {
-                #[allow(clippy::redundant_closure_call, reason = "the body of the method is handed in")]
-                ($decode)(reader, version)
+                let decode = $decode;
+                decode(reader, version)
             }
         }
     };

@@ -132,7 +132,8 @@ impl Writer {
         self.buf.reserve(additional);
     }
 
-    put_number!(put_i8 i8, put_i16 i16, put_u16 u16, put_i32 i32, put_u32 u32, put_i64 i64, put_f64 f64);
+    put_number!(put_i8 i8, put_i16 i16, put_u16 u16, put_i32 i32, put_u32 u32);
+    put_number!(put_i64 i64, put_f64 f64);
 
     /// Writes a bool as 0 or 1.
     #[inline]

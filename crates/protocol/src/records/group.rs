@@ -145,8 +145,10 @@ group_records! {
     OffsetCommit = 1: OffsetCommitKey, OffsetCommitValue;
     GroupMetadata = 2: GroupMetadataKey, GroupMetadataValue;
     ConsumerGroupMetadata = 3: ConsumerGroupMetadataKey, ConsumerGroupMetadataValue;
-    ConsumerGroupPartitionMetadata = 4: ConsumerGroupPartitionMetadataKey, ConsumerGroupPartitionMetadataValue;
-    ConsumerGroupMemberMetadata = 5: ConsumerGroupMemberMetadataKey, ConsumerGroupMemberMetadataValue;
+    ConsumerGroupPartitionMetadata = 4:
+        ConsumerGroupPartitionMetadataKey, ConsumerGroupPartitionMetadataValue;
+    ConsumerGroupMemberMetadata = 5:
+        ConsumerGroupMemberMetadataKey, ConsumerGroupMemberMetadataValue;
     ConsumerGroupTargetAssignmentMetadata = 6:
         ConsumerGroupTargetAssignmentMetadataKey, ConsumerGroupTargetAssignmentMetadataValue;
     ConsumerGroupTargetAssignmentMember = 7:

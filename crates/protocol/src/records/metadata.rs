@@ -1,7 +1,8 @@
 //! Records of the metadata log (`__cluster_metadata`).
 //!
 //! ```text
-//! frame version, 1 | type of the record | version of the record | fields      (the first three are uvarints)
+//! frame version, 1 | type of the record | version of the record | fields
+//! (the first three are uvarints)
 //! ```
 
 use bytes::Bytes;

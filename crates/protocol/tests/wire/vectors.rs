@@ -2,20 +2,21 @@
 //!
 //! `TIDELOG_VECTORS=DIR` runs the test over other vectors of the same layout.
 
-mod support;
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bytes::Bytes;
-use support::{Vector, assert_same, to_json, vectors};
 use tidelog_protocol::records::group::classic::{OffsetCommitKey, OffsetCommitValue};
 use tidelog_protocol::{APIS, ApiKey, Message, Reader, RequestHeader, ResponseHeader, Writer};
 
+use crate::support::{Vector, assert_same, to_json, vectors};
+
+type Counts = BTreeMap<&'static str, usize>;
+
 thread_local! {
     /// How many vectors of each message were checked.
-    static CHECKED: RefCell<BTreeMap<&'static str, usize>> = const { RefCell::new(BTreeMap::new()) };
+    static CHECKED: RefCell<Counts> = const { RefCell::new(Counts::new()) };
 }
 
 fn check<M: Message + Debug>(set: &str) {

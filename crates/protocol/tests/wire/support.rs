@@ -16,7 +16,7 @@ pub(crate) struct Vector {
 }
 
 /// Where the vectors are: `TIDELOG_VECTORS`, or the crate's own.
-pub(crate) fn directory() -> PathBuf {
+fn directory() -> PathBuf {
     std::env::var_os("TIDELOG_VECTORS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata"),
         PathBuf::from,
@@ -41,7 +41,6 @@ pub(crate) fn vectors(set: &str, name: &str) -> Vec<Vector> {
 
 /// Calls a generic function for every message there is: `each_message!(check)` calls
 /// `check::<M>(set)` with the folder in which the vectors of `M` are.
-#[macro_export]
 macro_rules! each_message {
     ($check:ident) => {
         each_message!(@list $check
@@ -63,15 +62,18 @@ macro_rules! each_message {
             (api) messages::delete_topics: DeleteTopicsRequest DeleteTopicsResponse,
             (api) messages::delete_records: DeleteRecordsRequest DeleteRecordsResponse,
             (api) messages::init_producer_id: InitProducerIdRequest InitProducerIdResponse,
-            (api) messages::offset_for_leader_epoch: OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
+            (api) messages::offset_for_leader_epoch:
+                OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
             (api) messages::describe_configs: DescribeConfigsRequest DescribeConfigsResponse,
             (api) messages::alter_configs: AlterConfigsRequest AlterConfigsResponse,
             (api) messages::create_partitions: CreatePartitionsRequest CreatePartitionsResponse,
             (api) messages::delete_groups: DeleteGroupsRequest DeleteGroupsResponse,
-            (api) messages::incremental_alter_configs: IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
+            (api) messages::incremental_alter_configs:
+                IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
             (api) messages::offset_delete: OffsetDeleteRequest OffsetDeleteResponse,
             (api) messages::describe_cluster: DescribeClusterRequest DescribeClusterResponse,
-            (api) messages::describe_topic_partitions: DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
+            (api) messages::describe_topic_partitions:
+                DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
             (metadata) records::metadata:
                 AbortTransactionRecord AccessControlEntryRecord BeginTransactionRecord
                 BrokerRegistrationChangeRecord ClearElrRecord ClientQuotaRecord ConfigRecord

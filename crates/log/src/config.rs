@@ -1,0 +1,58 @@
+use tidelog_record::TimestampType;
+
+/// How one log is kept; Kafka's topic settings of the same names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A segment is not grown beyond this many bytes (`segment.bytes`).
+    pub segment_bytes: u32,
+    /// After this time a segment is closed even if it is not full (`segment.ms`).
+    pub segment_ms: i64,
+    /// How much sooner than `segment_ms` that may happen, so that not all logs do it at once (`segment.jitter.ms`).
+    pub segment_jitter_ms: i64,
+    /// The most bytes of an index (`segment.index.bytes`).
+    pub segment_index_bytes: u32,
+    /// An index entry is added after more than this many bytes (`index.interval.bytes`).
+    pub index_interval_bytes: u32,
+    /// Segments whose newest record is older are deleted, -1 for never (`retention.ms`).
+    pub retention_ms: i64,
+    /// The oldest segments are deleted while the log is larger, -1 for never (`retention.bytes`).
+    pub retention_bytes: i64,
+    /// Whether `cleanup.policy` contains `delete`, so that the two bounds above hold.
+    pub delete: bool,
+    /// Whose clock the timestamps of records are from (`message.timestamp.type`).
+    pub message_timestamp_type: TimestampType,
+    /// An idle producer without an open transaction is forgotten after this time (`producer.id.expiration.ms`).
+    pub producer_id_expiration_ms: i64,
+    /// A producer snapshot and the index so far are written each time this many bytes were appended, so that recovery
+    /// starts near the end of a large segment.
+    pub checkpoint_interval_bytes: u32,
+    /// The most zero bytes written ahead of a log that is flushed often with little data: flushing into blocks that are
+    /// written already is half as slow. 0 turns it off.
+    pub write_ahead_bytes_max: u32,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 60 * 60 * 1000,
+            segment_jitter_ms: 0,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            retention_ms: 7 * 24 * 60 * 60 * 1000,
+            retention_bytes: -1,
+            delete: true,
+            message_timestamp_type: TimestampType::CreateTime,
+            producer_id_expiration_ms: 24 * 60 * 60 * 1000,
+            checkpoint_interval_bytes: 64 << 20,
+            write_ahead_bytes_max: 1 << 20,
+        }
+    }
+}
+
+impl LogConfig {
+    /// How many entries an index of `entry_size` bytes may have.
+    pub(crate) const fn index_entries_max(&self, entry_size: usize) -> usize {
+        self.segment_index_bytes as usize / entry_size
+    }
+}

@@ -1,0 +1,615 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicPartition, Uuid};
+
+use crate::checkpoint;
+use crate::dir::{Dir, Lock, read_file, remove_if_exists, remove_tree, replace_file};
+use crate::error::{Context, LogError};
+use crate::meta_properties::MetaProperties;
+use crate::{json, names};
+
+const LOCK: &str = ".lock";
+const META_PROPERTIES: &str = "meta.properties";
+const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+
+/// Why a log directory cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// Another process, or another broker in this one, uses the directory.
+    #[error(
+        "the log directory is in use by another broker; stop it, or give this one a directory of its own"
+    )]
+    Locked,
+    /// `meta.properties` names another cluster.
+    #[error(
+        "the log directory belongs to cluster {found}, but this broker is of cluster {expected}; correct the cluster id or \
+         the directory, or move the directory's content away to begin anew"
+    )]
+    ForeignCluster {
+        /// In the file.
+        found: String,
+        /// Of the broker.
+        expected: String,
+    },
+    /// `meta.properties` names another node.
+    #[error(
+        "the log directory belongs to node {found}, but this is node {expected}; correct node.id or the directory, or move \
+         the directory's content away to begin anew"
+    )]
+    ForeignNode {
+        /// In the file.
+        found: NodeId,
+        /// Of the broker.
+        expected: NodeId,
+    },
+    /// A file is not what it should be.
+    #[error("{} is damaged: {reason}; {mend}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// What to do about it.
+        mend: &'static str,
+    },
+    /// The disk refused.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// The files in which a log directory keeps one offset for each partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// Up to where logs were flushed.
+    RecoveryPoint,
+    /// Where logs begin, if not with their first segment.
+    LogStart,
+    /// High watermarks.
+    Replication,
+    /// Up to where logs were compacted.
+    Cleaner,
+}
+
+impl Checkpoint {
+    /// The name of the file.
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::RecoveryPoint => "recovery-point-offset-checkpoint",
+            Self::LogStart => "log-start-offset-checkpoint",
+            Self::Replication => "replication-offset-checkpoint",
+            Self::Cleaner => "cleaner-offset-checkpoint",
+        }
+    }
+}
+
+/// A folder in a log directory that holds, or held, a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionFolder {
+    /// The name of the folder.
+    pub name: String,
+    /// Whose log it is.
+    pub partition: TopicPartition,
+    /// What is to become of it.
+    pub kind: FolderKind,
+}
+
+/// What the suffix of a partition's folder says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FolderKind {
+    /// The log of a partition.
+    Live,
+    /// The partition was deleted (`-delete`), the folder is to be removed.
+    Deleted,
+    /// A copy on its way from another directory (`-future`).
+    Future,
+    /// Nothing knows of the partition (`-stray`).
+    Stray,
+}
+
+impl FolderKind {
+    const SUFFIXES: [(&'static str, Self); 3] = [
+        ("-delete", Self::Deleted),
+        ("-future", Self::Future),
+        ("-stray", Self::Stray),
+    ];
+}
+
+impl PartitionFolder {
+    /// Reads the name of a folder: `topic-partition`, or `topic-partition.<32 hex digits>-delete` and the like.
+    pub fn parse(name: &str) -> Option<Self> {
+        let suffixed = FolderKind::SUFFIXES.iter().find_map(|(suffix, kind)| {
+            let (rest, id) = name.strip_suffix(suffix)?.rsplit_once('.')?;
+            let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_id.then_some((rest, *kind))
+        });
+        let (rest, kind) = suffixed.unwrap_or((name, FolderKind::Live));
+        let (topic, partition) = rest.rsplit_once('-')?;
+        let is_number = !partition.is_empty() && partition.bytes().all(|b| b.is_ascii_digit());
+        let partition: PartitionIndex = is_number.then(|| partition.parse().ok()).flatten()?;
+        let partition = TopicPartition::new(topic, partition);
+        partition.topic.validate().ok()?;
+        Some(Self {
+            name: name.to_owned(),
+            partition,
+            kind,
+        })
+    }
+}
+
+/// The name of a folder that is to be removed.
+pub(crate) fn deleted_name(name: &str, id: Uuid) -> String {
+    suffixed_name(name, id, "-delete")
+}
+
+fn suffixed_name(name: &str, id: Uuid, suffix: &str) -> String {
+    // A name may have 255 bytes, and a topic 249 of them.
+    let tail = format!(".{:032x}{suffix}", u128::from_be_bytes(*id.as_bytes()));
+    let (topic, partition) = name.rsplit_once('-').unwrap_or((name, ""));
+    let room = 255_usize.saturating_sub(tail.len() + partition.len() + 1);
+    let topic = topic.get(..room).unwrap_or(topic);
+    format!("{topic}-{partition}{tail}")
+}
+
+/// One directory of `log.dirs`: the folders of partitions and the files that concern them all.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidelog_log::{Checkpoint, LogDirectory, testing::FaultDir};
+/// use tidelog_types::{Offset, TopicPartition};
+///
+/// let directory = LogDirectory::open(Arc::new(FaultDir::new()))?;
+/// let orders = TopicPartition::new("orders", 0);
+/// directory.write_checkpoint(Checkpoint::RecoveryPoint, [(&orders, Offset::new(42))])?;
+/// let offsets = directory.read_checkpoint(Checkpoint::RecoveryPoint)?;
+/// assert_eq!(offsets[&orders], Offset::new(42));
+/// # Ok::<(), tidelog_log::DirectoryError>(())
+/// ```
+#[derive(Debug)]
+pub struct LogDirectory {
+    dir: Arc<dyn Dir>,
+    _lock: Box<dyn Lock>,
+}
+
+impl LogDirectory {
+    /// Creates the directory if it does not exist, and locks it until dropped.
+    pub fn open(dir: Arc<dyn Dir>) -> Result<Self, DirectoryError> {
+        dir.create_dir(Path::new(""))
+            .context("create", Path::new(""))?;
+        let lock = match dir.lock(Path::new(LOCK)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(DirectoryError::Locked);
+            }
+            Err(error) => return Err(error).context("lock", Path::new(LOCK))?,
+        };
+        Ok(Self { dir, _lock: lock })
+    }
+
+    /// The directory itself, for [`Log::open`](crate::Log::open).
+    pub fn dir(&self) -> Arc<dyn Dir> {
+        self.dir.clone()
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<bytes::Bytes>, LogError> {
+        read_file(&*self.dir, path).context("read", path)
+    }
+
+    fn replace(&self, path: &Path, content: &[u8]) -> Result<(), LogError> {
+        replace_file(&*self.dir, path, content).context("write", path)?;
+        let parent = path.parent().unwrap_or_else(|| Path::new(""));
+        self.dir.sync_dir(parent).context("sync", parent)
+    }
+
+    // Identity
+
+    /// Reads `meta.properties`; `None` if the directory was never used.
+    pub fn meta_properties(&self) -> Result<Option<MetaProperties>, DirectoryError> {
+        let path = Path::new(META_PROPERTIES);
+        let Some(bytes) = self.read(path)? else {
+            return Ok(None);
+        };
+        let properties = MetaProperties::parse(&bytes).map_err(|reason| DirectoryError::Damaged {
+            path: path.to_owned(),
+            reason,
+            mend: "write it anew with version=1, cluster.id, node.id and directory.id of this broker, or restore it from a \
+                   copy",
+        })?;
+        Ok(Some(properties))
+    }
+
+    /// Writes `meta.properties`.
+    pub fn write_meta_properties(&self, properties: &MetaProperties) -> Result<(), DirectoryError> {
+        Ok(self.replace(Path::new(META_PROPERTIES), &properties.encode())?)
+    }
+
+    // Clean shutdown
+
+    /// Tells whether the directory was closed cleanly, and with which broker epoch (KIP-966). The mark is removed: from
+    /// now on a crash is a crash.
+    pub fn take_clean_shutdown(&self) -> Result<Option<CleanShutdown>, DirectoryError> {
+        let path = Path::new(CLEAN_SHUTDOWN);
+        let Some(bytes) = self.read(path)? else {
+            return Ok(None);
+        };
+        remove_if_exists(&*self.dir, path).context("remove", path)?;
+        self.dir
+            .sync_dir(Path::new(""))
+            .context("sync", Path::new(""))?;
+        // Kafka before 3.8 wrote an empty file.
+        let text = String::from_utf8_lossy(&bytes);
+        let broker_epoch = json::field(&text, "brokerEpoch").and_then(|e| e.parse().ok());
+        Ok(Some(CleanShutdown {
+            broker_epoch: broker_epoch.unwrap_or(-1),
+        }))
+    }
+
+    /// Marks the directory as closed cleanly. Every log must be closed and every checkpoint written.
+    pub fn write_clean_shutdown(&self, broker_epoch: i64) -> Result<(), DirectoryError> {
+        let content = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
+        Ok(self.replace(Path::new(CLEAN_SHUTDOWN), content.as_bytes())?)
+    }
+
+    // Checkpoints
+
+    /// Reads the offsets of a checkpoint; none if the file does not exist.
+    pub fn read_checkpoint(
+        &self,
+        checkpoint: Checkpoint,
+    ) -> Result<BTreeMap<TopicPartition, Offset>, DirectoryError> {
+        let path = Path::new(checkpoint.file_name());
+        let Some(bytes) = self.read(path)? else {
+            return Ok(BTreeMap::new());
+        };
+        checkpoint::read_offsets(&bytes).map_err(|reason| DirectoryError::Damaged {
+            path: path.to_owned(),
+            reason,
+            mend: "remove it: logs are then recovered from their beginning, and high watermarks found anew",
+        })
+    }
+
+    /// Replaces the offsets of a checkpoint, durably.
+    pub fn write_checkpoint<'a>(
+        &self,
+        checkpoint: Checkpoint,
+        offsets: impl IntoIterator<Item = (&'a TopicPartition, Offset)>,
+    ) -> Result<(), DirectoryError> {
+        let content = checkpoint::write_offsets(offsets);
+        Ok(self.replace(Path::new(checkpoint.file_name()), &content)?)
+    }
+
+    // Partitions
+
+    /// The folders of partitions, by name.
+    pub fn partitions(&self) -> Result<Vec<PartitionFolder>, DirectoryError> {
+        let entries = self
+            .dir
+            .list(Path::new(""))
+            .context("list", Path::new(""))?;
+        let folders = entries.iter().filter(|entry| entry.is_dir);
+        let mut folders: Vec<_> = folders
+            .filter_map(|entry| PartitionFolder::parse(&entry.name))
+            .collect();
+        folders.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(folders)
+    }
+
+    /// Which incarnation of its topic a folder belongs to; `None` if the file is missing or empty.
+    pub fn partition_topic_id(&self, folder: &str) -> Result<Option<TopicId>, DirectoryError> {
+        let path = Path::new(folder).join(names::PARTITION_METADATA);
+        match self.read(&path)? {
+            Some(bytes) if !bytes.is_empty() => {
+                let topic_id = checkpoint::read_partition_metadata(&bytes);
+                topic_id.map(Some).map_err(|reason| DirectoryError::Damaged {
+                    path,
+                    reason,
+                    mend: "remove it: the folder is then taken to belong to the topic of its name",
+                })
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Gives a folder that nothing knows of a name that says so. Answers the new name.
+    pub fn mark_stray(&self, folder: &str, id: Uuid) -> Result<String, DirectoryError> {
+        let name = suffixed_name(folder, id, "-stray");
+        self.dir
+            .rename(Path::new(folder), Path::new(&name))
+            .context("rename", Path::new(folder))?;
+        Ok(name)
+    }
+
+    /// Removes a folder with everything in it. It may take a while.
+    pub fn remove_folder(&self, folder: impl AsRef<Path>) -> Result<(), DirectoryError> {
+        let folder = folder.as_ref();
+        Ok(remove_tree(&*self.dir, folder).context("remove", folder)?)
+    }
+
+    // The metadata quorum
+
+    /// Reads `quorum-state` in the folder of the metadata log; `None` if there is none.
+    pub fn read_quorum_state(&self, folder: &str) -> Result<Option<QuorumState>, DirectoryError> {
+        let path = Path::new(folder).join(QUORUM_STATE);
+        let Some(bytes) = self.read(&path)? else {
+            return Ok(None);
+        };
+        let state = QuorumState::parse(&String::from_utf8_lossy(&bytes));
+        state.map(Some).map_err(|reason| DirectoryError::Damaged {
+            path,
+            reason,
+            mend: "restore it from a copy; without it this node could vote twice in one epoch",
+        })
+    }
+
+    /// Replaces `quorum-state` in the folder of the metadata log, durably, also the folder if it is new.
+    pub fn write_quorum_state(
+        &self,
+        folder: &str,
+        state: &QuorumState,
+    ) -> Result<(), DirectoryError> {
+        self.dir
+            .create_dir(Path::new(folder))
+            .context("create", Path::new(folder))?;
+        self.replace(
+            &Path::new(folder).join(QUORUM_STATE),
+            state.encode().as_bytes(),
+        )?;
+        Ok(self
+            .dir
+            .sync_dir(Path::new(""))
+            .context("sync", Path::new(""))?)
+    }
+
+    /// The snapshots in the folder of the metadata log, oldest first.
+    pub fn snapshots(&self, folder: &str) -> Result<Vec<SnapshotId>, DirectoryError> {
+        let entries = match self.dir.list(Path::new(folder)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).context("list", Path::new(folder))?,
+        };
+        let ids = entries
+            .iter()
+            .filter_map(|entry| SnapshotId::parse(&entry.name));
+        let mut ids: Vec<_> = ids.collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Reads a snapshot: batches, back to back. `None` if it does not exist.
+    pub fn read_snapshot(
+        &self,
+        folder: &str,
+        id: SnapshotId,
+    ) -> Result<Option<bytes::Bytes>, DirectoryError> {
+        Ok(self.read(&Path::new(folder).join(id.file_name()))?)
+    }
+
+    /// Writes a snapshot, durably and as a whole.
+    pub fn write_snapshot(
+        &self,
+        folder: &str,
+        id: SnapshotId,
+        content: &[u8],
+    ) -> Result<(), DirectoryError> {
+        Ok(self.replace(&Path::new(folder).join(id.file_name()), content)?)
+    }
+
+    /// Removes a snapshot.
+    pub fn remove_snapshot(&self, folder: &str, id: SnapshotId) -> Result<(), DirectoryError> {
+        let path = Path::new(folder).join(id.file_name());
+        Ok(remove_if_exists(&*self.dir, &path).context("remove", &path)?)
+    }
+}
+
+/// What the mark of a clean shutdown says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanShutdown {
+    /// The epoch with which the broker was registered, -1 if the mark does not say.
+    pub broker_epoch: i64,
+}
+
+const QUORUM_STATE: &str = "quorum-state";
+
+/// Whom a voter of the metadata quorum follows or voted for: what it must not forget (KIP-595).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuorumState {
+    /// The leader of the epoch, if known.
+    pub leader_id: Option<NodeId>,
+    /// The epoch.
+    pub leader_epoch: i32,
+    /// Whom the voter voted for in this epoch.
+    pub voted_id: Option<NodeId>,
+    /// The directory of that candidate; zero if unknown.
+    pub voted_directory_id: Uuid,
+}
+
+impl QuorumState {
+    fn parse(text: &str) -> Result<Self, String> {
+        let number = |name: &str| {
+            let value = json::field(text, name);
+            let value = value.ok_or_else(|| format!("the field {name} is missing"))?;
+            value
+                .parse::<i32>()
+                .map_err(|_| format!("{name} is {value:?}, expected a number"))
+        };
+        match number("data_version")? {
+            0 | 1 => {}
+            version => return Err(format!("data_version is {version}, expected 0 or 1")),
+        }
+        let node = |id: i32| (id >= 0).then(|| NodeId::new(id));
+        let directory = json::field(text, "votedDirectoryId").map_or(Ok(Uuid::ZERO), str::parse);
+        Ok(Self {
+            leader_id: node(number("leaderId")?),
+            leader_epoch: number("leaderEpoch")?,
+            voted_id: node(number("votedId")?),
+            voted_directory_id: directory.map_err(|error| format!("votedDirectoryId: {error}"))?,
+        })
+    }
+
+    /// Version 1 of the file (KIP-853).
+    fn encode(&self) -> String {
+        format!(
+            "{{\"leaderId\":{},\"leaderEpoch\":{},\"votedId\":{},\"votedDirectoryId\":\"{}\",\"data_version\":1}}",
+            self.leader_id.unwrap_or(NodeId::NONE),
+            self.leader_epoch,
+            self.voted_id.unwrap_or(NodeId::NONE),
+            self.voted_directory_id,
+        )
+    }
+}
+
+/// Which part of the metadata log a snapshot replaces (KIP-630).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SnapshotId {
+    /// The offset behind the last record that the snapshot reflects.
+    pub end_offset: Offset,
+    /// The leader epoch of that record.
+    pub epoch: i32,
+}
+
+impl SnapshotId {
+    /// The name of the file: 20 digits of offset, 10 of epoch.
+    pub fn file_name(&self) -> String {
+        format!(
+            "{:020}-{:010}.checkpoint",
+            self.end_offset.value(),
+            self.epoch
+        )
+    }
+
+    /// Reads the name of a file; unfinished ones have others.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (offset, epoch) = name.strip_suffix(".checkpoint")?.split_once('-')?;
+        let is_right = offset.len() == 20 && epoch.len() == 10;
+        is_right.then_some(())?;
+        Some(Self {
+            end_offset: Offset::new(offset.parse().ok()?),
+            epoch: epoch.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Crash, FaultDir};
+
+    #[test]
+    fn folder_names_are_told_apart() {
+        let parse = |name| PartitionFolder::parse(name).map(|f| (f.partition.to_string(), f.kind));
+        assert_eq!(
+            parse("a-b-12"),
+            Some(("a-b-12".to_owned(), FolderKind::Live))
+        );
+        let removed = "removed-0.90f87b5f683a43ecb6d3e97a5785cdff-delete";
+        assert_eq!(
+            parse(removed),
+            Some(("removed-0".to_owned(), FolderKind::Deleted))
+        );
+        let stray = "a.b-3.90f87b5f683a43ecb6d3e97a5785cdff-stray";
+        assert_eq!(parse(stray), Some(("a.b-3".to_owned(), FolderKind::Stray)));
+        for name in [
+            "lost+found",
+            "a",
+            "a-",
+            "-1",
+            "a-x",
+            "a-1.tmp",
+            "remote-log-index-cache",
+        ] {
+            assert_eq!(parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_still_fits_when_deleted() {
+        let name = format!("{}-0", "x".repeat(249));
+        let deleted = deleted_name(&name, Uuid::from_bytes([7; 16]));
+        assert_eq!(deleted.len(), 255);
+        assert_eq!(
+            PartitionFolder::parse(&deleted).unwrap().kind,
+            FolderKind::Deleted
+        );
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused() {
+        let dir = FaultDir::new();
+        let first = LogDirectory::open(Arc::new(dir.clone())).unwrap();
+        let error = LogDirectory::open(Arc::new(dir.clone())).unwrap_err();
+        assert!(matches!(error, DirectoryError::Locked), "{error}");
+        drop(first);
+        LogDirectory::open(Arc::new(dir)).unwrap();
+    }
+
+    #[test]
+    fn a_clean_shutdown_counts_once() {
+        let dir = FaultDir::new();
+        let directory = LogDirectory::open(Arc::new(dir.clone())).unwrap();
+        assert_eq!(directory.take_clean_shutdown().unwrap(), None);
+        directory.write_clean_shutdown(13).unwrap();
+        assert_eq!(
+            dir.content(CLEAN_SHUTDOWN).unwrap(),
+            b"{\"version\":0,\"brokerEpoch\":13}"
+        );
+        drop(directory);
+        dir.crash(Crash::LoseUnsynced);
+        let directory = LogDirectory::open(Arc::new(dir.clone())).unwrap();
+        let mark = directory.take_clean_shutdown().unwrap();
+        assert_eq!(mark, Some(CleanShutdown { broker_epoch: 13 }));
+        drop(directory);
+        dir.crash(Crash::LoseUnsynced);
+        let directory = LogDirectory::open(Arc::new(dir)).unwrap();
+        assert_eq!(directory.take_clean_shutdown().unwrap(), None);
+    }
+
+    #[test]
+    fn quorum_state_is_kafkas() {
+        let text = "{\"leaderId\":1,\"leaderEpoch\":4,\"votedId\":-1,\
+                    \"votedDirectoryId\":\"AAAAAAAAAAAAAAAAAAAAAA\",\"data_version\":1}";
+        let state = QuorumState::parse(text).unwrap();
+        assert_eq!(state.leader_id, Some(NodeId::new(1)));
+        assert_eq!(state.voted_id, None);
+        assert_eq!(state.encode(), text);
+        let old = "{\"clusterId\":\"\",\"leaderId\":-1,\"leaderEpoch\":2,\"votedId\":3,\
+                   \"appliedOffset\":0,\"currentVoters\":[{\"voterId\":3}],\"data_version\":0}";
+        assert_eq!(
+            QuorumState::parse(old).unwrap().voted_id,
+            Some(NodeId::new(3))
+        );
+        assert_eq!(
+            QuorumState::parse("{}").unwrap_err(),
+            "the field data_version is missing"
+        );
+    }
+
+    #[test]
+    fn snapshots_are_named_by_offset_and_epoch() {
+        let id = SnapshotId {
+            end_offset: Offset::new(178),
+            epoch: 1,
+        };
+        assert_eq!(id.file_name(), "00000000000000000178-0000000001.checkpoint");
+        assert_eq!(SnapshotId::parse(&id.file_name()), Some(id));
+        assert_eq!(SnapshotId::parse("bootstrap.checkpoint"), None);
+        assert_eq!(SnapshotId::parse(&format!("{}.part", id.file_name())), None);
+    }
+
+    #[test]
+    fn damage_is_told_with_a_way_to_mend_it() {
+        let dir = FaultDir::new();
+        dir.put("recovery-point-offset-checkpoint", b"0\n1\n");
+        let directory = LogDirectory::open(Arc::new(dir)).unwrap();
+        let error = directory
+            .read_checkpoint(Checkpoint::RecoveryPoint)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "recovery-point-offset-checkpoint is damaged: line 2 promises 1 entries, there are 0; remove it: logs are then \
+             recovered from their beginning, and high watermarks found anew"
+        );
+    }
+}

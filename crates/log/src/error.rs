@@ -1,0 +1,228 @@
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidelog_record::BatchError;
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+
+/// Why a log cannot be opened, written, flushed or changed. What it means to clients is
+/// [`ErrorCode::KAFKA_STORAGE_ERROR`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The disk refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or directory, relative to the log directory.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// An earlier write or flush failed. What of it reached the disk is unknown, so the log takes no more; opening it anew
+    /// finds out.
+    #[error("the log {} failed earlier and takes no more writes: {reason}", path.display())]
+    Poisoned {
+        /// The folder of the partition.
+        path: PathBuf,
+        /// The first failure.
+        reason: String,
+    },
+    /// The log was deleted.
+    #[error("the log {} was deleted", path.display())]
+    Deleted {
+        /// The folder of the partition.
+        path: PathBuf,
+    },
+    /// A segment holds batches of message format 0 or 1, written before Kafka 0.11 and not rewritten since.
+    #[error("{} holds batches in message format {magic} at position {position}, which cannot be served; copy the topic with a \
+             client that writes format 2", path.display())]
+    OldFormat {
+        /// The segment.
+        path: PathBuf,
+        /// Where in the segment.
+        position: u64,
+        /// 0 or 1.
+        magic: i8,
+    },
+    /// A segment is damaged in a place that recovery does not cut.
+    #[error("{} is damaged at position {position}: {reason}", path.display())]
+    Corrupt {
+        /// The segment.
+        path: PathBuf,
+        /// Where in the segment.
+        position: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// An offset was named that lies beyond the end of the log.
+    #[error("offset {offset} lies beyond the end of the log, {log_end_offset}")]
+    BeyondEnd {
+        /// The offset.
+        offset: Offset,
+        /// The end of the log.
+        log_end_offset: Offset,
+    },
+}
+
+impl LogError {
+    /// What a client is told.
+    pub const fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::BeyondEnd { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            _ => ErrorCode::KAFKA_STORAGE_ERROR,
+        }
+    }
+}
+
+/// Names what was tried when the disk refused.
+pub(crate) trait Context<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, LogError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, LogError> {
+        self.map_err(|source| LogError::Io {
+            action,
+            path: path.to_owned(),
+            source: Arc::new(source),
+        })
+    }
+}
+
+/// Why a batch was not appended.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The batch does not fit into a segment.
+    #[error("the batch has {size} bytes, more than segment.bytes, {segment_bytes}")]
+    BatchTooLarge {
+        /// Bytes of the batch.
+        size: usize,
+        /// The bound.
+        segment_bytes: u32,
+    },
+    /// The batch is damaged.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// A replicated batch does not begin at or after the end of the log.
+    #[error(
+        "the batch begins at offset {base_offset}, before the end of the log, {log_end_offset}"
+    )]
+    OffsetsOverlap {
+        /// First offset of the batch.
+        base_offset: Offset,
+        /// The end of the log.
+        log_end_offset: Offset,
+    },
+    /// A batch carries an older leader epoch than the log has.
+    #[error("the batch has leader epoch {epoch}, but the log has reached {latest}")]
+    OldLeaderEpoch {
+        /// Of the batch.
+        epoch: LeaderEpoch,
+        /// Of the log.
+        latest: LeaderEpoch,
+    },
+    /// The sequence does not follow the last one of the producer.
+    #[error(
+        "producer {producer_id} sent sequence {sequence} in epoch {epoch}, expected was {expected}"
+    )]
+    OutOfOrderSequence {
+        /// The producer.
+        producer_id: ProducerId,
+        /// The epoch of the batch.
+        epoch: ProducerEpoch,
+        /// The first sequence of the batch.
+        sequence: i32,
+        /// The only sequence that would have done.
+        expected: i32,
+    },
+    /// A newer incarnation of the producer has written already.
+    #[error("producer {producer_id} has epoch {epoch}, but epoch {latest} has written already")]
+    InvalidProducerEpoch {
+        /// The producer.
+        producer_id: ProducerId,
+        /// The epoch of the batch.
+        epoch: ProducerEpoch,
+        /// The newest epoch.
+        latest: ProducerEpoch,
+    },
+    /// A plain batch of a producer that has a transaction open.
+    #[error(
+        "producer {producer_id} has a transaction open since offset {first_offset}, but sent a batch outside of it"
+    )]
+    InvalidTxnState {
+        /// The producer.
+        producer_id: ProducerId,
+        /// Where its transaction begins.
+        first_offset: Offset,
+    },
+    /// A transaction marker of a coordinator that was replaced.
+    #[error(
+        "a marker for producer {producer_id} comes from coordinator epoch {epoch}, but epoch {latest} has written already"
+    )]
+    CoordinatorFenced {
+        /// The producer.
+        producer_id: ProducerId,
+        /// The epoch of the marker.
+        epoch: i32,
+        /// The newest epoch.
+        latest: i32,
+    },
+    /// The disk failed, now or earlier.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl AppendError {
+    /// What the producer is told.
+    pub const fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::BatchTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+            Self::Batch(_) => ErrorCode::CORRUPT_MESSAGE,
+            Self::OffsetsOverlap { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
+            Self::OldLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+            Self::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+            Self::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+            Self::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,
+            Self::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
+            Self::Log(error) => error.error_code(),
+        }
+    }
+}
+
+/// Why nothing can be read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The offset lies before the start or beyond the end of the log.
+    #[error(
+        "offset {offset} lies outside the log, which has {log_start_offset} to {log_end_offset}"
+    )]
+    OutOfRange {
+        /// The offset asked for.
+        offset: Offset,
+        /// The first offset there is.
+        log_start_offset: Offset,
+        /// The offset that the next record will get.
+        log_end_offset: Offset,
+    },
+    /// A stored batch is damaged.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The disk failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl ReadError {
+    /// What the consumer is told.
+    pub const fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            Self::Batch(_) => ErrorCode::CORRUPT_MESSAGE,
+            Self::Log(error) => error.error_code(),
+        }
+    }
+}

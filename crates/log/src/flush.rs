@@ -1,0 +1,383 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidelog_types::{Offset, TopicId};
+
+use crate::checkpoint;
+use crate::dir::{remove_if_exists, replace_file};
+use crate::epochs::EpochEntry;
+use crate::error::{Context, LogError};
+use crate::log::{Log, Shared};
+use crate::names;
+use crate::segment::Segment;
+
+/// When something was changed last, counted in changes of the log; 0 if it is durable.
+pub(crate) type Mark = u64;
+
+/// What was changed since the last flush, other than the bytes of the active segment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dirty {
+    changes: u64,
+    /// Segments that were closed or cut.
+    pub segments: Vec<Arc<Segment>>,
+    /// The active segment was cut, or its length is otherwise not what the disk has.
+    pub cut: Mark,
+    /// The transaction index of the active segment has new entries.
+    pub aborted: Mark,
+    /// The leader epochs differ from their file.
+    pub epochs: Mark,
+    /// `partition.metadata` is to be written.
+    pub topic_id: Mark,
+    /// Names were added to or removed from the folder.
+    pub names: Mark,
+    /// The folder itself is new.
+    pub folder: Mark,
+}
+
+impl Dirty {
+    /// The mark of a change that happens now.
+    pub(crate) const fn mark(&mut self) -> Mark {
+        self.changes += 1;
+        self.changes
+    }
+
+    const fn marks(&mut self) -> [&mut Mark; 6] {
+        let Self {
+            cut,
+            aborted,
+            epochs,
+            topic_id,
+            names,
+            folder,
+            ..
+        } = self;
+        [cut, aborted, epochs, topic_id, names, folder]
+    }
+
+    fn is_clean(&mut self) -> bool {
+        self.segments.is_empty() && self.marks().iter().all(|mark| **mark == 0)
+    }
+
+    /// Forgets what `done` has seen, but not what was changed since.
+    fn clean(&mut self, mut done: Self) {
+        self.segments
+            .retain(|s| !done.segments.iter().any(|d| Arc::ptr_eq(s, d)));
+        for (mark, done) in self.marks().into_iter().zip(done.marks()) {
+            if *mark == *done {
+                *mark = 0;
+            }
+        }
+    }
+}
+
+/// What is to be done aside of appending and flushing.
+#[derive(Debug, Default)]
+pub(crate) struct UpkeepState {
+    /// Segments that were closed and whose indexes may not be in their files.
+    pub sealed: Vec<Arc<Segment>>,
+    /// Producer snapshots that are not written yet.
+    pub snapshots: Vec<(Offset, Vec<u8>)>,
+    /// Where the last snapshot was taken.
+    pub last_snapshot: Offset,
+    /// A snapshot in the middle of the active segment, to be replaced by the next one.
+    pub middle_snapshot: Option<Offset>,
+    /// Bytes ever appended.
+    pub appended: u64,
+    /// Of them, how many there were at the last snapshot.
+    appended_at_snapshot: u64,
+    /// And how many when the last flush began.
+    appended_at_flush: u64,
+    /// How many of the last flushes had little to write.
+    small_flushes: u32,
+    /// How many zero bytes were written ahead the last time.
+    prepared_bytes: u32,
+}
+
+impl UpkeepState {
+    /// Notes how much the log has grown since the last flush.
+    const fn flush_begins(&mut self) {
+        let written = self.appended - self.appended_at_flush;
+        self.appended_at_flush = self.appended;
+        self.small_flushes = match written {
+            0 => self.small_flushes,
+            1..=SMALL_FLUSH_BYTES => self.small_flushes.saturating_add(1),
+            _ => 0,
+        };
+    }
+}
+
+/// A flush that has begun: it covers what was appended before.
+#[derive(Debug)]
+#[must_use = "nothing is durable before it was run"]
+pub struct PendingFlush {
+    shared: Arc<Shared>,
+    generation: u64,
+    active: Arc<Segment>,
+    dirty: Dirty,
+    epochs: Vec<EpochEntry>,
+    topic_id: TopicId,
+    end: Offset,
+}
+
+impl PendingFlush {
+    /// Where the log will be durable up to.
+    pub const fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Makes it so. Takes as long as the disk takes, so the owner's lock is not held meanwhile.
+    ///
+    /// Pages of one file go to the disk together with the file's length, segments one after another from the oldest; the
+    /// names of new files last. So a crash in between leaves a log that ends somewhere.
+    pub fn run(&self) -> Result<(), LogError> {
+        self.shared.check()?;
+        self.sync().inspect_err(|error| self.shared.poison(error))
+    }
+
+    fn sync(&self) -> Result<(), LogError> {
+        let place = &self.shared.place;
+        let dir = &*place.dir;
+        let dirty = &self.dirty;
+        if dirty.epochs > 0 {
+            let path = place.file(names::EPOCHS);
+            let content = checkpoint::write_epochs(&self.epochs);
+            replace_file(dir, &path, &content).context("write", &path)?;
+        }
+        if dirty.topic_id > 0 {
+            let path = place.file(names::PARTITION_METADATA);
+            let content = checkpoint::write_partition_metadata(self.topic_id);
+            replace_file(dir, &path, &content).context("write", &path)?;
+        }
+        for segment in &dirty.segments {
+            segment
+                .file()?
+                .sync_all()
+                .context("sync", &segment.log_path())?;
+            segment.sync_aborted()?;
+        }
+        let file = self.active.file()?;
+        let synced = if dirty.cut > 0 {
+            file.sync_all()
+        } else {
+            file.sync_data()
+        };
+        synced.context("sync", &self.active.log_path())?;
+        if dirty.aborted > 0 {
+            self.active.sync_aborted()?;
+        }
+        if dirty.names > 0 || dirty.epochs > 0 || dirty.topic_id > 0 {
+            dir.sync_dir(&place.path).context("sync", &place.path)?;
+        }
+        if dirty.folder > 0 {
+            let parent = place.path.parent().map_or_else(PathBuf::new, PathBuf::from);
+            dir.sync_dir(&parent).context("sync", &parent)?;
+        }
+        Ok(())
+    }
+}
+
+/// Work that nobody waits for, done on the flusher's thread: see [`Log::begin_upkeep`].
+#[derive(Debug)]
+#[must_use = "nothing is done before it was run"]
+pub struct Upkeep {
+    shared: Arc<Shared>,
+    generation: u64,
+    sealed: Vec<Arc<Segment>>,
+    /// The active segment, if its index so far is to be saved.
+    index_of: Option<Arc<Segment>>,
+    snapshots: Vec<(Offset, Vec<u8>)>,
+    remove_snapshot: Option<Offset>,
+    prepare: Option<(Arc<Segment>, u32)>,
+}
+
+impl Upkeep {
+    /// Does the work. What fails is either tried again or done by the next recovery, but for a failed sync of the log
+    /// itself, which poisons it.
+    pub fn run(self) {
+        if self.shared.check().is_err() {
+            return;
+        }
+        if let Some((segment, bytes)) = &self.prepare
+            && let Err(error) = segment.prepare(*bytes)
+        {
+            self.shared.poison(&error);
+            return;
+        }
+        let aside = self.shared.aside.lock();
+        if self.shared.generation.load(Ordering::Acquire) == self.generation
+            && let Err(error) = self.save()
+        {
+            let log = self.shared.place.path.display();
+            tracing::warn!(%log, %error, "indexes or a producer snapshot were not written; recovery will take longer");
+        }
+        drop(aside);
+    }
+
+    fn save(&self) -> Result<(), LogError> {
+        let place = &self.shared.place;
+        let dir = &*place.dir;
+        let mut names_changed = !self.sealed.is_empty();
+        for segment in self.sealed.iter().chain(&self.index_of) {
+            segment.save_index(true)?;
+        }
+        for segment in &self.sealed {
+            segment.release_index();
+        }
+        for (offset, content) in &self.snapshots {
+            let path = place.file(&names::of_segment(*offset, names::SNAPSHOT));
+            replace_file(dir, &path, content).context("write", &path)?;
+            names_changed = true;
+        }
+        if names_changed {
+            dir.sync_dir(&place.path).context("sync", &place.path)?;
+        }
+        if let Some(offset) = self.remove_snapshot {
+            let path = place.file(&names::of_segment(offset, names::SNAPSHOT));
+            remove_if_exists(dir, &path).context("remove", &path)?;
+        }
+        Ok(())
+    }
+}
+
+/// A flush of at most this many bytes is a small one.
+const SMALL_FLUSH_BYTES: u64 = 64 << 10;
+/// After so many small flushes in a row space is prepared.
+const SMALL_FLUSHES_MIN: u32 = 4;
+/// The first preparation of a log; each one after it is twice as large.
+const PREPARE_BYTES_MIN: u32 = 64 << 10;
+
+impl Log {
+    /// Begins a flush of everything that was appended or otherwise changed; cheap. `None` if all is durable.
+    pub fn begin_flush(&mut self) -> Option<PendingFlush> {
+        let end = self.log_end_offset();
+        // Before the first append there is no folder for the epochs.
+        if self.shared.fault.get().is_some() || !self.active.exists {
+            return None;
+        }
+        if end == self.flushed && self.dirty.is_clean() {
+            return None;
+        }
+        self.upkeep.flush_begins();
+        // The next flush may begin before this one ends, and must not vouch for what only this one does: so what is dirty
+        // stays so until it is known to be durable.
+        Some(PendingFlush {
+            shared: self.shared.clone(),
+            generation: self.shared.generation.load(Ordering::Acquire),
+            active: self.active().clone(),
+            epochs: if self.dirty.epochs > 0 {
+                self.leader_epochs()
+            } else {
+                Vec::new()
+            },
+            topic_id: self.topic_id.unwrap_or_default(),
+            dirty: self.dirty.clone(),
+            end,
+        })
+    }
+
+    /// Takes note of how a flush went. Answers up to where the log is durable now.
+    pub fn flush_finished(
+        &mut self,
+        flush: PendingFlush,
+        result: Result<(), LogError>,
+    ) -> Result<Offset, LogError> {
+        if let Err(error) = result {
+            self.shared.poison(&error);
+            return Err(error);
+        }
+        self.shared.check()?;
+        // If the log was cut meanwhile, other bytes may stand at these offsets now: the next flush has to do it all.
+        if flush.generation == self.shared.generation.load(Ordering::Acquire) {
+            self.dirty.clean(flush.dirty);
+            self.flushed = self.flushed.max(flush.end);
+        }
+        Ok(self.flushed)
+    }
+
+    /// Collects work that nobody waits for, to be run on the flusher's thread after those who wait were told: indexes and
+    /// producer snapshots of closed segments, and of the active one every
+    /// [`checkpoint_interval_bytes`](crate::LogConfig::checkpoint_interval_bytes); zeros written ahead of a log that is
+    /// flushed often. `None` if there is nothing to do. Call it after every flush.
+    pub fn begin_upkeep(&mut self) -> Option<Upkeep> {
+        if self.shared.fault.get().is_some() || !self.active.exists {
+            return None;
+        }
+        let prepare = self.due_preparation();
+        let state = &mut self.upkeep;
+        let interval = u64::from(self.config.checkpoint_interval_bytes);
+        let mut index_of = None;
+        let mut remove_snapshot = None;
+        if !state.snapshots.is_empty() {
+            state.appended_at_snapshot = state.appended;
+            remove_snapshot = state.middle_snapshot.take();
+        } else if state.appended - state.appended_at_snapshot > interval {
+            state.appended_at_snapshot = state.appended;
+            index_of = Some(self.active().clone());
+            self.take_snapshot(self.log_end_offset());
+            remove_snapshot = self.upkeep.middle_snapshot.replace(self.log_end_offset());
+        }
+        let state = &mut self.upkeep;
+        if state.sealed.is_empty() && state.snapshots.is_empty() && prepare.is_none() {
+            return None;
+        }
+        Some(Upkeep {
+            generation: self.shared.generation.load(Ordering::Acquire),
+            sealed: std::mem::take(&mut state.sealed),
+            index_of,
+            snapshots: std::mem::take(&mut state.snapshots),
+            remove_snapshot,
+            prepare,
+            shared: self.shared.clone(),
+        })
+    }
+
+    /// Preparing pays for a log that is flushed often with little each time: the flush then changes no metadata of the
+    /// file. The first preparation is small, since the log may fall idle.
+    fn due_preparation(&mut self) -> Option<(Arc<Segment>, u32)> {
+        let bytes_max = self.config.write_ahead_bytes_max;
+        if bytes_max == 0 || self.upkeep.small_flushes < SMALL_FLUSHES_MIN {
+            return None;
+        }
+        let active = self.active();
+        if active.prepared() >= u64::from(self.upkeep.prepared_bytes / 4).max(1) {
+            return None;
+        }
+        let room = self.config.segment_bytes.saturating_sub(active.len());
+        let bytes = self
+            .upkeep
+            .prepared_bytes
+            .saturating_mul(2)
+            .max(PREPARE_BYTES_MIN);
+        let bytes = bytes.min(bytes_max);
+        if room < bytes {
+            return None;
+        }
+        let active = active.clone();
+        self.upkeep.prepared_bytes = bytes;
+        Some((active, bytes))
+    }
+
+    /// Closes the log: everything is durable, the files are as Kafka leaves them, and nothing has to be recovered at the
+    /// next start. Answers the recovery point, which is the end of the log.
+    pub fn close(mut self) -> Result<Offset, LogError> {
+        self.shared.check()?;
+        if !self.active.exists {
+            return Ok(self.log_end_offset());
+        }
+        self.active().seal()?;
+        self.dirty.cut = self.dirty.mark();
+        self.take_snapshot(self.log_end_offset());
+        if let Some(flush) = self.begin_flush() {
+            let result = flush.run();
+            self.flush_finished(flush, result)?;
+        }
+        let active = self.active().clone();
+        self.upkeep.sealed.push(active);
+        self.upkeep.small_flushes = 0;
+        if let Some(upkeep) = self.begin_upkeep() {
+            upkeep.save()?;
+        }
+        Ok(self.flushed)
+    }
+}

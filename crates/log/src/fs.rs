@@ -1,0 +1,195 @@
+use std::fs;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use tidelog_types::Timestamp;
+
+use crate::dir::{Access, Dir, DirEntry, File, Lock};
+
+/// A directory of the operating system.
+#[derive(Debug)]
+pub struct FsDir {
+    root: PathBuf,
+}
+
+impl FsDir {
+    /// The directory at `root`. It is created when first needed, not here.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where the directory is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn at(&self, path: &Path) -> PathBuf {
+        // Joining an empty path would add a slash, and the directory itself is named by an empty path.
+        if path.as_os_str().is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(path)
+        }
+    }
+}
+
+impl Dir for FsDir {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        match access {
+            Access::Read => &mut options,
+            Access::Write => options.write(true),
+            Access::Create => options.write(true).create(true),
+            Access::Truncate => options.write(true).create(true).truncate(true),
+        };
+        Ok(Arc::new(FsFile(options.open(self.at(path))?)))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(self.at(path))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(self.at(path))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(self.at(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(self.at(from), self.at(to))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(self.at(path))? {
+            let entry = entry?;
+            // A name that is not text is none of ours.
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let is_dir = metadata.is_dir();
+            let modified = metadata
+                .modified()?
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            entries.push(DirEntry {
+                name,
+                is_dir,
+                len: if is_dir { 0 } else { metadata.len() },
+                modified: Timestamp::from_millis(
+                    i64::try_from(modified.as_millis()).unwrap_or(i64::MAX),
+                ),
+            });
+        }
+        Ok(entries)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(self.at(path))?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let path = self.at(path);
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        // Two kinds of lock: this one holds against another broker in the same process too, the other one is what a Java
+        // broker looks at.
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| match error {
+                rustix::io::Errno::ACCESS => io::ErrorKind::WouldBlock.into(),
+                error => io::Error::from(error),
+            })?;
+        Ok(Box::new(FsLock(file)))
+    }
+}
+
+#[derive(Debug)]
+struct FsLock(#[expect(dead_code, reason = "closing the file lets go of the lock")] fs::File);
+
+impl Lock for FsLock {}
+
+#[derive(Debug)]
+struct FsFile(fs::File);
+
+impl File for FsFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(buf, position)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.0, parts, position)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        self.0.write_at(&parts.concat(), position)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_against_the_same_process_until_dropped() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = FsDir::new(root.path());
+        let lock = dir.lock(Path::new(".lock")).unwrap();
+        let error = dir.lock(Path::new(".lock")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        dir.lock(Path::new(".lock")).unwrap();
+    }
+
+    #[test]
+    fn parts_are_written_one_behind_the_other() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = FsDir::new(root.path());
+        let file = dir.open(Path::new("f"), Access::Create).unwrap();
+        let mut parts = [IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"cd")];
+        file.write_all_at(&mut parts, 3).unwrap();
+        let mut bytes = [9; 7];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"\0\0\0abcd");
+        let error = file.read_exact_at(&mut [0; 8], 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,464 @@
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tidelog_record::{Batch, BatchError};
+use tidelog_types::{LeaderEpoch, Offset, Timestamp};
+
+use crate::dir::File;
+use crate::error::{Context, LogError, ReadError};
+use crate::log::Shared;
+use crate::scan::{HEADERS_CHUNK, Scanned, Scanner, WHOLE_CHUNK};
+use crate::segment::Segment;
+use crate::transactions::AbortedTransaction;
+
+/// Reads a log beside its writer, and never waits for it. Cheap to clone.
+///
+/// What may be read is the caller's to say, by `until`: the high watermark for a consumer, the last stable offset for one
+/// that reads committed records only, the end of the log for a follower. The log is never read beyond its end.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    shared: Arc<Shared>,
+}
+
+/// A part of a log as [`LogReader::read`] found it.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// The bytes, still in their file: whole batches from the one on that holds the offset asked for, of which the last
+    /// may be cut off by the size that was asked for.
+    pub data: FileSlice,
+    /// The first offset of the first batch, which may lie before the offset asked for; that offset itself if there is
+    /// nothing to read.
+    pub base_offset: Offset,
+    /// The base offset of the segment that holds the bytes.
+    pub segment_base_offset: Offset,
+    segment: Option<Arc<Segment>>,
+    until: Offset,
+}
+
+impl Slice {
+    /// Whether there is nothing to read.
+    pub const fn is_empty(&self) -> bool {
+        self.data.len == 0
+    }
+
+    /// How many bytes there are.
+    pub const fn len(&self) -> usize {
+        self.data.len as usize
+    }
+}
+
+/// Bytes in a file, which stay readable even if the file is deleted meanwhile.
+#[derive(Clone, Debug)]
+pub struct FileSlice {
+    file: Option<Arc<dyn File>>,
+    position: u64,
+    len: u32,
+}
+
+impl FileSlice {
+    const EMPTY: Self = Self {
+        file: None,
+        position: 0,
+        len: 0,
+    };
+
+    /// How many bytes there are.
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where the bytes begin in the file, for `sendfile`.
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The descriptor of the file, for `sendfile`; `None` if the file is not one of the system, or there is nothing.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref()?.as_fd()
+    }
+
+    /// Fills `buf` with the bytes from `at` on, counted from the beginning of the slice.
+    pub fn read_at(&self, buf: &mut [u8], at: usize) -> io::Result<()> {
+        match &self.file {
+            Some(file) if at + buf.len() <= self.len() => {
+                file.read_exact_at(buf, self.position + at as u64)
+            }
+            _ if buf.is_empty() => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// All bytes.
+    pub fn read_all(&self) -> io::Result<Bytes> {
+        let mut bytes = BytesMut::zeroed(self.len());
+        self.read_at(&mut bytes, 0)?;
+        Ok(bytes.freeze())
+    }
+}
+
+/// A record that was found by its timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampAndOffset {
+    /// The timestamp of the record.
+    pub timestamp: Timestamp,
+    /// Its offset.
+    pub offset: Offset,
+    /// The leader epoch of its batch.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl LogReader {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The first offset that may be read.
+    pub fn log_start_offset(&self) -> Offset {
+        self.shared.log_start()
+    }
+
+    /// The offset that the next record will get.
+    pub fn log_end_offset(&self) -> Offset {
+        self.shared.log_end()
+    }
+
+    /// Where an epoch ends, see [`LeaderEpochs::end_offset_for`](crate::LeaderEpochs::end_offset_for).
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let end = self.log_end_offset();
+        self.shared.epochs.read().end_offset_for(epoch, end)
+    }
+
+    /// The newest leader epoch.
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.shared.epochs.read().latest().map(|entry| entry.epoch)
+    }
+
+    /// The leader epoch of the record at `offset`.
+    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.shared.epochs.read().epoch_at(offset)
+    }
+
+    /// Up to `max_bytes` of the batches from the one on that holds `from`, which is below `until`.
+    ///
+    /// Nothing is read but headers, and of the newest batches not even those. If the first batch is larger than
+    /// `max_bytes`, it comes as a whole with `at_least_one_batch` (KIP-74), else nothing comes.
+    pub fn read(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        until: Offset,
+        at_least_one_batch: bool,
+    ) -> Result<Slice, ReadError> {
+        let mut again = true;
+        loop {
+            // The end first: the list of segments is then at least as new.
+            let (end, start) = (self.log_end_offset(), self.log_start_offset());
+            if from < start || from > end {
+                return Err(self.out_of_range(from));
+            }
+            let segments = self.shared.segments.read().clone();
+            match read(
+                &segments,
+                from,
+                max_bytes,
+                until.min(end),
+                at_least_one_batch,
+            ) {
+                // The segment may have been deleted since.
+                Err(error) if again && is_not_found(&error) => again = false,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn out_of_range(&self, offset: Offset) -> ReadError {
+        ReadError::OutOfRange {
+            offset,
+            log_start_offset: self.log_start_offset(),
+            log_end_offset: self.log_end_offset(),
+        }
+    }
+
+    /// How many bytes lie between two offsets, at most: cheap, for deciding whether a fetch has to wait.
+    pub fn bytes_available(&self, from: Offset, until: Offset) -> u64 {
+        let until = until.min(self.log_end_offset());
+        if from >= until {
+            return 0;
+        }
+        let segments = self.shared.segments.read().clone();
+        let first = floor(&segments, from);
+        let touched = segments[first..]
+            .iter()
+            .take_while(|segment| segment.base_offset() < until);
+        touched
+            .map(|segment| segment.bytes_between(from, until))
+            .sum()
+    }
+
+    /// Whether `from` lies in an older segment than `until` does: then a fetch does not wait for more.
+    pub fn is_in_older_segment(&self, from: Offset, until: Offset) -> bool {
+        let segments = self.shared.segments.read();
+        floor(&segments, from) < floor(&segments, until)
+    }
+
+    /// The aborted transactions that touch what `slice` holds, by first offset: what a consumer of committed records
+    /// needs to leave out aborted ones (KIP-98).
+    pub fn aborted_transactions(
+        &self,
+        from: Offset,
+        slice: &Slice,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let Some(segment) = &slice.segment else {
+            return Ok(Vec::new());
+        };
+        let end = slice.data.position + u64::from(slice.data.len);
+        let until = segment.offset_bound(end as u32)?.min(slice.until);
+        self.aborted_between(from, until)
+    }
+
+    /// The aborted transactions that touch the offsets from `from` up to `until`, by first offset.
+    pub fn aborted_between(
+        &self,
+        from: Offset,
+        until: Offset,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let segments = self.shared.segments.read().clone();
+        let mut aborted = Vec::new();
+        for segment in &segments[floor(&segments, from)..] {
+            if segment.collect_aborted(from, until, &mut aborted)? {
+                break;
+            }
+        }
+        aborted.sort_unstable_by_key(|aborted| aborted.first_offset);
+        Ok(aborted)
+    }
+
+    /// The first record with a timestamp of at least `timestamp`, exact within its batch, if it lies below `until`.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: Timestamp,
+        until: Offset,
+    ) -> Result<Option<TimestampAndOffset>, ReadError> {
+        let start = self.log_start_offset();
+        let until = until.min(self.log_end_offset());
+        let segments = self.shared.segments.read().clone();
+        for segment in &segments[floor(&segments, start)..] {
+            if segment.base_offset() >= until {
+                break;
+            }
+            if segment.len() == 0 || segment.max_timestamp()?.0 < timestamp {
+                continue;
+            }
+            let from = start.max(segment.base_offset());
+            let position = segment.position_for_timestamp(timestamp, from)?;
+            let found = find_record(
+                segment,
+                position,
+                from,
+                |batch_max| batch_max >= timestamp,
+                |t| t >= timestamp,
+            )?;
+            if let Some(found) = found {
+                return Ok(Some(found).filter(|found| found.offset < until));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record that has the largest timestamp of the log, if it lies below `until`.
+    pub fn max_timestamp(&self, until: Offset) -> Result<Option<TimestampAndOffset>, ReadError> {
+        let start = self.log_start_offset();
+        let segments = self.shared.segments.read().clone();
+        let mut best: Option<(Timestamp, Offset, &Segment)> = None;
+        for segment in segments.iter().filter(|segment| segment.len() > 0) {
+            let (timestamp, offset) = segment.max_timestamp()?;
+            let is_more = best.is_none_or(|(best, ..)| timestamp > best);
+            if timestamp > Timestamp::NONE && offset >= start && is_more {
+                best = Some((timestamp, offset, segment));
+            }
+        }
+        let Some((timestamp, offset, segment)) = best else {
+            return Ok(None);
+        };
+        let Some(batch) = segment.find(offset)? else {
+            return Ok(None);
+        };
+        let from = start.max(batch.base_offset);
+        let is_it = |t: Timestamp| t >= timestamp;
+        let found = find_record(segment, batch.position, from, is_it, is_it)?;
+        Ok(found.filter(|found| found.offset < until))
+    }
+
+    /// The batches from the one on that holds `from`, as far as they lie below `until`; for replaying a log. Reads large
+    /// pieces. `from` must not lie before the log start.
+    pub fn batches(&self, from: Offset, until: Offset) -> Batches {
+        Batches {
+            reader: self.clone(),
+            next: from,
+            until,
+            bytes: Bytes::new(),
+            failed: false,
+        }
+    }
+}
+
+/// An iterator over whole batches, see [`LogReader::batches`].
+#[derive(Debug)]
+pub struct Batches {
+    reader: LogReader,
+    next: Offset,
+    until: Offset,
+    bytes: Bytes,
+    failed: bool,
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.advance();
+        self.failed = next.is_err();
+        next.transpose()
+    }
+}
+
+impl Batches {
+    fn advance(&mut self) -> Result<Option<Batch>, ReadError> {
+        loop {
+            if let Some(batch) = Batch::split_from(&mut self.bytes)? {
+                batch.verify_crc()?;
+                self.next = batch.header().next_offset();
+                return Ok(Some(batch));
+            }
+            if self.next >= self.until.min(self.reader.log_end_offset()) {
+                return Ok(None);
+            }
+            let slice = self.reader.read(self.next, WHOLE_CHUNK, self.until, true)?;
+            if slice.is_empty() {
+                return Ok(None);
+            }
+            let path = &self.reader.shared.place.path;
+            self.bytes = slice.data.read_all().context("read", path)?;
+        }
+    }
+}
+
+/// The segment that `offset` lies in, or the first one.
+fn floor(segments: &[Arc<Segment>], offset: Offset) -> usize {
+    segments
+        .partition_point(|segment| segment.base_offset() <= offset)
+        .max(1)
+        - 1
+}
+
+fn is_not_found(error: &LogError) -> bool {
+    matches!(error, LogError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+fn read(
+    segments: &[Arc<Segment>],
+    from: Offset,
+    max_bytes: usize,
+    until: Offset,
+    at_least_one_batch: bool,
+) -> Result<Slice, LogError> {
+    let first = floor(segments, from);
+    let empty = Slice {
+        data: FileSlice::EMPTY,
+        base_offset: from,
+        segment_base_offset: segments[first].base_offset(),
+        segment: None,
+        until,
+    };
+    if from >= until {
+        return Ok(empty);
+    }
+    // A segment may end before the next one begins, where compaction has removed batches.
+    for segment in &segments[first..] {
+        let Some(found) = segment.find(from.max(segment.base_offset()))? else {
+            continue;
+        };
+        if found.base_offset >= until {
+            return Ok(empty);
+        }
+        let available = (segment.end_position(until)?.saturating_sub(found.position)) as usize;
+        let wanted = match found.size as usize {
+            size if size <= max_bytes => max_bytes,
+            size if at_least_one_batch => size,
+            _ => 0,
+        };
+        let len = available.min(wanted) as u32;
+        if len == 0 {
+            return Ok(empty);
+        }
+        let position = u64::from(found.position);
+        return Ok(Slice {
+            data: FileSlice {
+                file: Some(segment.file()?),
+                position,
+                len,
+            },
+            base_offset: found.base_offset,
+            segment_base_offset: segment.base_offset(),
+            segment: Some(segment.clone()),
+            until,
+        });
+    }
+    Ok(empty)
+}
+
+/// The first record from `position` on, in a batch whose largest timestamp satisfies `is_in_batch`, that lies at `from`
+/// or behind and whose timestamp satisfies `is_it`.
+fn find_record(
+    segment: &Segment,
+    position: u32,
+    from: Offset,
+    is_in_batch: impl Fn(Timestamp) -> bool,
+    is_it: impl Fn(Timestamp) -> bool,
+) -> Result<Option<TimestampAndOffset>, ReadError> {
+    let path = segment.log_path();
+    let file = segment.file()?;
+    let end = u64::from(segment.len());
+    let mut scanner = Scanner::new(&*file, u64::from(position), end, HEADERS_CHUNK);
+    while let Scanned::Batch(at, header) = scanner.next_header().context("read", &path)? {
+        if header.last_offset() < from || !is_in_batch(header.max_timestamp) {
+            continue;
+        }
+        let mut bytes = BytesMut::zeroed(header.size());
+        file.read_exact_at(&mut bytes, at).context("read", &path)?;
+        let batch = Batch::parse(bytes.freeze())?;
+        if let Some((offset, timestamp)) = find_in_batch(&batch, from, &is_it)? {
+            let leader_epoch = header.partition_leader_epoch;
+            return Ok(Some(TimestampAndOffset {
+                timestamp,
+                offset,
+                leader_epoch,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+fn find_in_batch(
+    batch: &Batch,
+    from: Offset,
+    is_it: impl Fn(Timestamp) -> bool,
+) -> Result<Option<(Offset, Timestamp)>, BatchError> {
+    let mut records = batch.walk()?;
+    while let Some(record) = records.next_record()? {
+        if record.offset >= from && is_it(record.timestamp) {
+            return Ok(Some((record.offset, record.timestamp)));
+        }
+    }
+    Ok(None)
+}
