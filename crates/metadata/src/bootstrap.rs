@@ -1,0 +1,195 @@
+//! What a fresh cluster begins with, and which record formats a cluster may use.
+//!
+//! metadata.version is the feature whose level says which records, in which versions, all nodes of the cluster understand.
+//! A fresh cluster begins with the records of [`bootstrap_records`]; whoever writes a record asks [`record_version`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use tidelog_protocol::records::metadata::{FeatureLevelRecord, MetadataRecord};
+use tidelog_types::Str;
+
+use crate::image::SupportedLevels;
+
+/// The name of the feature that gates record formats.
+pub const METADATA_VERSION: &str = "metadata.version";
+/// The name of the feature that switches on eligible leader replicas (KIP-966).
+pub const ELIGIBLE_LEADER_REPLICAS_VERSION: &str = "eligible.leader.replicas.version";
+
+/// A level of metadata.version that this version knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MetadataVersion(i16);
+
+/// Names of the levels, from [`MetadataVersion::MINIMUM`] on.
+const NAMES: [&str; 24] = [
+    "3.3-IV3", "3.4-IV0", "3.5-IV0", "3.5-IV1", "3.5-IV2", "3.6-IV0", "3.6-IV1", "3.6-IV2", "3.7-IV0",
+    "3.7-IV1", "3.7-IV2", "3.7-IV3", "3.7-IV4", "3.8-IV0", "3.9-IV0", "4.0-IV0", "4.0-IV1", "4.0-IV2",
+    "4.0-IV3", "4.1-IV0", "4.1-IV1", "4.2-IV0", "4.2-IV1", "4.3-IV0",
+];
+
+impl MetadataVersion {
+    /// The oldest level, 3.3-IV3 (7).
+    pub const MINIMUM: Self = Self(7);
+    /// The level that a new cluster gets, 4.3-IV0 (30).
+    pub const LATEST: Self = Self(30);
+
+    /// The level of that number, if it is known.
+    pub fn from_level(level: i16) -> Option<Self> {
+        (Self::MINIMUM.0..=Self::LATEST.0).contains(&level).then_some(Self(level))
+    }
+
+    /// All known levels, the oldest first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (Self::MINIMUM.0..=Self::LATEST.0).map(Self)
+    }
+
+    /// The number.
+    pub const fn level(self) -> i16 {
+        self.0
+    }
+
+    /// The name, such as `4.3-IV0`.
+    pub const fn name(self) -> &'static str {
+        NAMES[(self.0 - Self::MINIMUM.0) as usize]
+    }
+
+    /// Whether a shrunk ISR must come with a new leader epoch (before KAFKA-15021 was mended).
+    pub const fn bumps_leader_epoch_on_isr_shrink(self) -> bool {
+        self.0 < 12
+    }
+
+    /// Whether partitions know the directories of their replicas (KIP-858).
+    pub const fn has_directories(self) -> bool {
+        self.0 >= 17
+    }
+}
+
+impl fmt::Display for MetadataVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Text that names no known level of metadata.version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a metadata.version; known are {} to {}", MetadataVersion::MINIMUM, MetadataVersion::LATEST)]
+pub struct UnknownMetadataVersion {
+    text: String,
+}
+
+/// Reads a level (`30`), its name (`4.3-IV0`), or a release (`4.3`), which stands for its last level.
+impl FromStr for MetadataVersion {
+    type Err = UnknownMetadataVersion;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMetadataVersion> {
+        let of_release = |name: &str| {
+            let (release, _) = name.split_once('-').unwrap_or((name, ""));
+            // Patch releases have the levels of their release.
+            text == release || text.strip_prefix(release).is_some_and(|patch| {
+                patch.strip_prefix('.').is_some_and(|p| p.parse::<u16>().is_ok())
+            })
+        };
+        let mut versions: Vec<Self> = Self::all().collect();
+        versions.reverse();
+        versions
+            .into_iter()
+            .find(|v| v.name() == text || v.level().to_string() == text || of_release(v.name()))
+            .ok_or_else(|| UnknownMetadataVersion { text: text.into() })
+    }
+}
+
+/// The features that this version supports beside kraft.version, with their levels, by name.
+pub const SUPPORTED_FEATURES: &[(&str, SupportedLevels)] = &[(
+    METADATA_VERSION,
+    SupportedLevels { min: MetadataVersion::MINIMUM.0, max: MetadataVersion::LATEST.0 },
+)];
+
+/// The records with which a fresh cluster begins, in one batch.
+///
+/// Kafka's `format` finalizes every feature at its latest level. Here only metadata.version is finalized so far: what
+/// the others switch on is not supported yet, and a level can be raised later but hardly lowered.
+pub fn bootstrap_records(metadata_version: MetadataVersion) -> Vec<MetadataRecord> {
+    let name = Str::from_static(METADATA_VERSION);
+    vec![FeatureLevelRecord { name, feature_level: metadata_version.level() }.into()]
+}
+
+/// In which version `record` is written in a cluster of that metadata.version.
+///
+/// A change of a broker's registration is written in the lowest version that can carry it, everything else in the
+/// version that belongs to the level.
+pub fn record_version(record: &MetadataRecord, metadata_version: MetadataVersion) -> i16 {
+    let level = metadata_version.level();
+    match record {
+        MetadataRecord::RegisterBroker(_) => match level {
+            ..8 => 1,
+            8..17 => 2,
+            17..30 => 3,
+            30.. => 4,
+        },
+        MetadataRecord::Partition(_) | MetadataRecord::PartitionChange(_) => match level {
+            ..17 => 0,
+            17..23 => 1,
+            23.. => 2,
+        },
+        MetadataRecord::BrokerRegistrationChange(change) => {
+            if change.cordoned_log_dirs.is_some() {
+                3
+            } else if !change.log_dirs.is_empty() {
+                2
+            } else {
+                i16::from(change.in_controlled_shutdown != 0)
+            }
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_protocol::records::metadata::{PartitionRecord, RegisterBrokerRecord};
+
+    use super::*;
+
+    #[test]
+    fn levels_have_kafkas_names() {
+        let version = |level| MetadataVersion::from_level(level).unwrap().name();
+        assert_eq!(version(7), "3.3-IV3");
+        assert_eq!(version(14), "3.6-IV2");
+        assert_eq!(version(21), "3.9-IV0");
+        assert_eq!(version(25), "4.0-IV3");
+        assert_eq!(version(30), "4.3-IV0");
+        assert_eq!((MetadataVersion::from_level(6), MetadataVersion::from_level(31)), (None, None));
+    }
+
+    #[test]
+    fn a_level_is_read_as_number_name_or_release() {
+        let level = |text: &str| text.parse::<MetadataVersion>().map(MetadataVersion::level);
+        assert_eq!(level("22"), Ok(22));
+        assert_eq!(level("4.0-IV1"), Ok(23));
+        assert_eq!(level("4.0"), Ok(25));
+        assert_eq!(level("4.3.1"), Ok(30));
+        assert_eq!(
+            level("5.0").unwrap_err().to_string(),
+            "\"5.0\" is not a metadata.version; known are 3.3-IV3 to 4.3-IV0"
+        );
+        assert!(level("4.3.x").is_err());
+    }
+
+    /// As Kafka 4.3.1 says of each of its levels: level, RegisterBroker, Partition.
+    #[test]
+    fn records_are_written_in_the_versions_that_kafka_writes() {
+        let broker = MetadataRecord::from(RegisterBrokerRecord::default());
+        let partition = MetadataRecord::from(PartitionRecord::default());
+        for version in MetadataVersion::all() {
+            let expected = match version.level() {
+                7 => (1, 0),
+                8..=16 => (2, 0),
+                17..=22 => (3, 1),
+                23..=29 => (3, 2),
+                _ => (4, 2),
+            };
+            let written = (record_version(&broker, version), record_version(&partition, version));
+            assert_eq!(written, expected, "{version}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What goes into the controller and what comes out of it.
+
+use tidelog_protocol::messages::{
+    alter_configs, create_partitions, create_topics, delete_topics, incremental_alter_configs,
+};
+use tidelog_protocol::records::metadata::MetadataRecord;
+use tidelog_types::{ErrorCode, NodeId, Offset, ProducerId, Str, Uuid};
+
+use crate::ApiError;
+use crate::image::{Endpoint, SupportedLevels};
+
+/// What happened, or what somebody wants.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// Somebody wants something; exactly one [`Effect::Reply`] will carry the same id.
+    Request {
+        /// Chosen by the caller, unique among the requests that are not answered yet.
+        request_id: u64,
+        /// What is wanted.
+        request: ControllerRequest,
+    },
+    /// Everything below `offset` of the metadata log is committed.
+    Committed {
+        /// The high watermark, exclusive.
+        offset: Offset,
+    },
+    /// The [deadline](super::Controller::deadline) has come.
+    Timeout,
+    /// This node does not lead the metadata quorum any more, or an append has failed. Everything that waits is refused;
+    /// the machine must be dropped, and built again from the log if it is needed again.
+    Resign,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Append the records to the metadata log as one batch that becomes visible as a whole, and flush it. Appends of one
+    /// call are made in their order. When one fails, or its batch would not begin at `base_offset`, say [`Input::Resign`]
+    /// and drop the machine.
+    Append {
+        /// Where the batch must begin.
+        base_offset: Offset,
+        /// At least one record. In which version to write it, [`record_version`](crate::bootstrap::record_version) says.
+        records: Vec<MetadataRecord>,
+    },
+    /// Answer a request.
+    Reply {
+        /// The id it came with.
+        request_id: u64,
+        /// The answer.
+        response: ControllerResponse,
+    },
+}
+
+/// What the controller can be asked for.
+///
+/// Protocol messages are in the newest version's shape; who may do what is checked before.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ControllerRequest {
+    /// Creates topics, those that the brokers keep for themselves included.
+    CreateTopics(create_topics::CreateTopicsRequest),
+    /// Deletes topics.
+    DeleteTopics {
+        /// The version of the request: versions below 3 do not know the code for "switched off".
+        api_version: i16,
+        /// The request.
+        request: delete_topics::DeleteTopicsRequest,
+    },
+    /// Adds partitions to topics.
+    CreatePartitions(create_partitions::CreatePartitionsRequest),
+    /// Changes single configs of topics, brokers and groups (KIP-339).
+    IncrementalAlterConfigs(incremental_alter_configs::IncrementalAlterConfigsRequest),
+    /// Replaces all configs of topics, brokers and groups.
+    AlterConfigs(alter_configs::AlterConfigsRequest),
+    /// Registers a broker that has just started. A new incarnation is fenced until [`Self::UnfenceBroker`].
+    RegisterBroker(BrokerRegistration),
+    /// The broker has caught up with its registration and can lead.
+    UnfenceBroker(BrokerEpoch),
+    /// The broker is gone, or has finished its orderly shutdown.
+    FenceBroker(BrokerEpoch),
+    /// The broker wants to shut down in order: what it leads goes to others.
+    BeginControlledShutdown(BrokerEpoch),
+    /// Hands out a block of producer ids (KIP-730).
+    AllocateProducerIds(BrokerEpoch),
+    /// Writes the first records of a fresh cluster.
+    Bootstrap(Vec<MetadataRecord>),
+}
+
+/// One registration of a broker. A request with an older epoch comes from a former incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerEpoch {
+    /// The broker.
+    pub broker_id: NodeId,
+    /// The epoch that [`ControllerResponse::RegisterBroker`] brought.
+    pub broker_epoch: i64,
+}
+
+/// What a broker tells of itself when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerRegistration {
+    /// The broker.
+    pub broker_id: NodeId,
+    /// A random id of this start of the process. The same one again amends the registration.
+    pub incarnation_id: Uuid,
+    /// Where clients and brokers reach it.
+    pub endpoints: Vec<Endpoint>,
+    /// The rack (`broker.rack`).
+    pub rack: Option<Str>,
+    /// The features that it supports.
+    pub features: Vec<(Str, SupportedLevels)>,
+    /// The ids of its log directories that are online.
+    pub log_dirs: Vec<Uuid>,
+}
+
+/// A block of producer ids: `len` of them from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerIdBlock {
+    /// The first id.
+    pub first: ProducerId,
+    /// How many.
+    pub len: i32,
+}
+
+/// The answer to the [`ControllerRequest`] of the same name.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ControllerResponse {
+    /// Per topic.
+    CreateTopics(create_topics::CreateTopicsResponse),
+    /// Per topic.
+    DeleteTopics(delete_topics::DeleteTopicsResponse),
+    /// Per topic.
+    CreatePartitions(create_partitions::CreatePartitionsResponse),
+    /// Per resource.
+    IncrementalAlterConfigs(incremental_alter_configs::IncrementalAlterConfigsResponse),
+    /// Per resource.
+    AlterConfigs(alter_configs::AlterConfigsResponse),
+    /// The epoch of the registration.
+    RegisterBroker(Result<i64, ApiError>),
+    /// Done.
+    UnfenceBroker(Result<(), ApiError>),
+    /// Done.
+    FenceBroker(Result<(), ApiError>),
+    /// Done: what can be led by others is.
+    BeginControlledShutdown(Result<(), ApiError>),
+    /// The block.
+    AllocateProducerIds(Result<ProducerIdBlock, ApiError>),
+    /// Done.
+    Bootstrap(Result<(), ApiError>),
+}
+
+impl ControllerRequest {
+    /// How long the sender waits, in milliseconds, if it says.
+    pub(super) const fn timeout_ms(&self) -> Option<i32> {
+        match self {
+            Self::CreateTopics(request) => Some(request.timeout_ms),
+            Self::DeleteTopics { request, .. } => Some(request.timeout_ms),
+            Self::CreatePartitions(request) => Some(request.timeout_ms),
+            _ => None,
+        }
+    }
+
+    /// The answer that refuses all of it.
+    pub(super) fn refused(&self, error: &ApiError) -> ControllerResponse {
+        let mut response = match self {
+            Self::CreateTopics(request) => {
+                let topic = |t: &create_topics::CreatableTopic| refused_topic(&t.name, error);
+                let topics = request.topics.iter().map(topic).collect();
+                ControllerResponse::CreateTopics(create_topics::CreateTopicsResponse {
+                    topics,
+                    ..Default::default()
+                })
+            }
+            Self::DeleteTopics { request, .. } => {
+                let named = request.topic_names.iter().map(|name| (Some(name.clone()), Uuid::ZERO));
+                let states = request.topics.iter().map(|t| (t.name.clone(), t.topic_id));
+                let topic = |(name, topic_id)| delete_topics::DeletableTopicResult {
+                    name,
+                    topic_id,
+                    ..Default::default()
+                };
+                ControllerResponse::DeleteTopics(delete_topics::DeleteTopicsResponse {
+                    responses: named.chain(states).map(topic).collect(),
+                    ..Default::default()
+                })
+            }
+            Self::CreatePartitions(request) => {
+                let topic = |t: &create_partitions::CreatePartitionsTopic| {
+                    create_partitions::CreatePartitionsTopicResult {
+                        name: t.name.clone(),
+                        ..Default::default()
+                    }
+                };
+                ControllerResponse::CreatePartitions(create_partitions::CreatePartitionsResponse {
+                    results: request.topics.iter().map(topic).collect(),
+                    ..Default::default()
+                })
+            }
+            Self::IncrementalAlterConfigs(request) => {
+                use incremental_alter_configs as api;
+                let resource = |r: &api::AlterConfigsResource| api::AlterConfigsResourceResponse {
+                    resource_type: r.resource_type,
+                    resource_name: r.resource_name.clone(),
+                    ..Default::default()
+                };
+                ControllerResponse::IncrementalAlterConfigs(api::IncrementalAlterConfigsResponse {
+                    responses: request.resources.iter().map(resource).collect(),
+                    ..Default::default()
+                })
+            }
+            Self::AlterConfigs(request) => {
+                use alter_configs as api;
+                let resource = |r: &api::AlterConfigsResource| api::AlterConfigsResourceResponse {
+                    resource_type: r.resource_type,
+                    resource_name: r.resource_name.clone(),
+                    ..Default::default()
+                };
+                ControllerResponse::AlterConfigs(api::AlterConfigsResponse {
+                    responses: request.resources.iter().map(resource).collect(),
+                    ..Default::default()
+                })
+            }
+            Self::RegisterBroker(_) => ControllerResponse::RegisterBroker(Ok(-1)),
+            Self::UnfenceBroker(_) => ControllerResponse::UnfenceBroker(Ok(())),
+            Self::FenceBroker(_) => ControllerResponse::FenceBroker(Ok(())),
+            Self::BeginControlledShutdown(_) => ControllerResponse::BeginControlledShutdown(Ok(())),
+            Self::AllocateProducerIds(_) => ControllerResponse::AllocateProducerIds(Err(error.clone())),
+            Self::Bootstrap(_) => ControllerResponse::Bootstrap(Ok(())),
+        };
+        response.refuse(error);
+        response
+    }
+}
+
+impl ControllerResponse {
+    /// Makes it the answer that refuses all that it would have granted. What is refused already keeps its reason.
+    pub(super) fn refuse(&mut self, error: &ApiError) {
+        let refuse = |code: &mut ErrorCode, message: &mut Option<Str>| {
+            if code.is_ok() {
+                *code = error.code;
+                message.clone_from(&error.message);
+            }
+        };
+        match self {
+            Self::CreateTopics(response) => {
+                for topic in response.topics.iter_mut().filter(|topic| topic.error_code.is_ok()) {
+                    *topic = refused_topic(&topic.name, error);
+                }
+            }
+            Self::DeleteTopics(response) => {
+                for topic in &mut response.responses {
+                    refuse(&mut topic.error_code, &mut topic.error_message);
+                }
+            }
+            Self::CreatePartitions(response) => {
+                for topic in &mut response.results {
+                    refuse(&mut topic.error_code, &mut topic.error_message);
+                }
+            }
+            Self::IncrementalAlterConfigs(response) => {
+                for resource in &mut response.responses {
+                    refuse(&mut resource.error_code, &mut resource.error_message);
+                }
+            }
+            Self::AlterConfigs(response) => {
+                for resource in &mut response.responses {
+                    refuse(&mut resource.error_code, &mut resource.error_message);
+                }
+            }
+            Self::RegisterBroker(result) => deny(result, error),
+            Self::UnfenceBroker(result)
+            | Self::FenceBroker(result)
+            | Self::BeginControlledShutdown(result)
+            | Self::Bootstrap(result) => deny(result, error),
+            Self::AllocateProducerIds(result) => deny(result, error),
+        }
+    }
+}
+
+fn deny<T>(result: &mut Result<T, ApiError>, error: &ApiError) {
+    if result.is_ok() {
+        *result = Err(error.clone());
+    }
+}
+
+/// The answer for a topic that is not created.
+pub(super) fn refused_topic(
+    name: &tidelog_types::TopicName,
+    error: &ApiError,
+) -> create_topics::CreatableTopicResult {
+    create_topics::CreatableTopicResult {
+        name: name.clone(),
+        error_code: error.code,
+        error_message: error.message.clone(),
+        configs: Some(Vec::new()),
+        ..Default::default()
+    }
+}
