@@ -22,9 +22,9 @@ pub struct MetadataVersion(i16);
 
 /// Names of the levels, from [`MetadataVersion::MINIMUM`] on.
 const NAMES: [&str; 24] = [
-    "3.3-IV3", "3.4-IV0", "3.5-IV0", "3.5-IV1", "3.5-IV2", "3.6-IV0", "3.6-IV1", "3.6-IV2", "3.7-IV0",
-    "3.7-IV1", "3.7-IV2", "3.7-IV3", "3.7-IV4", "3.8-IV0", "3.9-IV0", "4.0-IV0", "4.0-IV1", "4.0-IV2",
-    "4.0-IV3", "4.1-IV0", "4.1-IV1", "4.2-IV0", "4.2-IV1", "4.3-IV0",
+    "3.3-IV3", "3.4-IV0", "3.5-IV0", "3.5-IV1", "3.5-IV2", "3.6-IV0", "3.6-IV1", "3.6-IV2",
+    "3.7-IV0", "3.7-IV1", "3.7-IV2", "3.7-IV3", "3.7-IV4", "3.8-IV0", "3.9-IV0", "4.0-IV0",
+    "4.0-IV1", "4.0-IV2", "4.0-IV3", "4.1-IV0", "4.1-IV1", "4.2-IV0", "4.2-IV1", "4.3-IV0",
 ];
 
 impl MetadataVersion {
@@ -35,7 +35,9 @@ impl MetadataVersion {
 
     /// The level of that number, if it is known.
     pub fn from_level(level: i16) -> Option<Self> {
-        (Self::MINIMUM.0..=Self::LATEST.0).contains(&level).then_some(Self(level))
+        (Self::MINIMUM.0..=Self::LATEST.0)
+            .contains(&level)
+            .then_some(Self(level))
     }
 
     /// All known levels, the oldest first.
@@ -72,7 +74,11 @@ impl fmt::Display for MetadataVersion {
 
 /// Text that names no known level of metadata.version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a metadata.version; known are {} to {}", MetadataVersion::MINIMUM, MetadataVersion::LATEST)]
+#[error(
+    "{text:?} is not a metadata.version; known are {} to {}",
+    MetadataVersion::MINIMUM,
+    MetadataVersion::LATEST
+)]
 pub struct UnknownMetadataVersion {
     text: String,
 }
@@ -85,9 +91,12 @@ impl FromStr for MetadataVersion {
         let of_release = |name: &str| {
             let (release, _) = name.split_once('-').unwrap_or((name, ""));
             // Patch releases have the levels of their release.
-            text == release || text.strip_prefix(release).is_some_and(|patch| {
-                patch.strip_prefix('.').is_some_and(|p| p.parse::<u16>().is_ok())
-            })
+            text == release
+                || text.strip_prefix(release).is_some_and(|patch| {
+                    patch
+                        .strip_prefix('.')
+                        .is_some_and(|p| p.parse::<u16>().is_ok())
+                })
         };
         let mut versions: Vec<Self> = Self::all().collect();
         versions.reverse();
@@ -101,7 +110,10 @@ impl FromStr for MetadataVersion {
 /// The features that this version supports beside kraft.version, with their levels, by name.
 pub const SUPPORTED_FEATURES: &[(&str, SupportedLevels)] = &[(
     METADATA_VERSION,
-    SupportedLevels { min: MetadataVersion::MINIMUM.0, max: MetadataVersion::LATEST.0 },
+    SupportedLevels {
+        min: MetadataVersion::MINIMUM.0,
+        max: MetadataVersion::LATEST.0,
+    },
 )];
 
 /// The records with which a fresh cluster begins, in one batch.
@@ -110,7 +122,13 @@ pub const SUPPORTED_FEATURES: &[(&str, SupportedLevels)] = &[(
 /// the others switch on is not supported yet, and a level can be raised later but hardly lowered.
 pub fn bootstrap_records(metadata_version: MetadataVersion) -> Vec<MetadataRecord> {
     let name = Str::from_static(METADATA_VERSION);
-    vec![FeatureLevelRecord { name, feature_level: metadata_version.level() }.into()]
+    vec![
+        FeatureLevelRecord {
+            name,
+            feature_level: metadata_version.level(),
+        }
+        .into(),
+    ]
 }
 
 /// In which version `record` is written in a cluster of that metadata.version.
@@ -158,7 +176,13 @@ mod tests {
         assert_eq!(version(21), "3.9-IV0");
         assert_eq!(version(25), "4.0-IV3");
         assert_eq!(version(30), "4.3-IV0");
-        assert_eq!((MetadataVersion::from_level(6), MetadataVersion::from_level(31)), (None, None));
+        assert_eq!(
+            (
+                MetadataVersion::from_level(6),
+                MetadataVersion::from_level(31)
+            ),
+            (None, None)
+        );
     }
 
     #[test]
@@ -188,7 +212,10 @@ mod tests {
                 23..=29 => (3, 2),
                 _ => (4, 2),
             };
-            let written = (record_version(&broker, version), record_version(&partition, version));
+            let written = (
+                record_version(&broker, version),
+                record_version(&partition, version),
+            );
             assert_eq!(written, expected, "{version}");
         }
     }

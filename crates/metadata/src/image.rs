@@ -51,8 +51,8 @@ use tidelog_types::{NodeId, PartitionIndex, ProducerId, Str, TopicId, TopicName,
 use crate::bootstrap::{METADATA_VERSION, MetadataVersion};
 use crate::configs::{ConfigMap, ConfigResource, ResourceKind};
 
-pub use self::cluster::{BrokerImage, Endpoint, QuotaEntity, SupportedLevels};
 use self::cluster::quota_record;
+pub use self::cluster::{BrokerImage, Endpoint, QuotaEntity, SupportedLevels};
 pub use self::replay::ReplayError;
 use self::sharded::ShardedMap;
 pub use self::topic::{
@@ -136,14 +136,22 @@ impl Image {
 
     /// What was set on the topic; empty if nothing was.
     pub fn topic_configs(&self, name: &str) -> Arc<ConfigMap> {
-        self.configs(ResourceKind::Topic, name).cloned().unwrap_or_default()
+        self.configs(ResourceKind::Topic, name)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Every resource on which something was set, in no particular order within its kind.
     pub fn configured(&self) -> impl Iterator<Item = (ConfigResource, &Arc<ConfigMap>)> {
         self.configs.iter().flat_map(|(kind, resources)| {
             resources.iter().map(|(name, configs)| {
-                (ConfigResource { kind: *kind, name: name.clone() }, configs)
+                (
+                    ConfigResource {
+                        kind: *kind,
+                        name: name.clone(),
+                    },
+                    configs,
+                )
             })
         })
     }
@@ -184,17 +192,25 @@ impl Image {
             .chain(self.topics.iter().flat_map(|(_, topic)| topic.records()))
             .chain(self.config_records())
             .chain(self.quotas.iter().flat_map(|(entity, limits)| {
-                limits.iter().map(|(key, value)| quota_record(entity, key, *value))
+                limits
+                    .iter()
+                    .map(|(key, value)| quota_record(entity, key, *value))
             }))
             .chain(self.producer_id_record())
             .chain(self.security_records())
     }
 
     fn feature_records(&self) -> impl Iterator<Item = MetadataRecord> {
-        let (first, others): (Vec<_>, Vec<_>) =
-            self.features.iter().partition(|(name, _)| **name == METADATA_VERSION);
+        let (first, others): (Vec<_>, Vec<_>) = self
+            .features
+            .iter()
+            .partition(|(name, _)| **name == METADATA_VERSION);
         first.into_iter().chain(others).map(|(name, level)| {
-            FeatureLevelRecord { name: name.clone(), feature_level: *level }.into()
+            FeatureLevelRecord {
+                name: name.clone(),
+                feature_level: *level,
+            }
+            .into()
         })
     }
 
@@ -227,18 +243,39 @@ impl Image {
 
     fn security_records(&self) -> impl Iterator<Item = MetadataRecord> {
         let security = &self.security;
-        let entries = security.access_control_entries.values().cloned().map(MetadataRecord::from);
-        let credentials = security.scram_credentials.values().cloned().map(MetadataRecord::from);
-        let tokens = security.delegation_tokens.values().cloned().map(MetadataRecord::from);
+        let entries = security
+            .access_control_entries
+            .values()
+            .cloned()
+            .map(MetadataRecord::from);
+        let credentials = security
+            .scram_credentials
+            .values()
+            .cloned()
+            .map(MetadataRecord::from);
+        let tokens = security
+            .delegation_tokens
+            .values()
+            .cloned()
+            .map(MetadataRecord::from);
         entries.chain(credentials).chain(tokens)
     }
 
     /// Asserts what must hold in every image.
     pub fn check(&self) {
-        assert_eq!(self.topics.len(), self.topic_ids.len(), "each topic has one name and one id");
+        assert_eq!(
+            self.topics.len(),
+            self.topic_ids.len(),
+            "each topic has one name and one id"
+        );
         for (id, topic) in self.topics.iter() {
             assert_eq!(topic.id, *id, "a topic is kept under its id");
-            assert_eq!(self.topic_ids.get(&topic.name), Some(id), "{} leads to itself", topic.name);
+            assert_eq!(
+                self.topic_ids.get(&topic.name),
+                Some(id),
+                "{} leads to itself",
+                topic.name
+            );
             for (index, partition) in &topic.partitions {
                 partition.check(&format!("{}-{index}", topic.name));
             }
@@ -256,12 +293,28 @@ impl PartitionImage {
     fn check(&self, name: &str) {
         let held = |nodes: &[NodeId]| nodes.iter().all(|node| self.replicas.contains(node));
         assert!(held(&self.isr), "{name}: the ISR consists of replicas");
-        assert!(held(&self.eligible_leader_replicas), "{name}: the ELR consists of replicas");
-        assert!(held(&self.adding_replicas), "{name}: replicas being added are replicas");
-        assert!(held(&self.removing_replicas), "{name}: replicas being removed are replicas");
-        assert_eq!(self.directories.len(), self.replicas.len(), "{name}: a directory per replica");
+        assert!(
+            held(&self.eligible_leader_replicas),
+            "{name}: the ELR consists of replicas"
+        );
+        assert!(
+            held(&self.adding_replicas),
+            "{name}: replicas being added are replicas"
+        );
+        assert!(
+            held(&self.removing_replicas),
+            "{name}: replicas being removed are replicas"
+        );
+        assert_eq!(
+            self.directories.len(),
+            self.replicas.len(),
+            "{name}: a directory per replica"
+        );
         let leads = self.leader == NodeId::NONE || self.isr.contains(&self.leader);
         assert!(leads, "{name}: the leader {} is in sync", self.leader);
-        assert!(self.leader_epoch.value() >= 0, "{name}: leader epochs begin at 0");
+        assert!(
+            self.leader_epoch.value() >= 0,
+            "{name}: leader epochs begin at 0"
+        );
     }
 }

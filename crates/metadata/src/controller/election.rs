@@ -37,9 +37,17 @@ impl Election<'_> {
         partition_id: PartitionIndex,
         partition: &PartitionImage,
     ) -> Option<PartitionChangeRecord> {
-        let isr: Vec<NodeId> =
-            partition.isr.iter().copied().filter(|node| *node != self.leaving).collect();
-        let mut record = PartitionChangeRecord { topic_id, partition_id, ..Default::default() };
+        let isr: Vec<NodeId> = partition
+            .isr
+            .iter()
+            .copied()
+            .filter(|node| *node != self.leaving)
+            .collect();
+        let mut record = PartitionChangeRecord {
+            topic_id,
+            partition_id,
+            ..Default::default()
+        };
         match self.elect(partition, &isr) {
             Outcome::Unchanged => self.shrink_isr(partition, isr, &mut record),
             Outcome::Clean(node) => {
@@ -82,12 +90,18 @@ impl Election<'_> {
         if isr.contains(&leader) && alive(leader) {
             return Outcome::Unchanged;
         }
-        let mut candidates = partition.replicas.iter().copied().filter(|node| alive(*node));
+        let mut candidates = partition
+            .replicas
+            .iter()
+            .copied()
+            .filter(|node| alive(*node));
         if let Some(node) = candidates.clone().find(|node| isr.contains(node)) {
             return Outcome::Clean(node);
         }
         let elr = &partition.eligible_leader_replicas;
-        if isr.is_empty() && let Some(node) = candidates.clone().find(|node| elr.contains(node)) {
+        if isr.is_empty()
+            && let Some(node) = candidates.clone().find(|node| elr.contains(node))
+        {
             return Outcome::Eligible(node);
         }
         if let [last] = partition.last_known_elr[..]
@@ -147,7 +161,10 @@ mod tests {
             LeaderRecoveryState::Recovered => "",
             LeaderRecoveryState::Recovering => " recovering",
         };
-        format!("{}{recovering} isr={:?} elr={:?}", next.leader, next.isr, next.eligible_leader_replicas)
+        format!(
+            "{}{recovering} isr={:?} elr={:?}",
+            next.leader, next.isr, next.eligible_leader_replicas
+        )
     }
 
     fn partition(replicas: &[i32], isr: &[i32], leader: i32) -> PartitionImage {
@@ -186,7 +203,10 @@ mod tests {
         assert_eq!(hold(&elr, -1, &[1, 3], false), "3 isr=[3] elr=[2]");
         let mut last_known = partition(&[1, 2], &[], -1);
         last_known.last_known_elr = nodes(&[2]);
-        assert_eq!(hold(&last_known, -1, &[1, 2], false), "2 recovering isr=[2] elr=[]");
+        assert_eq!(
+            hold(&last_known, -1, &[1, 2], false),
+            "2 recovering isr=[2] elr=[]"
+        );
         assert_eq!(hold(&last_known, -1, &[1], false), "unchanged");
     }
 }

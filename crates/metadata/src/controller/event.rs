@@ -175,7 +175,10 @@ impl ControllerRequest {
                 })
             }
             Self::DeleteTopics { request, .. } => {
-                let named = request.topic_names.iter().map(|name| (Some(name.clone()), Uuid::ZERO));
+                let named = request
+                    .topic_names
+                    .iter()
+                    .map(|name| (Some(name.clone()), Uuid::ZERO));
                 let states = request.topics.iter().map(|t| (t.name.clone(), t.topic_id));
                 let topic = |(name, topic_id)| delete_topics::DeletableTopicResult {
                     name,
@@ -227,7 +230,9 @@ impl ControllerRequest {
             Self::UnfenceBroker(_) => ControllerResponse::UnfenceBroker(Ok(())),
             Self::FenceBroker(_) => ControllerResponse::FenceBroker(Ok(())),
             Self::BeginControlledShutdown(_) => ControllerResponse::BeginControlledShutdown(Ok(())),
-            Self::AllocateProducerIds(_) => ControllerResponse::AllocateProducerIds(Err(error.clone())),
+            Self::AllocateProducerIds(_) => {
+                ControllerResponse::AllocateProducerIds(Err(error.clone()))
+            }
             Self::Bootstrap(_) => ControllerResponse::Bootstrap(Ok(())),
         };
         response.refuse(error);
@@ -246,7 +251,11 @@ impl ControllerResponse {
         };
         match self {
             Self::CreateTopics(response) => {
-                for topic in response.topics.iter_mut().filter(|topic| topic.error_code.is_ok()) {
+                for topic in response
+                    .topics
+                    .iter_mut()
+                    .filter(|topic| topic.error_code.is_ok())
+                {
                     *topic = refused_topic(&topic.name, error);
                 }
             }

@@ -43,9 +43,13 @@ pub(super) fn place(
         return Err(Unplaceable::NoActiveBroker);
     }
     if replication_factor > stripes.known {
-        return Err(Unplaceable::TooFewBrokers { known: stripes.known });
+        return Err(Unplaceable::TooFewBrokers {
+            known: stripes.known,
+        });
     }
-    Ok((0..partitions).map(|_| stripes.next(replication_factor, random)).collect())
+    Ok((0..partitions)
+        .map(|_| stripes.next(replication_factor, random))
+        .collect())
 }
 
 /// The brokers of one rack in one state, read round by round, each time beginning one further.
@@ -126,7 +130,11 @@ impl Stripes {
             known += 1;
             active += usize::from(candidate.active);
             let rack = racks.entry(candidate.rack).or_default();
-            let ring = if candidate.active { &mut rack.active } else { &mut rack.others };
+            let ring = if candidate.active {
+                &mut rack.active
+            } else {
+                &mut rack.others
+            };
             ring.brokers.push(candidate.id);
         }
         let mut racks: Vec<Rack> = racks.into_values().collect();
@@ -134,8 +142,19 @@ impl Stripes {
             rack.active.begin_anywhere(random);
             rack.others.begin_anywhere(random);
         }
-        let first = if racks.is_empty() { 0 } else { random.below(racks.len()) };
-        Self { racks, first, round: 0, since_shuffle: 0, active, known }
+        let first = if racks.is_empty() {
+            0
+        } else {
+            random.below(racks.len())
+        };
+        Self {
+            racks,
+            first,
+            round: 0,
+            since_shuffle: 0,
+            active,
+            known,
+        }
     }
 
     /// The replicas of the next partition. There are enough brokers.
@@ -205,14 +224,27 @@ mod tests {
     fn without_enough_brokers_there_is_no_placement() {
         let place = |spec: &[_], factor| place(candidates(spec), 1, factor, &mut random(1));
         assert_eq!(place(&[], 1), Err(Unplaceable::NoActiveBroker));
-        assert_eq!(place(&[(1, "", false)], 1), Err(Unplaceable::NoActiveBroker));
-        assert_eq!(place(&[(1, "", true)], 2), Err(Unplaceable::TooFewBrokers { known: 1 }));
+        assert_eq!(
+            place(&[(1, "", false)], 1),
+            Err(Unplaceable::NoActiveBroker)
+        );
+        assert_eq!(
+            place(&[(1, "", true)], 2),
+            Err(Unplaceable::TooFewBrokers { known: 1 })
+        );
         assert_eq!(place(&[(1, "", true)], 1), Ok(vec![vec![NodeId::new(1)]]));
     }
 
     #[test]
     fn racks_come_before_brokers_and_every_broker_leads_its_share() {
-        let spec = [(1, "a", true), (2, "a", true), (3, "b", true), (4, "b", true), (5, "c", true), (6, "c", true)];
+        let spec = [
+            (1, "a", true),
+            (2, "a", true),
+            (3, "b", true),
+            (4, "b", true),
+            (5, "c", true),
+            (6, "c", true),
+        ];
         for seed in 0..20 {
             let placed = place(candidates(&spec), 6, 3, &mut random(seed)).unwrap();
             let leaders: BTreeSet<NodeId> = placed.iter().map(|replicas| replicas[0]).collect();

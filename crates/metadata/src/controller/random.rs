@@ -8,7 +8,9 @@ impl Random {
     pub(super) fn new(seed: [u8; 32]) -> Self {
         let mut state = [0; 4];
         for (word, bytes) in state.iter_mut().zip(seed.chunks_exact(8)) {
-            *word = bytes.iter().fold(0, |word, byte| (word << 8) | u64::from(*byte));
+            *word = bytes
+                .iter()
+                .fold(0, |word, byte| (word << 8) | u64::from(*byte));
         }
         // All zeros would stay all zeros.
         state[0] |= u64::from(state == [0; 4]);

@@ -70,7 +70,9 @@ impl BrokerImage {
 
     /// Where it listens under that listener's name.
     pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
-        self.endpoints.iter().find(|endpoint| endpoint.name == *listener)
+        self.endpoints
+            .iter()
+            .find(|endpoint| endpoint.name == *listener)
     }
 
     /// Whether a replica in that directory can be served.
@@ -94,7 +96,10 @@ impl BrokerImage {
     /// Whether no directory takes new partitions.
     pub fn is_cordoned(&self) -> bool {
         !self.log_dirs.is_empty()
-            && self.log_dirs.iter().all(|dir| self.cordoned_log_dirs.contains(dir))
+            && self
+                .log_dirs
+                .iter()
+                .all(|dir| self.cordoned_log_dirs.contains(dir))
     }
 
     pub(crate) fn from_record(record: &RegisterBrokerRecord) -> Self {
@@ -105,8 +110,10 @@ impl BrokerImage {
             security_protocol: e.security_protocol,
         };
         let levels = |f: &BrokerFeature| {
-            let levels =
-                SupportedLevels { min: f.min_supported_version, max: f.max_supported_version };
+            let levels = SupportedLevels {
+                min: f.min_supported_version,
+                max: f.max_supported_version,
+            };
             (f.name.detach(), levels)
         };
         Self {
@@ -137,7 +144,11 @@ impl BrokerImage {
         match record.in_controlled_shutdown {
             0 => {}
             1 => next.in_controlled_shutdown = true,
-            _ => return Err(ReplayError::InvalidField { field: "in_controlled_shutdown" }),
+            _ => {
+                return Err(ReplayError::InvalidField {
+                    field: "in_controlled_shutdown",
+                });
+            }
         }
         if !record.log_dirs.is_empty() {
             next.log_dirs = sorted(&record.log_dirs);
@@ -190,7 +201,10 @@ pub type QuotaEntity = Vec<(Str, Option<Str>)>;
 
 pub(crate) fn quota_entity(record: &ClientQuotaRecord) -> QuotaEntity {
     let part = |data: &EntityData| {
-        (data.entity_type.detach(), data.entity_name.as_ref().map(Str::detach))
+        (
+            data.entity_type.detach(),
+            data.entity_name.as_ref().map(Str::detach),
+        )
     };
     let mut entity: QuotaEntity = record.entity.iter().map(part).collect();
     entity.sort_unstable();
@@ -203,5 +217,11 @@ pub(crate) fn quota_record(entity: &QuotaEntity, key: &Str, value: f64) -> Metad
         entity_name: entity_name.clone(),
     };
     let entity = entity.iter().map(part).collect();
-    ClientQuotaRecord { entity, key: key.clone(), value, remove: false }.into()
+    ClientQuotaRecord {
+        entity,
+        key: key.clone(),
+        value,
+        remove: false,
+    }
+    .into()
 }

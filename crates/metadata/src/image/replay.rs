@@ -115,7 +115,9 @@ impl Image {
             }
             (MetadataRecord::EndTransaction(_), Some(_)) => {
                 let records = self.transaction.take().unwrap_or_default();
-                records.iter().try_for_each(|record| self.replay(record, delta))
+                records
+                    .iter()
+                    .try_for_each(|record| self.replay(record, delta))
             }
             (MetadataRecord::AbortTransaction(_), transaction @ Some(_)) => {
                 *transaction = None;
@@ -179,12 +181,21 @@ impl Image {
     fn add_topic(&mut self, record: &TopicRecord, delta: &mut Delta) -> Result<(), ReplayError> {
         let id = record.topic_id;
         if self.topics.get(&id).is_some() || self.topic_ids.get(&record.name).is_some() {
-            return Err(ReplayError::DuplicateTopic { name: record.name.detach(), id });
+            return Err(ReplayError::DuplicateTopic {
+                name: record.name.detach(),
+                id,
+            });
         }
         let name = record.name.detach();
         self.topic_ids.insert(name.clone(), id);
-        self.topics
-            .insert(id, Arc::new(TopicImage { name, id, partitions: Default::default() }));
+        self.topics.insert(
+            id,
+            Arc::new(TopicImage {
+                name,
+                id,
+                partitions: Default::default(),
+            }),
+        );
         delta.topics_created.insert(id);
         Ok(())
     }
@@ -199,7 +210,10 @@ impl Image {
         let topic = self.topic_mut(id)?;
         if topic.partitions.contains_key(&index) {
             let topic = topic.name.clone();
-            return Err(ReplayError::DuplicatePartition { topic, partition: index });
+            return Err(ReplayError::DuplicatePartition {
+                topic,
+                partition: index,
+            });
         }
         topic.partitions.insert(index, Arc::new(partition));
         delta.partition(id, index);
@@ -215,7 +229,10 @@ impl Image {
         let topic = self.topic_mut(id)?;
         let Some(partition) = topic.partitions.get_mut(&index) else {
             let topic = topic.name.clone();
-            return Err(ReplayError::UnknownPartition { topic, partition: index });
+            return Err(ReplayError::UnknownPartition {
+                topic,
+                partition: index,
+            });
         };
         *partition = Arc::new(partition.changed(record)?);
         delta.partition(id, index);
@@ -228,10 +245,16 @@ impl Image {
         delta: &mut Delta,
     ) -> Result<(), ReplayError> {
         let id = record.topic_id;
-        let topic = self.topics.remove(&id).ok_or(ReplayError::UnknownTopic { id })?;
+        let topic = self
+            .topics
+            .remove(&id)
+            .ok_or(ReplayError::UnknownTopic { id })?;
         self.topic_ids.remove(&topic.name);
         let configs = self.configs.get_mut(&ResourceKind::Topic);
-        if configs.and_then(|configs| configs.remove(topic.name.as_inner())).is_some() {
+        if configs
+            .and_then(|configs| configs.remove(topic.name.as_inner()))
+            .is_some()
+        {
             delta.configs.insert(ConfigResource::topic(&topic.name));
         }
         delta.topic_deleted(topic);
@@ -239,8 +262,10 @@ impl Image {
     }
 
     fn set_config(&mut self, record: &ConfigRecord, delta: &mut Delta) -> Result<(), ReplayError> {
-        let kind = ResourceKind::from_id(record.resource_type)
-            .ok_or(ReplayError::InvalidField { field: "resource_type" })?;
+        let kind =
+            ResourceKind::from_id(record.resource_type).ok_or(ReplayError::InvalidField {
+                field: "resource_type",
+            })?;
         let resources = self.configs.entry(kind).or_default();
         let name = record.resource_name.detach();
         match &record.value {
@@ -248,7 +273,9 @@ impl Image {
                 if resources.get(&name).is_none() {
                     resources.insert(name.clone(), Arc::default());
                 }
-                let configs = resources.get_mut(&name).expect("the entry was just made sure of");
+                let configs = resources
+                    .get_mut(&name)
+                    .expect("the entry was just made sure of");
                 Arc::make_mut(configs).insert(record.name.detach(), value.detach());
             }
             None => {
@@ -289,7 +316,9 @@ impl Image {
         record: &BrokerRegistrationChangeRecord,
         delta: &mut Delta,
     ) -> Result<(), ReplayError> {
-        let broker = self.registered(record.broker_id, record.broker_epoch)?.changed(record)?;
+        let broker = self
+            .registered(record.broker_id, record.broker_epoch)?
+            .changed(record)?;
         Arc::make_mut(&mut self.brokers).insert(record.broker_id, Arc::new(broker));
         delta.brokers.insert(record.broker_id);
         Ok(())
@@ -329,11 +358,7 @@ impl Image {
     }
 
     /// Forgets the eligible leader replicas of a topic, or of all.
-    fn clear_elr(
-        &mut self,
-        record: &ClearElrRecord,
-        delta: &mut Delta,
-    ) -> Result<(), ReplayError> {
+    fn clear_elr(&mut self, record: &ClearElrRecord, delta: &mut Delta) -> Result<(), ReplayError> {
         let topics: Vec<TopicId> = if record.topic_name.is_empty() {
             self.topics.iter().map(|(id, _)| *id).collect()
         } else {
@@ -345,9 +370,15 @@ impl Image {
                 !partition.eligible_leader_replicas.is_empty()
                     || !partition.last_known_elr.is_empty()
             };
-            let known = self.topics.get(&id).into_iter().flat_map(|topic| &topic.partitions);
-            let affected: Vec<PartitionIndex> =
-                known.filter(|(_, partition)| has_elr(partition)).map(|(index, _)| *index).collect();
+            let known = self
+                .topics
+                .get(&id)
+                .into_iter()
+                .flat_map(|topic| &topic.partitions);
+            let affected: Vec<PartitionIndex> = known
+                .filter(|(_, partition)| has_elr(partition))
+                .map(|(index, _)| *index)
+                .collect();
             for partition_id in affected {
                 let change = PartitionChangeRecord {
                     topic_id: id,
@@ -363,13 +394,18 @@ impl Image {
     }
 
     fn topic_mut(&mut self, id: TopicId) -> Result<&mut TopicImage, ReplayError> {
-        let topic = self.topics.get_mut(&id).ok_or(ReplayError::UnknownTopic { id })?;
+        let topic = self
+            .topics
+            .get_mut(&id)
+            .ok_or(ReplayError::UnknownTopic { id })?;
         Ok(Arc::make_mut(topic))
     }
 
     fn registered(&self, id: NodeId, epoch: i64) -> Result<&BrokerImage, ReplayError> {
         let broker = self.broker(id).filter(|broker| broker.epoch == epoch);
-        broker.map(|broker| &**broker).ok_or(ReplayError::UnknownBroker { id, epoch })
+        broker
+            .map(|broker| &**broker)
+            .ok_or(ReplayError::UnknownBroker { id, epoch })
     }
 }
 
@@ -378,7 +414,8 @@ impl SecurityImage {
         use MetadataRecord as R;
         match record {
             R::AccessControlEntry(record) => {
-                self.access_control_entries.insert(record.id, detached_entry(record));
+                self.access_control_entries
+                    .insert(record.id, detached_entry(record));
             }
             R::RemoveAccessControlEntry(record) => {
                 self.access_control_entries.remove(&record.id);
@@ -389,7 +426,8 @@ impl SecurityImage {
                     .insert((credential.name.clone(), record.mechanism), credential);
             }
             R::RemoveUserScramCredential(record) => {
-                self.scram_credentials.remove(&(record.name.clone(), record.mechanism));
+                self.scram_credentials
+                    .remove(&(record.name.clone(), record.mechanism));
             }
             R::DelegationToken(record) => {
                 let token = detached_token(record);
@@ -404,7 +442,11 @@ impl SecurityImage {
     }
 }
 
-const fn fencing(broker_id: NodeId, broker_epoch: i64, fenced: i8) -> BrokerRegistrationChangeRecord {
+const fn fencing(
+    broker_id: NodeId,
+    broker_epoch: i64,
+    fenced: i8,
+) -> BrokerRegistrationChangeRecord {
     BrokerRegistrationChangeRecord {
         broker_id,
         broker_epoch,

@@ -58,7 +58,10 @@ pub(crate) struct ShardedMap<K, V> {
 
 impl<K, V> Default for ShardedMap<K, V> {
     fn default() -> Self {
-        Self { shards: Arc::new(vec![Arc::default(); SHARDS]), len: 0 }
+        Self {
+            shards: Arc::new(vec![Arc::default(); SHARDS]),
+            len: 0,
+        }
     }
 }
 
@@ -127,12 +130,25 @@ mod tests {
         assert_eq!(map.remove("topic-8"), Some(8));
         assert_eq!(map.remove("none"), None);
         *map.get_mut("topic-9").unwrap() = 90;
-        assert_eq!((before.get("topic-7"), map.get("topic-7")), (Some(&7), Some(&70)));
-        assert_eq!((before.get("topic-8"), map.get("topic-8")), (Some(&8), None));
-        assert_eq!((before.get("topic-9"), map.get("topic-9")), (Some(&9), Some(&90)));
+        assert_eq!(
+            (before.get("topic-7"), map.get("topic-7")),
+            (Some(&7), Some(&70))
+        );
+        assert_eq!(
+            (before.get("topic-8"), map.get("topic-8")),
+            (Some(&8), None)
+        );
+        assert_eq!(
+            (before.get("topic-9"), map.get("topic-9")),
+            (Some(&9), Some(&90))
+        );
         assert_eq!((before.len(), map.len()), (1000, 999));
         assert_eq!(map.iter().count(), 999);
-        let shared = before.shards.iter().zip(map.shards.iter()).filter(|(a, b)| Arc::ptr_eq(a, b));
+        let shared = before
+            .shards
+            .iter()
+            .zip(map.shards.iter())
+            .filter(|(a, b)| Arc::ptr_eq(a, b));
         assert!(shared.count() >= SHARDS - 3);
     }
 

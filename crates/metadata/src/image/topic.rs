@@ -79,12 +79,17 @@ pub struct PartitionImage {
 impl TopicImage {
     /// The partition of that number.
     pub fn partition(&self, partition: PartitionIndex) -> Option<&PartitionImage> {
-        self.partitions.get(&partition).map(|partition| &**partition)
+        self.partitions
+            .get(&partition)
+            .map(|partition| &**partition)
     }
 
     /// The records that create the topic as it is now.
     pub(crate) fn records(&self) -> impl Iterator<Item = MetadataRecord> {
-        let topic = TopicRecord { name: self.name.clone(), topic_id: self.id };
+        let topic = TopicRecord {
+            name: self.name.clone(),
+            topic_id: self.id,
+        };
         let partitions = self.partitions.iter();
         std::iter::once(topic.into())
             .chain(partitions.map(|(index, partition)| partition.record(self.id, *index).into()))
@@ -96,7 +101,9 @@ impl LeaderRecoveryState {
         match value {
             0 => Ok(Self::Recovered),
             1 => Ok(Self::Recovering),
-            _ => Err(ReplayError::InvalidField { field: "leader_recovery_state" }),
+            _ => Err(ReplayError::InvalidField {
+                field: "leader_recovery_state",
+            }),
         }
     }
 }
@@ -156,7 +163,10 @@ impl PartitionImage {
             (&mut next.isr, &record.isr),
             (&mut next.removing_replicas, &record.removing_replicas),
             (&mut next.adding_replicas, &record.adding_replicas),
-            (&mut next.eligible_leader_replicas, &record.eligible_leader_replicas),
+            (
+                &mut next.eligible_leader_replicas,
+                &record.eligible_leader_replicas,
+            ),
             (&mut next.last_known_elr, &record.last_known_elr),
         ];
         for (list, change) in lists {
@@ -174,7 +184,10 @@ impl PartitionImage {
     /// nothing could fill them.
     pub(crate) fn record(&self, topic_id: TopicId, index: PartitionIndex) -> PartitionRecord {
         let some = |list: &Vec<NodeId>| (!list.is_empty()).then(|| list.clone());
-        let unknown = self.directories.iter().all(|id| *id == directory::MIGRATING);
+        let unknown = self
+            .directories
+            .iter()
+            .all(|id| *id == directory::MIGRATING);
         PartitionRecord {
             partition_id: index,
             topic_id,
@@ -186,7 +199,11 @@ impl PartitionImage {
             leader_recovery_state: self.leader_recovery_state as i8,
             leader_epoch: self.leader_epoch,
             partition_epoch: self.partition_epoch,
-            directories: if unknown { Vec::new() } else { self.directories.clone() },
+            directories: if unknown {
+                Vec::new()
+            } else {
+                self.directories.clone()
+            },
             eligible_leader_replicas: some(&self.eligible_leader_replicas),
             last_known_elr: some(&self.last_known_elr),
         }
@@ -196,7 +213,9 @@ impl PartitionImage {
         if self.directories.len() == self.replicas.len() {
             Ok(self)
         } else {
-            Err(ReplayError::InvalidField { field: "directories" })
+            Err(ReplayError::InvalidField {
+                field: "directories",
+            })
         }
     }
 }

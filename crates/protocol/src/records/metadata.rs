@@ -232,7 +232,7 @@ pub struct PartitionRecord {
     /// The replicas, the preferred leader first.
     pub replicas: Vec<NodeId>,
     /// The replicas in sync.
-    pub isr: Vec<i32>,
+    pub isr: Vec<NodeId>,
     /// The replicas that a reassignment removes.
     pub removing_replicas: Vec<NodeId>,
     /// The replicas that a reassignment adds.
