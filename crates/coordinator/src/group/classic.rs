@@ -112,6 +112,9 @@ impl Group {
             self.state = State::Stable;
         }
         for member in metadata.members {
+            if self.members.contains_key(&member.member_id) {
+                continue;
+            }
             // Only the metadata for the selected protocol is written down; the others come with the next JoinGroup.
             let name = metadata.protocol.clone().unwrap_or_default();
             let member = Member {

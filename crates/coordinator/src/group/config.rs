@@ -26,7 +26,8 @@ pub struct Config {
     pub offsets_retention_check_interval_ms: i64,
     /// How long a request waits for its records to be committed (`offsets.commit.timeout.ms`).
     pub offset_commit_timeout_ms: i32,
-    /// The largest batch of records that is asked for in one append: not above `max.message.bytes` of the topic.
+    /// The largest batch of records that is asked for in one append: not above `max.message.bytes` of the topic. It bounds
+    /// what members may say of themselves, assignments, and OffsetCommit requests.
     pub append_bytes_max: usize,
     /// From where the random part of member ids comes. A fresh number for every shard.
     pub seed: u64,

@@ -379,12 +379,16 @@ impl GroupCoordinator {
         let (groups, mut cx) = self.split(now, effects);
         let is_new = !groups.contains_key(&request.group_id);
         let session_timeout_ms = request.session_timeout_ms;
+        let metadata_bytes: usize = request.protocols.iter().map(|p| p.metadata.len()).sum();
         let refusal = if session_timeout_ms < cx.config.group_min_session_timeout_ms
             || session_timeout_ms > cx.config.group_max_session_timeout_ms
         {
             Some(ErrorCode::INVALID_SESSION_TIMEOUT)
         } else if is_new && !request.member_id.is_empty() {
             Some(ErrorCode::UNKNOWN_MEMBER_ID)
+        } else if metadata_bytes > cx.config.append_bytes_max {
+            // No generation with this member could ever be written down.
+            Some(ErrorCode::UNKNOWN_SERVER_ERROR)
         } else if is_new && groups.len() >= groups_max {
             Some(ErrorCode::GROUP_MAX_SIZE_REACHED)
         } else {
@@ -710,11 +714,8 @@ fn refuse_group_id(request: &GroupRequest) -> Option<ErrorCode> {
 }
 
 fn retention_check_interval(config: &Config) -> Duration {
-    // An interval of nothing would never let the shard rest.
-    Duration::from_millis(
-        config
-            .offsets_retention_check_interval_ms
-            .max(1)
-            .unsigned_abs(),
-    )
+    // An interval of nothing would never let the shard rest, and one of ages is beyond what a clock can count.
+    const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1_000;
+    let millis = config.offsets_retention_check_interval_ms.clamp(1, YEAR_MS);
+    Duration::from_millis(millis.unsigned_abs())
 }
