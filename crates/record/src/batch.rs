@@ -5,13 +5,14 @@ use crate::crc::crc32c;
 use crate::header::{CRC_AT, CRC_FROM, HEADER_LEN, MAGIC_AT};
 use crate::{BatchError, BatchHeader, TimestampType};
 
-/// The bytes at the front of a batch that a leader patches: base offset, length, leader epoch. The CRC does not cover
-/// them.
+/// The bytes at the front of a batch that a leader patches: base offset, length, leader epoch. The
+/// CRC does not cover them.
 pub const LEADER_FIELDS_LEN: usize = MAGIC_AT;
 
 /// One whole batch: its bytes, shared and not copied, and its header.
 ///
-/// The magic and the length are right; the CRC and the records have not been looked at. Cloning is cheap.
+/// The magic and the length are right; the CRC and the records have not been looked at. Cloning is
+/// cheap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     header: BatchHeader,
@@ -39,8 +40,9 @@ impl Batch {
 
     /// Takes the next batch off the front of `bytes`.
     ///
-    /// `None` if there is no whole batch left: what a fetch brings may end in the middle of one. The rest then stays in
-    /// `bytes`, so a caller who expects whole batches looks whether it is empty.
+    /// `None` if there is no whole batch left: what a fetch brings may end in the middle of one.
+    /// The rest then stays in `bytes`, so a caller who expects whole batches looks whether it is
+    /// empty.
     pub fn split_from(bytes: &mut Bytes) -> Result<Option<Self>, BatchError> {
         let header = match BatchHeader::decode(bytes) {
             Ok(header) => header,
@@ -93,8 +95,8 @@ impl Batch {
 
     /// The first [`LEADER_FIELDS_LEN`] bytes of the batch as a leader writes them.
     ///
-    /// A log writes these and [`after_leader_fields`](Self::after_leader_fields) in one go, so that the bytes that came
-    /// from the network are neither copied nor changed.
+    /// A log writes these and [`after_leader_fields`](Self::after_leader_fields) in one go, so that
+    /// the bytes that came from the network are neither copied nor changed.
     pub fn leader_fields(
         &self,
         base_offset: Offset,
@@ -131,13 +133,15 @@ impl Batch {
         }
     }
 
-    /// This batch with the time of its append for all its records (`message.timestamp.type=LogAppendTime`).
+    /// This batch with the time of its append for all its records
+    /// (`message.timestamp.type=LogAppendTime`).
     #[must_use]
     pub fn with_log_append_time(self, now: Timestamp) -> Self {
         self.with_timestamps(TimestampType::LogAppendTime, now)
     }
 
-    /// This batch with another timestamp type and max timestamp, and the CRC anew; unchanged if it has them already.
+    /// This batch with another timestamp type and max timestamp, and the CRC anew; unchanged if it
+    /// has them already.
     #[must_use]
     pub(crate) fn with_timestamps(
         self,

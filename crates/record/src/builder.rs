@@ -4,13 +4,16 @@ use tidelog_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use crate::compression::compress;
 use crate::crc::crc32c;
 use crate::header::{CRC_AT, CRC_FROM, HEADER_LEN, LENGTH_END};
-use crate::varint::{put_varint, varint_len, write_uvarlong, zigzag32, zigzag64};
+use crate::varint::{
+    VARINT_LEN_MAX, VARLONG_LEN_MAX, varint_len, write_uvarlong, zigzag32, zigzag64,
+};
 use crate::{
     Attributes, Batch, BatchError, BatchHeader, Codec, Compression, HeaderRef, RecordRef,
     TimestampType,
 };
 
-/// Builds a batch: records are encoded in place into one growing buffer, behind a space for the header.
+/// Builds a batch: records are encoded in place into one growing buffer, behind a space for the
+/// header.
 ///
 /// ```
 /// use tidelog_record::{BatchBuilder, Codec};
@@ -27,7 +30,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
     /// [`HEADER_LEN`] bytes to be filled in, then the records, not yet compressed.
-    buffer: Vec<u8>,
+    buffer: Buffer,
     header: BatchHeader,
     compression: Compression,
     /// The delta of the next record to be pushed.
@@ -35,10 +38,14 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// A builder of a batch that neither belongs to a producer id nor has a place in a log: what a plain producer sends.
+    /// A builder of a batch that neither belongs to a producer id nor has a place in a log: what a
+    /// plain producer sends.
     pub fn new(compression: Compression) -> Self {
         Self {
-            buffer: vec![0; HEADER_LEN],
+            buffer: Buffer {
+                bytes: vec![0; HEADER_LEN],
+                len: HEADER_LEN,
+            },
             header: BatchHeader {
                 base_offset: Offset::ZERO,
                 batch_length: 0,
@@ -62,7 +69,7 @@ impl BatchBuilder {
     /// With room for `bytes` of records, so that the buffer need not grow.
     #[must_use]
     pub fn capacity(mut self, bytes: usize) -> Self {
-        self.buffer.reserve(bytes);
+        self.buffer.room(bytes);
         self
     }
 
@@ -128,6 +135,7 @@ impl BatchBuilder {
     }
 
     /// Adds a record behind the last one.
+    #[inline]
     pub fn push(
         &mut self,
         timestamp: Timestamp,
@@ -137,22 +145,30 @@ impl BatchBuilder {
     ) {
         let headers_len = headers
             .iter()
-            .map(|header| {
-                varint_len(header.key.len() as i32) + header.key.len() + bytes_len(header.value)
-            })
+            .map(|header| nullable_size(Some(header.key)) + nullable_size(header.value))
             .sum();
+        let offset_delta = self.next_offset_delta;
         self.put_record(
-            self.next_offset_delta,
+            offset_delta,
             timestamp,
             key,
             value,
             headers.len(),
             headers_len,
         );
-        for header in headers {
-            put_bytes(&mut self.buffer, Some(header.key));
-            put_bytes(&mut self.buffer, header.value);
+        if !headers.is_empty() {
+            self.put_headers(headers, headers_len);
         }
+    }
+
+    fn put_headers(&mut self, headers: &[HeaderRef<'_>], headers_len: usize) {
+        let out = self.buffer.room(headers_len);
+        let mut at = 0;
+        for header in headers {
+            at = write_nullable(out, at, Some(header.key));
+            at = write_nullable(out, at, header.value);
+        }
+        self.buffer.len += at;
     }
 
     /// Adds a record of another batch, with its offset, its time of creation and its headers.
@@ -179,11 +195,12 @@ impl BatchBuilder {
             headers.len(),
             encoded.len(),
         );
-        self.buffer.extend_from_slice(encoded);
+        self.buffer.room(encoded.len()).copy_from_slice(encoded);
+        self.buffer.len += encoded.len();
     }
 
-    /// Everything of a record but its headers.
-    #[inline]
+    /// Everything of a record but its headers, for which it leaves room.
+    #[inline(always)]
     fn put_record(
         &mut self,
         offset_delta: i32,
@@ -207,26 +224,27 @@ impl BatchBuilder {
             .as_millis()
             .wrapping_sub(header.base_timestamp.as_millis());
 
-        // The numbers in front of the key are written aside first, to append them at once. They take 26 bytes at most:
-        // the attributes, a varlong of 10 and three varints of 5.
-        let mut front = [0_u8; 32];
-        let mut at = 1;
-        at += write_uvarlong(&mut front[at..], zigzag64(timestamp_delta));
-        at += write_uvarlong(&mut front[at..], zigzag32(offset_delta).into());
-        at += write_uvarlong(
-            &mut front[at..],
-            zigzag32(key.map_or(-1, |key| key.len() as i32)).into(),
-        );
-        let body_len = at
-            + key.map_or(0, <[u8]>::len)
-            + bytes_len(value)
-            + varint_len(headers_count as i32)
-            + headers_len;
-        put_varint(&mut self.buffer, body_len as i32);
-        self.buffer.extend_from_slice(&front[..at]);
-        self.buffer.extend_from_slice(key.unwrap_or_default());
-        put_bytes(&mut self.buffer, value);
-        put_varint(&mut self.buffer, headers_count as i32);
+        // The length comes first but is known last. Its own length is guessed, and the record moved
+        // if that was wrong.
+        let (key_len, value_len) = (key.map_or(0, <[u8]>::len), value.map_or(0, <[u8]>::len));
+        let contents_len = key_len + value_len + headers_len;
+        let guess = varint_len((contents_len + 6) as i32);
+        let out = self.buffer.room(contents_len + NUMBERS_LEN_MAX);
+        // The attributes.
+        out[guess] = 0;
+        let mut at = write_uvarlong(out, guess + 1, zigzag64(timestamp_delta));
+        at = write_uvarlong(out, at, zigzag32(offset_delta).into());
+        at = write_nullable(out, at, key);
+        at = write_nullable(out, at, value);
+        at = write_uvarlong(out, at, zigzag32(headers_count as i32).into());
+        let body_len = at - guess;
+        let length = (body_len + headers_len) as i32;
+        let length_len = varint_len(length);
+        if length_len != guess {
+            out.copy_within(guess..at, length_len);
+        }
+        write_uvarlong(out, 0, zigzag32(length).into());
+        self.buffer.len += length_len + body_len;
     }
 
     /// How many records there are.
@@ -241,19 +259,21 @@ impl BatchBuilder {
 
     /// The size of the batch so far, were it not compressed.
     pub const fn size(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len
     }
 
     /// Compresses the records, fills in the header and seals it with the CRC.
     ///
-    /// Fails if there are no records, if the batch is larger than 2 GiB, or if the codec is not there.
+    /// Fails if there are no records, if the batch is larger than 2 GiB, or if the codec is not
+    /// there.
     pub fn build(self) -> Result<Batch, BatchError> {
         if self.is_empty() {
             return Err(BatchError::InvalidCount { records_count: 0 });
         }
         // Beyond this the lengths and counts in the buffer may have wrapped around.
-        check_size(self.buffer.len())?;
-        let mut bytes = self.buffer;
+        check_size(self.buffer.len)?;
+        let mut bytes = self.buffer.bytes;
+        bytes.truncate(self.buffer.len);
         if self.compression.codec() != Codec::None {
             let records = std::mem::replace(&mut bytes, vec![0; HEADER_LEN]);
             compress(self.compression, &records[HEADER_LEN..], &mut bytes)?;
@@ -264,8 +284,8 @@ impl BatchBuilder {
 }
 
 impl Batch {
-    /// What compaction keeps of this batch when all its records are gone: the offsets, the time, and the producer's
-    /// last sequence number.
+    /// What compaction keeps of this batch when all its records are gone: the offsets, the time,
+    /// and the producer's last sequence number.
     #[must_use]
     pub fn emptied(&self) -> Self {
         let header = self.header();
@@ -299,14 +319,48 @@ fn check_size(size: usize) -> Result<(), BatchError> {
     Ok(())
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i32));
-    out.extend_from_slice(bytes.unwrap_or_default());
+/// What the attributes and numbers of a record take at most: a byte, a varlong and five varints.
+const NUMBERS_LEN_MAX: usize = 1 + VARLONG_LEN_MAX + 5 * VARINT_LEN_MAX;
+
+/// A growing buffer that is initialized ahead of what was written, so that a record goes in with
+/// plain stores: appending its small pieces to a `Vec` one by one takes twice as long.
+#[derive(Clone, Debug)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// How much was written.
+    len: usize,
 }
 
-const fn bytes_len(bytes: Option<&[u8]>) -> usize {
-    match bytes {
-        None => 1,
-        Some(bytes) => varint_len(bytes.len() as i32) + bytes.len(),
+impl Buffer {
+    /// The next `len` bytes to be written.
+    #[inline(always)]
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        let end = self.len + len;
+        if end > self.bytes.len() {
+            self.grow(end);
+        }
+        &mut self.bytes[self.len..end]
     }
+
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        self.bytes.resize(end.max(2 * self.bytes.len()), 0);
+    }
+}
+
+/// Writes length and bytes, or null, at `at` and gives where they end.
+#[inline(always)]
+fn write_nullable(out: &mut [u8], at: usize, bytes: Option<&[u8]>) -> usize {
+    let Some(bytes) = bytes else {
+        return write_uvarlong(out, at, zigzag32(-1).into());
+    };
+    let at = write_uvarlong(out, at, zigzag32(bytes.len() as i32).into());
+    let end = at + bytes.len();
+    out[at..end].copy_from_slice(bytes);
+    end
+}
+
+/// How much [`write_nullable`] writes.
+fn nullable_size(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(1, |bytes| varint_len(bytes.len() as i32) + bytes.len())
 }

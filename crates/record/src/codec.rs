@@ -44,7 +44,8 @@ impl Codec {
 
     /// The name of the codec in `compression.type`.
     ///
-    /// Topics and brokers also know `producer` (keep what the producer chose), and `uncompressed` for none.
+    /// Topics and brokers also know `producer` (keep what the producer chose), and `uncompressed`
+    /// for none.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -63,7 +64,8 @@ impl Codec {
         }
     }
 
-    /// The level at which Kafka compresses unless told otherwise (KIP-390). -1 is gzip's own word for its default.
+    /// The level at which Kafka compresses unless told otherwise (KIP-390). -1 is gzip's own word
+    /// for its default.
     pub const fn default_level(self) -> Option<i32> {
         match self {
             Self::None | Self::Snappy => None,
@@ -73,7 +75,8 @@ impl Codec {
         }
     }
 
-    /// The levels that `compression.<codec>.level` allows, besides the default; none where there is nothing to choose.
+    /// The levels that `compression.<codec>.level` allows, besides the default; none where there is
+    /// nothing to choose.
     pub const fn levels(self) -> Option<RangeInclusive<i32>> {
         match self {
             Self::None | Self::Snappy => None,
@@ -92,7 +95,8 @@ impl fmt::Display for Codec {
 
 /// A codec and how hard it should try.
 ///
-/// LZ4 has one level here, the fast one: the slow levels of Kafka's library produce the same format, only smaller.
+/// LZ4 has one level here, the fast one: the slow levels of Kafka's library produce the same
+/// format, only smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Compression {
     codec: Codec,

@@ -1,7 +1,9 @@
-//! Control records: what brokers write into a log for each other. They take an offset and are never handed to consumers.
+//! Control records: what brokers write into a log for each other. They take an offset and are never
+//! handed to consumers.
 //!
-//! The key says the type; what the value of each type is stands in Kafka's schemas and belongs to the protocol crate. Only
-//! the markers that end transactions are simple enough, and needed often enough, to be read here.
+//! The key says the type; what the value of each type is stands in Kafka's schemas and belongs to
+//! the protocol crate. Only the markers that end transactions are simple enough, and needed often
+//! enough, to be read here.
 
 use tidelog_types::{ProducerEpoch, ProducerId, Timestamp};
 

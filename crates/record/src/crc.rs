@@ -1,4 +1,5 @@
-//! CRC-32C (Castagnoli), the checksum of record batches. Not the CRC-32 of gzip, nor of message formats v0 and v1.
+//! CRC-32C (Castagnoli), the checksum of record batches. Not the CRC-32 of gzip, nor of message
+//! formats v0 and v1.
 
 /// The CRC-32C of `bytes`.
 ///

@@ -48,9 +48,7 @@ pub enum BatchError {
         computed: u32,
     },
     /// The offsets of the batch are negative, run backwards or overflow, or its count is negative.
-    #[error(
-        "base offset {base_offset} and last offset delta {last_offset_delta} are no range of offsets"
-    )]
+    #[error("base offset {base_offset} and delta {last_offset_delta} are no range of offsets")]
     InvalidOffsets {
         /// The first offset.
         base_offset: i64,
@@ -128,7 +126,8 @@ pub enum RecordError {
     /// A number in the record is malformed.
     #[error(transparent)]
     Varint(#[from] VarintError),
-    /// The record is longer than what is left of the batch, or a part of it is longer than the record.
+    /// The record is longer than what is left of the batch, or a part of it is longer than the
+    /// record.
     #[error("a length of {length} where {available} bytes are left")]
     Length {
         /// The declared length.

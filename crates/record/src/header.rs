@@ -121,7 +121,8 @@ impl BatchHeader {
 
     /// The offset of the last record, also if compaction has removed it.
     ///
-    /// Meaningful if [`check_offsets`](Self::check_offsets) holds; a hostile header gives some offset, not a panic.
+    /// Meaningful if [`check_offsets`](Self::check_offsets) holds; a hostile header gives some
+    /// offset, not a panic.
     pub const fn last_offset(&self) -> Offset {
         Offset::new(
             self.base_offset
@@ -135,7 +136,8 @@ impl BatchHeader {
         Offset::new(self.last_offset().value().saturating_add(1))
     }
 
-    /// The sequence number of the last record: numbers go from `i32::MAX` on to 0. -1 without sequence.
+    /// The sequence number of the last record: numbers go from `i32::MAX` on to 0. -1 without
+    /// sequence.
     pub const fn last_sequence(&self) -> i32 {
         if self.base_sequence < 0 {
             return -1;
@@ -143,8 +145,8 @@ impl BatchHeader {
         (self.base_sequence as i64 + self.last_offset_delta as i64) as i32 & i32::MAX
     }
 
-    /// Whether the offsets can stand in a log: not negative, not running backwards, not overflowing, the count not
-    /// negative nor larger than the range.
+    /// Whether the offsets can stand in a log: not negative, not running backwards, not
+    /// overflowing, the count not negative nor larger than the range.
     pub const fn check_offsets(&self) -> Result<(), BatchError> {
         let base_offset = self.base_offset.value();
         let last_offset_delta = self.last_offset_delta;
@@ -170,7 +172,8 @@ impl BatchHeader {
         self.producer_id.value() > ProducerId::NONE.value()
     }
 
-    /// Until when compaction keeps the tombstones and markers of the batch, if it has looked at them once (KIP-534).
+    /// Until when compaction keeps the tombstones and markers of the batch, if it has looked at
+    /// them once (KIP-534).
     pub const fn delete_horizon(&self) -> Option<Timestamp> {
         if self.attributes.has_delete_horizon() {
             Some(self.base_timestamp)
@@ -197,7 +200,8 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
-/// Codec and flags of a batch: bits 0-2 the codec, 3 timestamp type, 4 transactional, 5 control, 6 delete horizon.
+/// Codec and flags of a batch: bits 0-2 the codec, 3 timestamp type, 4 transactional, 5 control, 6
+/// delete horizon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Attributes(i16);
 

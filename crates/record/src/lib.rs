@@ -1,13 +1,16 @@
 //! Record batches in Kafka's message format v2: read, built, checked, compressed.
 //!
-//! Producers, logs, replicas and consumers all pass records along in batches. A [`Batch`] is therefore a *view*: the bytes
-//! as they came, shared and never copied, with the header decoded. A broker checks the header and the CRC, patches the two
-//! fields in front of the CRC's reach that are the leader's to assign, and writes the rest as it is; records are only
-//! looked at where a rule demands it. That is why three things are kept apart here that could be one: the view, the walk
-//! over records ([`Batch::walk`], borrowed, no allocation per record), and records to keep ([`Batch::records`], shared).
+//! Producers, logs, replicas and consumers all pass records along in batches. A [`Batch`] is
+//! therefore a *view*: the bytes as they came, shared and never copied, with the header decoded. A
+//! broker checks the header and the CRC, patches the two fields in front of the CRC's reach that
+//! are the leader's to assign, and writes the rest as it is; records are only looked at where a
+//! rule demands it. That is why three things are kept apart here that could be one: the view, the
+//! walk over records ([`Batch::walk`], borrowed, no allocation per record), and records to keep
+//! ([`Batch::records`], shared).
 //!
-//! Compressed records are decompressed piece by piece as they are asked for, within [`Limits`], since a few bytes can
-//! promise gigabytes. Bytes from the network or a disk never make this crate panic.
+//! Compressed records are decompressed piece by piece as they are asked for, within [`Limits`],
+//! since a few bytes can promise gigabytes. Bytes from the network or a disk never make this crate
+//! panic.
 //!
 //! ```
 //! use tidelog_record::{Batch, BatchBuilder, Codec, HeaderRef};
@@ -38,8 +41,8 @@
 //! # }
 //! ```
 //!
-//! Each codec is a feature (`gzip`, `snappy`, `lz4`, `zstd`), all on by default. Message formats v0 and v1 are refused
-//! with an error that says so.
+//! Each codec is a feature (`gzip`, `snappy`, `lz4`, `zstd`), all on by default. Message formats v0
+//! and v1 are refused with an error that says so.
 
 mod batch;
 mod builder;

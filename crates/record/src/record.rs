@@ -122,7 +122,7 @@ impl Base {
     }
 
     /// Reads the body of a record: everything after its length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read<'a>(&self, body: &'a [u8]) -> Result<RecordRef<'a>, RecordError> {
         let (&attributes, mut rest) = body.split_first().ok_or(RecordError::Truncated)?;
         let timestamp_delta = take_varlong(&mut rest)?;

@@ -10,8 +10,8 @@ use crate::{Batch, BatchError, Codec, Record, RecordError, RecordRef};
 
 /// How far compressed records may unfold.
 ///
-/// A kilobyte can hold gigabytes of zeros. Records are decompressed piece by piece and held one at a time, so
-/// `batch_bytes_max` bounds the work and `record_bytes_max` the memory.
+/// A kilobyte can hold gigabytes of zeros. Records are decompressed piece by piece and held one at
+/// a time, so `batch_bytes_max` bounds the work and `record_bytes_max` the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most bytes that the records of one batch may have, decompressed.
@@ -21,7 +21,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// 1 GiB a batch, and 100 MiB a record: what Kafka accepts as the size of a request, in which the record once fitted.
+    /// 1 GiB a batch, and 100 MiB a record: what Kafka accepts as the size of a request, in which
+    /// the record once fitted.
     pub const DEFAULT: Self = Self {
         batch_bytes_max: 1 << 30,
         record_bytes_max: 100 << 20,
@@ -156,7 +157,7 @@ pub struct Walk<'a> {
 
 impl Walk<'_> {
     /// The next record, or `None` after the last one.
-    #[inline]
+    #[inline(always)]
     pub fn next_record(&mut self) -> Result<Option<RecordRef<'_>>, BatchError> {
         let index = self.index;
         let wrong = |source| BatchError::Record { index, source };

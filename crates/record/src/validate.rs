@@ -1,6 +1,7 @@
 //! What a leader checks in a batch that a producer sent, and what it changes.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use tidelog_types::{ErrorCode, Offset, Timestamp};
 
@@ -8,30 +9,35 @@ use crate::{
     Batch, BatchBuilder, BatchError, Codec, Compression, Limits, RecordRef, TimestampType,
 };
 
-/// The most records that a [`Rejection`] names. A client needs a few to find its mistake; a hostile batch of a million
-/// bad records shall not be answered with a hundred megabytes.
+/// The most records that a [`Rejection`] names. A client needs a few to find its mistake; a hostile
+/// batch of a million bad records shall not be answered with a hundred megabytes.
 pub const REJECTED_RECORDS_MAX: usize = 1000;
 
-/// What a topic demands of the batches that producers send to it. The default is what Kafka's topics have.
+/// What a topic demands of the batches that producers send to it. The default is what Kafka's
+/// topics have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// `compression.type` with its level; `None` for `producer`, which keeps what the producer chose.
+    /// `compression.type` with its level; `None` for `producer`, which keeps what the producer
+    /// chose.
     pub compression: Option<Compression>,
     /// Whether `cleanup.policy` contains `compact`, so that every record needs a key.
     pub compacted: bool,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
-    /// `message.timestamp.before.max.ms`: how far a record's time may lie back; `i64::MAX` for any time.
+    /// `message.timestamp.before.max.ms`: how far a record's time may lie back; `i64::MAX` for any
+    /// time.
     pub timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`: how far a record's time may lie ahead.
     pub timestamp_after_max_ms: i64,
     /// `max.message.bytes`: the largest batch, as sent and as stored.
     pub max_message_bytes: usize,
-    /// Look at each record also where nothing demands it. Uncompressed batches are always looked at as a whole;
-    /// compressed ones only when it is needed to answer one of the rules above, since it means to decompress them.
+    /// Look at each record also where nothing demands it. Uncompressed batches are always looked at
+    /// as a whole; compressed ones only when it is needed to answer one of the rules above, since
+    /// it means to decompress them.
     pub deep: bool,
-    /// How far the records may unfold when they are decompressed. By default as far as a request could have carried
-    /// them uncompressed. When a batch is compressed anew, it is held decompressed as a whole.
+    /// How far the records may unfold when they are decompressed. By default as far as a request
+    /// could have carried them uncompressed. When a batch is compressed anew, it is held
+    /// decompressed as a whole.
     pub limits: Limits,
 }
 
@@ -56,7 +62,8 @@ impl Default for Rules {
 /// A batch that may be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validated {
-    /// The batch to be appended: what was sent, or that with other timestamps or another compression.
+    /// The batch to be appended: what was sent, or that with other timestamps or another
+    /// compression.
     pub batch: Batch,
     /// The time of the append, if the topic goes by it; the producer is told.
     pub log_append_time: Option<Timestamp>,
@@ -69,7 +76,8 @@ pub struct Rejection {
     pub error_code: ErrorCode,
     /// Why, in a sentence.
     pub message: String,
-    /// The records that are to blame, if it is not the batch as a whole; at most [`REJECTED_RECORDS_MAX`] (KIP-467).
+    /// The records that are to blame, if it is not the batch as a whole; at most
+    /// [`REJECTED_RECORDS_MAX`] (KIP-467).
     pub records: Vec<RejectedRecord>,
 }
 
@@ -110,9 +118,11 @@ impl From<BatchError> for Rejection {
     }
 }
 
-/// Checks a batch that a producer sent, in the order in which a broker does, and makes of it what is to be appended.
+/// Checks a batch that a producer sent, in the order in which a broker does, and makes of it what
+/// is to be appended.
 ///
-/// `now` is the time of the append. The offsets of the result still count from 0; the log assigns the real ones.
+/// `now` is the time of the append. The offsets of the result still count from 0; the log assigns
+/// the real ones.
 ///
 /// ```
 /// use tidelog_record::{BatchBuilder, Codec, Rules, TimestampType, validate};
@@ -243,10 +253,11 @@ fn needs_records(batch: &Batch, rules: &Rules, now: Timestamp) -> bool {
     if rules.deep || rules.compacted {
         return true;
     }
-    // Out of range by the header: then the records are to be named. A lower bound of the times is not in the header.
+    // Out of range by the header: then the records are to be named. A lower bound of the times is
+    // not in the header.
     rules.timestamp_type == TimestampType::CreateTime
         && (rules.timestamp_before_max_ms < i64::MAX
-            || out_of_range(batch.header().max_timestamp, rules, now))
+            || !in_range(batch.header().max_timestamp, &accepted_times(rules, now)))
 }
 
 /// Checks each record, hands it to `keep` while all are right, and gives the largest timestamp.
@@ -257,13 +268,18 @@ fn check_records(
     limits: Limits,
     mut keep: impl FnMut(&RecordRef<'_>),
 ) -> Result<Timestamp, Rejection> {
-    let compressed = batch.header().attributes.codec()? != Codec::None;
+    let checks = RecordChecks {
+        compressed: batch.header().attributes.codec()? != Codec::None,
+        compacted: rules.compacted,
+        times: accepted_times(rules, now),
+    };
     let mut max_timestamp = Timestamp::NONE;
     let mut faults = Faults::default();
     let mut walk = batch.walk_within(limits)?;
     let mut index = 0;
     while let Some(record) = walk.next_record()? {
-        if let Some((error_code, message)) = fault(&record, index, compressed, rules, now) {
+        if !checks.accept(&record, index) {
+            let (error_code, message) = checks.fault(&record, index);
             if !faults.add(index, error_code, message) {
                 break;
             }
@@ -276,47 +292,67 @@ fn check_records(
     faults.into_result().map(|()| max_timestamp)
 }
 
-/// What is wrong with a record by itself.
-#[inline]
-fn fault(
-    record: &RecordRef<'_>,
-    index: i32,
+/// What a record by itself has to fulfil.
+struct RecordChecks {
     compressed: bool,
-    rules: &Rules,
-    now: Timestamp,
-) -> Option<(ErrorCode, String)> {
-    if record.offset_delta != index {
-        let message = format!("the offset delta is {}, not {index}", record.offset_delta);
-        return Some((ErrorCode::INVALID_RECORD, message));
-    }
-    if compressed && record.attributes != 0 {
-        let message = format!(
-            "the attributes of a record are 0, not {}",
-            record.attributes
-        );
-        return Some((ErrorCode::INVALID_RECORD, message));
-    }
-    if rules.compacted && record.key.is_none() {
-        let message = "a record of a compacted topic needs a key".to_owned();
-        return Some((ErrorCode::INVALID_RECORD, message));
-    }
-    if rules.timestamp_type == TimestampType::CreateTime
-        && out_of_range(record.timestamp, rules, now)
-    {
-        let message = format!(
-            "the timestamp {} lies more than {} ms before or {} ms after {now}",
-            record.timestamp, rules.timestamp_before_max_ms, rules.timestamp_after_max_ms
-        );
-        return Some((ErrorCode::INVALID_TIMESTAMP, message));
-    }
-    None
+    compacted: bool,
+    times: RangeInclusive<Timestamp>,
 }
 
-/// Whether a time is too old or too far ahead. No time at all is always in range.
-fn out_of_range(timestamp: Timestamp, rules: &Rules, now: Timestamp) -> bool {
-    timestamp != Timestamp::NONE
-        && (now.millis_since(timestamp) > rules.timestamp_before_max_ms
-            || timestamp.millis_since(now) > rules.timestamp_after_max_ms)
+impl RecordChecks {
+    #[inline]
+    fn accept(&self, record: &RecordRef<'_>, index: i32) -> bool {
+        record.offset_delta == index
+            && !(self.compressed && record.attributes != 0)
+            && !(self.compacted && record.key.is_none())
+            && in_range(record.timestamp, &self.times)
+    }
+
+    /// Why a record was not accepted.
+    #[cold]
+    fn fault(&self, record: &RecordRef<'_>, index: i32) -> (ErrorCode, String) {
+        if record.offset_delta != index {
+            let message = format!("the offset delta is {}, not {index}", record.offset_delta);
+            (ErrorCode::INVALID_RECORD, message)
+        } else if self.compressed && record.attributes != 0 {
+            let message = format!(
+                "the attributes of a record are 0, not {}",
+                record.attributes
+            );
+            (ErrorCode::INVALID_RECORD, message)
+        } else if self.compacted && record.key.is_none() {
+            (
+                ErrorCode::INVALID_RECORD,
+                "a record of a compacted topic needs a key".to_owned(),
+            )
+        } else {
+            let message = format!(
+                "the timestamp {} is not within {} and {}",
+                record.timestamp,
+                self.times.start(),
+                self.times.end()
+            );
+            (ErrorCode::INVALID_TIMESTAMP, message)
+        }
+    }
+}
+
+/// The times that records may have; all, if the time of the append counts.
+fn accepted_times(rules: &Rules, now: Timestamp) -> RangeInclusive<Timestamp> {
+    let (before, after) = match rules.timestamp_type {
+        TimestampType::CreateTime => (rules.timestamp_before_max_ms, rules.timestamp_after_max_ms),
+        TimestampType::LogAppendTime => (i64::MAX, i64::MAX),
+    };
+    let oldest = match before {
+        i64::MAX => Timestamp::from_millis(i64::MIN),
+        before => now.saturating_add_millis(before.saturating_neg()),
+    };
+    oldest..=now.saturating_add_millis(after)
+}
+
+/// No time at all is always in range.
+fn in_range(timestamp: Timestamp, times: &RangeInclusive<Timestamp>) -> bool {
+    times.contains(&timestamp) || timestamp == Timestamp::NONE
 }
 
 /// The records of `batch` in a batch of another codec.

@@ -1,7 +1,9 @@
-//! The variable-length integers inside records: seven bits a byte, the lowest first, the top bit set on all but the
-//! last byte. Signed ones are zigzag-coded, so that small negative numbers stay short.
+//! The variable-length integers inside records: seven bits a byte, the lowest first, the top bit
+//! set on all but the last byte. Signed ones are zigzag-coded, so that small negative numbers stay
+//! short.
 //!
-//! Reading is total: it takes at most 5 bytes for 32 bits and 10 bytes for 64 bits, and never panics.
+//! Reading is total: it takes at most 5 bytes for 32 bits and 10 bytes for 64 bits, and never
+//! panics.
 
 use bytes::BufMut;
 
@@ -97,24 +99,23 @@ pub fn put_uvarint(out: &mut impl BufMut, value: u32) {
 /// Appends `value`.
 pub fn put_uvarlong(out: &mut impl BufMut, value: u64) {
     let mut digits = [0_u8; VARLONG_LEN_MAX];
-    let len = write_uvarlong(&mut digits, value);
+    let len = write_uvarlong(&mut digits, 0, value);
     out.put_slice(&digits[..len]);
 }
 
-/// Writes `value` to the front of `out` and says how many bytes it took.
+/// Writes `value` at `at` in `out` and gives where it ends.
 ///
 /// # Panics
-/// If `out` is shorter than that.
-#[inline]
-pub(crate) fn write_uvarlong(out: &mut [u8], mut value: u64) -> usize {
-    let mut len = 0;
+/// If `out` ends before that.
+#[inline(always)]
+pub(crate) fn write_uvarlong(out: &mut [u8], mut at: usize, mut value: u64) -> usize {
     while value >= 0x80 {
-        out[len] = value as u8 | 0x80;
+        out[at] = value as u8 | 0x80;
         value >>= 7;
-        len += 1;
+        at += 1;
     }
-    out[len] = value as u8;
-    len + 1
+    out[at] = value as u8;
+    at + 1
 }
 
 /// How many bytes `value` takes, zigzag-coded.

@@ -1,4 +1,5 @@
-//! Random batches come back as they were built, and no bytes make the reader panic or unfold beyond its limits.
+//! Random batches come back as they were built, and no bytes make the reader panic or unfold beyond
+//! its limits.
 
 use bytes::Bytes;
 use proptest::collection::vec;

@@ -187,7 +187,8 @@ fn a_batch_larger_than_allowed_is_refused_before_its_crc_is_computed() {
     );
 }
 
-/// Each record of [`changed`] is: length, attributes, timestamp delta, offset delta, key length, key, ..
+/// Each record of [`changed`] is: length, attributes, timestamp delta, offset delta, key length,
+/// key, ..
 #[test]
 fn records_that_do_not_add_up_are_refused() {
     let (attributes, offset_delta) = (62, 64);
@@ -223,7 +224,8 @@ fn records_that_do_not_add_up_are_refused() {
     assert_eq!(indexes(&refused(&compressed, &deep)), [0]);
 }
 
-/// The batch with its payload compressed as it stands. LZ4 stores what it cannot compress, so a frame is easily made.
+/// The batch with its payload compressed as it stands. LZ4 stores what it cannot compress, so a
+/// frame is easily made.
 fn rewrap(batch: &Batch, codec: Codec) -> Batch {
     let mut frame = vec![0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
     let payload = batch.payload();

@@ -224,8 +224,8 @@ fn built_again_uncompressed_batches_have_the_same_bytes() {
     assert_eq!(count, 13);
 }
 
-/// Other implementations of a codec compress to other bytes; what counts is that the records are the same, and that what
-/// is around the compressed bytes is Kafka's.
+/// Other implementations of a codec compress to other bytes; what counts is that the records are
+/// the same, and that what is around the compressed bytes is Kafka's.
 #[test]
 fn built_again_compressed_batches_have_the_same_records() {
     let mut same_bytes = Vec::new();

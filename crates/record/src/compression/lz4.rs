@@ -10,7 +10,8 @@ use super::invalid;
 
 /// The magic number 0x184D2204, little endian.
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
-/// The version, in bits 6-7 of the frame's flags, and the flag of independent blocks. Kafka's clients read no others.
+/// The version, in bits 6-7 of the frame's flags, and the flag of independent blocks. Kafka's
+/// clients read no others.
 const VERSION_AND_INDEPENDENT: u8 = 0b0110_0000;
 const VERSION_AND_INDEPENDENT_MASK: u8 = 0b1110_0000;
 

@@ -1,4 +1,5 @@
-//! The codecs, each behind a feature of its own. All of them read as a stream and none believes a promised size.
+//! The codecs, each behind a feature of its own. All of them read as a stream and none believes a
+//! promised size.
 
 use std::io::{self, Read};
 
@@ -49,8 +50,8 @@ pub(crate) fn compress(
 
 /// A stream of what `input` holds, decompressed.
 ///
-/// At no time does it hold more than a block of its format (at most 4 MiB), zstd's window, or, for raw snappy, which is
-/// one block as a whole, `bytes_max`.
+/// At no time does it hold more than a block of its format (at most 4 MiB), zstd's window, or, for
+/// raw snappy, which is one block as a whole, `bytes_max`.
 pub(crate) fn decompress(
     codec: Codec,
     input: Bytes,
@@ -90,9 +91,16 @@ fn invalid(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-#[cfg(all(test, feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
+#[cfg(all(
+    test,
+    feature = "gzip",
+    feature = "lz4",
+    feature = "snappy",
+    feature = "zstd"
+))]
 mod tests {
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
 
@@ -124,7 +132,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_bytes_never_panic(seed: u8, at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+        fn damaged_bytes_never_panic(seed: u8, at: Index, byte: u8, cut: Index) {
             let plain = compressible(seed, 3000);
             for codec in Codec::ALL {
                 let mut packed = Vec::new();

@@ -19,8 +19,8 @@ const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 const FRAME_HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 /// What snappy-java puts into one block.
 const BLOCK_LEN: usize = 32 * 1024;
-/// Snappy's densest element copies 64 bytes and takes 3, so a block cannot hold more than this many times its bytes. A
-/// block that promises more is refused before anything is allocated.
+/// Snappy's densest element copies 64 bytes and takes 3, so a block cannot hold more than this many
+/// times its bytes. A block that promises more is refused before anything is allocated.
 const EXPANSION_MAX: usize = 22;
 
 pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> io::Result<()> {

@@ -2,8 +2,8 @@ use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
 
-/// The largest window that is accepted: 128 MiB, what the highest level (22) writes and what Kafka's clients accept. The
-/// memory is reserved, but only touched as far as data comes.
+/// The largest window that is accepted: 128 MiB, what the highest level (22) writes and what
+/// Kafka's clients accept. The memory is reserved, but only touched as far as data comes.
 const WINDOW_LOG_MAX: u32 = 27;
 
 pub(super) fn compress(level: i32, input: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
