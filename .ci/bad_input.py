@@ -476,6 +476,40 @@ def a_batch_that_unpacks_to_much(server):
         expect_that("peak memory grew by less than 32 MiB", grown < 32 * MIB, f"{grown / MIB:.1f} MiB")
 
 
+@check
+def a_disk_that_fails(server):
+    """Writes fail once a log has 24 MiB: that partition answers with an error and acknowledges nothing more, the others go on."""
+    if server.original:
+        return  # it gives up the whole directory and stops
+    own = Tidelog(server.binary)
+    own.file_bytes_max = 24 * 1024 * 1024
+    own.start()
+    full, other = new_topic(own, "full"), new_topic(own, "other")
+    value, acknowledged, errors = os.urandom(900_000), [], []
+    for _ in range(40):
+        with Connection(own.address, timeout=10) as c:
+            c.send(framed(produce(full, batch([record(value)]))))
+            answer = c.answer_or_end()
+        error, offset = (answer, None) if isinstance(answer, str) else produced(answer)
+        (errors.append(error) if error != NONE else acknowledged.append(offset))
+        if errors and error == NONE:
+            raise Failed(f"a record was acknowledged at offset {offset} after the partition had failed with {errors}")
+        if len(errors) == 5:
+            break
+    expect_that("a failed write is an error to the client", errors, f"{len(acknowledged)} records acknowledged, the last at {acknowledged[-1]}")
+    expect_that("the error is KAFKA_STORAGE_ERROR or NOT_LEADER_OR_FOLLOWER", set(errors) <= {56, 6}, errors)
+    expect_serves(own, other)
+    own.stop()
+    own.file_bytes_max = None
+    own.start()
+    with Connection(own.address) as c:
+        for offset in acknowledged:
+            error, _, records = fetched(c.ask(fetch(full, offset, max_bytes=1_000_000)))
+            expect(f"fetch of acknowledged offset {offset} after a restart (error, content)", (error, value in records), (NONE, True))
+    expect_serves(own, full)
+    own.stop()
+
+
 # --- starts ---
 
 

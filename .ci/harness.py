@@ -60,14 +60,17 @@ def eventually(what, probe, want=True, seconds=30.0):
         time.sleep(0.02)
 
 
-def spawn(command, **options):
-    """A child that cannot outlive this process, however this process ends."""
+def spawn(command, file_bytes_max=None, **options):
+    """A child that cannot outlive this process, however this process ends; writes to files past `file_bytes_max` fail (EFBIG)."""
     parent = os.getpid()
 
     def die_with_parent():
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
+        if file_bytes_max is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
 
     child = subprocess.Popen([str(part) for part in command], preexec_fn=die_with_parent, **options)
     atexit.register(child.kill)
@@ -103,6 +106,7 @@ class Server:
         self.output = self.folder / "stdout.log"
         self.errors = self.folder / "stderr.log"
         self.process = None
+        self.file_bytes_max = None
         self.properties = {
             "process.roles": "broker,controller",
             "node.id": 1,
@@ -133,7 +137,7 @@ class Server:
         self.write_properties()
         self.output_start = self.output.stat().st_size if self.output.exists() else 0
         with open(self.output, "ab") as output, open(self.errors, "ab") as errors:
-            self.process = spawn(self.command(), stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+            self.process = spawn(self.command(), self.file_bytes_max, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
 
     def start(self):
         self.spawn()
