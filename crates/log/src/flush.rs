@@ -219,7 +219,7 @@ impl Upkeep {
         let dir = &*place.dir;
         let mut names_changed = !self.sealed.is_empty();
         for segment in self.sealed.iter().chain(&self.index_of) {
-            segment.save_index(true)?;
+            segment.save_index()?;
         }
         for segment in &self.sealed {
             segment.release_index();

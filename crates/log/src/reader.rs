@@ -277,10 +277,12 @@ impl LogReader {
         let start = self.log_start_offset();
         let segments = self.shared.segments.read().clone();
         let mut best: Option<(Timestamp, Offset, &Segment)> = None;
-        for segment in segments.iter().filter(|segment| segment.len() > 0) {
-            let (timestamp, offset) = segment.max_timestamp()?;
-            let is_more = best.is_none_or(|(best, ..)| timestamp > best);
-            if timestamp > Timestamp::NONE && offset >= start && is_more {
+        for segment in &segments[floor(&segments, start)..] {
+            let (mut timestamp, mut offset) = segment.max_timestamp()?;
+            if offset < start || segment.find(offset)?.is_none_or(|f| f.base_offset < start) {
+                (timestamp, offset) = max_timestamp_from(segment, start)?;
+            }
+            if timestamp > best.map_or(Timestamp::NONE, |(best, ..)| best) {
                 best = Some((timestamp, offset, segment));
             }
         }
@@ -417,6 +419,48 @@ fn read(
     Ok(empty)
 }
 
+/// The largest timestamp from `start` on, and the last offset of the batch that has it first. For the segment that the
+/// log start offset has cut into, where the index counts too much.
+fn max_timestamp_from(segment: &Segment, start: Offset) -> Result<(Timestamp, Offset), ReadError> {
+    let mut max = (Timestamp::NONE, Offset::NONE);
+    let Some(found) = segment.find(start)? else {
+        return Ok(max);
+    };
+    let path = segment.log_path();
+    let file = segment.file()?;
+    let end = u64::from(segment.len());
+    let mut scanner = Scanner::new(&*file, u64::from(found.position), end, HEADERS_CHUNK);
+    while let Scanned::Batch(at, header) = scanner.next_header().context("read", &path)? {
+        let mut timestamp = header.max_timestamp;
+        if header.base_offset < start {
+            let batch = read_batch(segment, &*file, at, header.size())?;
+            timestamp = Timestamp::NONE;
+            let mut records = batch.walk()?;
+            while let Some(record) = records.next_record()? {
+                if record.offset >= start {
+                    timestamp = timestamp.max(record.timestamp);
+                }
+            }
+        }
+        if timestamp > max.0 {
+            max = (timestamp, header.last_offset());
+        }
+    }
+    Ok(max)
+}
+
+fn read_batch(
+    segment: &Segment,
+    file: &dyn File,
+    position: u64,
+    size: usize,
+) -> Result<Batch, ReadError> {
+    let mut bytes = BytesMut::zeroed(size);
+    file.read_exact_at(&mut bytes, position)
+        .context("read", &segment.log_path())?;
+    Ok(Batch::parse(bytes.freeze())?)
+}
+
 /// The first record from `position` on, in a batch whose largest timestamp satisfies `is_in_batch`, that lies at `from`
 /// or behind and whose timestamp satisfies `is_it`.
 fn find_record(
@@ -434,9 +478,7 @@ fn find_record(
         if header.last_offset() < from || !is_in_batch(header.max_timestamp) {
             continue;
         }
-        let mut bytes = BytesMut::zeroed(header.size());
-        file.read_exact_at(&mut bytes, at).context("read", &path)?;
-        let batch = Batch::parse(bytes.freeze())?;
+        let batch = read_batch(segment, &*file, at, header.size())?;
         if let Some((offset, timestamp)) = find_in_batch(&batch, from, &is_it)? {
             let leader_epoch = header.partition_leader_epoch;
             return Ok(Some(TimestampAndOffset {

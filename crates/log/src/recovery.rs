@@ -204,6 +204,8 @@ impl Opening {
         log.upkeep.middle_snapshot = middle.filter(|s| *s < end);
         if !opened {
             log.take_snapshot(end);
+            // Their indexes were built anew and are in memory only.
+            log.upkeep.sealed = log.dirty.segments.clone();
         }
         Ok((log, recovery))
     }
@@ -367,7 +369,6 @@ impl Opening {
                 recovery.cut_reason = Some(reason);
             } else if following.is_some() {
                 segment.seal()?;
-                segment.save_index(false)?;
             }
             self.dirty.segments.push(segment);
         }
@@ -379,9 +380,7 @@ impl Opening {
         self.dirty
             .segments
             .retain(|segment| !Arc::ptr_eq(segment, last(segments)));
-        self.dirty.cut = self.dirty.mark();
-        self.dirty.names = self.dirty.mark();
-        self.dirty.epochs = self.dirty.mark();
+        self.flush_all();
         let end = last(segments).next_offset();
         epochs.truncate_from_end(end);
         Ok((epochs, producers))
@@ -421,13 +420,25 @@ impl Opening {
             remove_segment_files(&self.place, segment.base_offset(), "")?;
         }
         self.dirty = Dirty::default();
+        self.flush_all();
         let base = self.start.log_start_offset;
         let mut log = self.new_log(LeaderEpochs::default(), Producers::starting_at(base));
         log.active().create()?;
         log.active.exists = true;
-        log.dirty.names = log.dirty.mark();
-        log.dirty.epochs = log.dirty.mark();
         Ok(log)
+    }
+
+    /// Nothing is known of what the last process has made durable, not even the name of the folder.
+    const fn flush_all(&mut self) {
+        let mark = self.dirty.mark();
+        self.dirty.cut = mark;
+        self.dirty.aborted = mark;
+        self.dirty.names = mark;
+        self.dirty.folder = mark;
+        self.dirty.epochs = mark;
+        if self.start.topic_id.is_some() {
+            self.dirty.topic_id = mark;
+        }
     }
 }
 

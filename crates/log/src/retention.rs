@@ -239,8 +239,11 @@ impl Log {
         }
     }
 
-    /// Cuts the log so that it ends at `offset`, or before it if the offset lies in the middle of a batch. Answers the
-    /// end. Nothing happens if the log ends there or before.
+    /// Cuts the log so that it ends at `offset`, or before it if the offset lies in the middle of a batch or behind a gap.
+    /// Answers the end. Nothing happens if the log ends there or before.
+    ///
+    /// A recovery point or log start offset that was written to a checkpoint file and lies behind the end must be lowered
+    /// there before more is appended.
     pub fn truncate_to(&mut self, offset: Offset, now: Now) -> Result<Offset, LogError> {
         self.shared.check()?;
         if offset >= self.log_end_offset() {
@@ -284,6 +287,10 @@ impl Log {
         self.dirty.aborted = mark;
         if self.shared.epochs.write().truncate_from_end(end) {
             self.dirty.epochs = mark;
+        }
+        // A start offset in the middle of a batch that was cut off would leave the log ending before it begins.
+        if end < self.log_start_offset() {
+            self.shared.log_start.store(end.value(), Ordering::Release);
         }
         let first = active.first_header()?;
         self.active = Active {

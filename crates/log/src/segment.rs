@@ -336,7 +336,7 @@ impl Segment {
     }
 
     /// Writes what the index files lack. They are not needed for what was acknowledged, so nobody waits for this.
-    pub(crate) fn save_index(&self, sync: bool) -> Result<(), LogError> {
+    pub(crate) fn save_index(&self) -> Result<(), LogError> {
         let (offsets, times, counts) = {
             let state = self.state.lock();
             let Some(index) = &state.index else {
@@ -357,9 +357,8 @@ impl Segment {
             if !bytes.is_empty() {
                 write_entries(&*file, position, &bytes).context("write", &path)?;
             }
-            if sync {
-                file.sync_all().context("sync", &path)?;
-            }
+            // A part of an index that was lost with the power might look like a whole one.
+            file.sync_all().context("sync", &path)?;
         }
         let mut state = self.state.lock();
         if let Some(index) = &mut state.index {
@@ -379,13 +378,13 @@ impl Segment {
         }
     }
 
-    /// Cuts off the batch that holds `offset` and all behind it. Answers where the segment ends then: at `offset`, or
-    /// before it if it lies in the middle of a batch.
+    /// Cuts off the batch that holds `offset` and all behind it. Answers where the segment ends then: behind the last
+    /// batch that is left, for that is what the file says after a restart.
     pub(crate) fn truncate(&self, offset: Offset) -> Result<Offset, LogError> {
         self.load_index()?;
         self.load_aborted()?;
         let Some(found) = self.find(offset)? else {
-            return Ok(offset);
+            return Ok(self.next_offset());
         };
         let file = self.file()?;
         {
@@ -396,10 +395,8 @@ impl Segment {
             space.prepared = space.end;
             space.sealed = false;
         }
-        let end = offset.min(found.base_offset);
         let mut state = self.state.lock();
         state.len = found.position;
-        state.next_offset = end;
         state
             .recent
             .retain(|recent| recent.position < found.position);
@@ -424,12 +421,12 @@ impl Segment {
         index.times.truncate(keep);
         self.cut_file(names::TIME_INDEX, keep * TimeEntry::SIZE)?;
         if let Some(aborted) = &mut state.aborted {
-            aborted.retain(|aborted| aborted.last_offset < end);
+            aborted.retain(|aborted| aborted.last_offset < found.base_offset);
             self.cut_file(names::TXN_INDEX, aborted.len() * AbortedTransaction::SIZE)?;
         }
         drop(state);
         self.refresh_from_index(&*file)?;
-        Ok(end)
+        Ok(self.next_offset())
     }
 
     /// Shortens a file to `len`, if it exists and is longer.
@@ -445,8 +442,8 @@ impl Segment {
         }
     }
 
-    /// Finds the largest timestamp, and where the next index entry is due, out of the index and the batches behind its
-    /// last entry.
+    /// Finds the end, the largest timestamp, and where the next index entry is due, out of the index and the batches
+    /// behind its last entry.
     fn refresh_from_index(&self, file: &dyn File) -> Result<(), LogError> {
         let mut state = self.state.lock();
         let Some(index) = &state.index else {
@@ -456,6 +453,7 @@ impl Segment {
         let last_offset = index.offsets.last().context("read", &self.log_path())?;
         let last_time = index.times.last().context("read", &self.log_path())?;
         state.last_indexed = last_offset.map_or(0, |entry| entry.position);
+        let mut next_offset = self.base_offset;
         let mut max = (Timestamp::NONE, Offset::NONE);
         if let Some(entry) = last_time {
             max = (
@@ -469,8 +467,10 @@ impl Segment {
             if header.max_timestamp > max.0 {
                 max = (header.max_timestamp, header.last_offset());
             }
+            next_offset = header.next_offset();
         }
         state.max_timestamp = Some(max);
+        state.next_offset = next_offset;
         Ok(())
     }
 
@@ -663,6 +663,8 @@ impl Segment {
             open_entries(offsets, is_within).context("read", &self.path(names::OFFSET_INDEX))?;
         let times = open_entries(times, |entry: TimeEntry| i64::from(entry.offset) < records)
             .context("read", &self.path(names::TIME_INDEX))?;
+        // A segment with batches has an entry for its largest timestamp at least.
+        let times = times.filter(|times| times.len() > 0 || len == 0);
         Ok(offsets
             .zip(times)
             .map(|(offsets, times)| Index { offsets, times }))
@@ -709,7 +711,7 @@ impl Segment {
             state.max_timestamp = rebuilt.max_timestamp;
             state.index = rebuilt.index;
         }
-        if let Err(error) = self.save_index(false) {
+        if let Err(error) = self.save_index() {
             tracing::warn!(%error, "a rebuilt index stays in memory");
         }
         Ok(())
