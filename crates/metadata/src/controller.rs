@@ -89,11 +89,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 10,000 partitions in a request, 20,000 records in a batch, 10,000 waiting requests.
+    /// 10,000 of each, the first two as in Kafka.
     fn default() -> Self {
         Self {
             partitions_per_request_max: 10_000,
-            records_per_batch_max: 20_000,
+            records_per_batch_max: 10_000,
             waiting_requests_max: 10_000,
         }
     }

@@ -63,6 +63,11 @@ impl Controller {
         let Some(topic) = self.image.topic(&wanted.name).cloned() else {
             return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
         };
+        // A group's partition follows from its name and their number, so groups would lose their offsets.
+        if topic.name.is_internal() {
+            let message = "the number of partitions of an internal topic cannot be changed";
+            return Err(ApiError::new(ErrorCode::INVALID_REQUEST, message));
+        }
         let count = topic.partitions.len();
         let additional = match usize::try_from(wanted.count)
             .ok()

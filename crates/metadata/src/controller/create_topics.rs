@@ -227,7 +227,7 @@ impl Controller {
         place(candidates, partitions, replication_factor, &mut self.random).map_err(|error| {
             let reason = match error {
                 Unplaceable::NoActiveBroker => "no broker is active".into(),
-                Unplaceable::TooFewBrokers { known } => format!("there are only {known} brokers"),
+                Unplaceable::TooFewBrokers { known } => format!("the number of brokers is {known}"),
             };
             let message = format!("cannot place {replication_factor} replicas: {reason}");
             ApiError::new(ErrorCode::INVALID_REPLICATION_FACTOR, message)

@@ -24,14 +24,16 @@ pub(super) enum Unplaceable {
 
 /// Replicas for each of `partitions` partitions, the preferred leader first.
 ///
-/// Partitions are striped over the racks and, within a rack, over its brokers, beginning at a random place:
+/// Partitions are striped over the racks and, within a rack, over its brokers, beginning at random places:
 ///
 /// ```text
-/// racks A {1, 2}, B {3, 4}, C {5, 6}, two replicas:   1 3 · 4 5 · 6 2 · 1 4 · ...
+/// racks A {1, 2}, B {3, 4}, C {5, 6}, two replicas:   1 3 · 3 5 · 5 1 · 2 4 · 4 6 · 6 2 · ...
 /// ```
 ///
-/// So the replicas of a partition are in different racks as far as there are racks, every broker leads its share, and the
-/// followers of one leader are not always the same. Brokers that are not active come last within their rack.
+/// So the replicas of a partition are in different racks as far as there are racks, every broker of a rack leads equally
+/// often, and the followers of one leader are not always the same. Brokers that are not active come last within their rack.
+/// Kafka turns leaders and followers of a rack in one circle, and with as many brokers in a rack as there are racks the same
+/// ones lead again and again; here each has a circle of its own.
 pub(super) fn place(
     candidates: impl IntoIterator<Item = Candidate>,
     partitions: usize,
@@ -52,63 +54,52 @@ pub(super) fn place(
         .collect())
 }
 
-/// The brokers of one rack in one state, read round by round, each time beginning one further.
-#[derive(Debug, Default)]
-struct Ring {
+/// Brokers that take turns.
+#[derive(Clone, Debug, Default)]
+struct Circle {
     brokers: Vec<NodeId>,
-    offset: usize,
-    taken: usize,
+    next: usize,
 }
 
-impl Ring {
-    /// Where the first round begins, when each round begins with [`Ring::begin`].
+impl Circle {
     fn begin_anywhere(&mut self, random: &mut Random) {
         if !self.brokers.is_empty() {
-            self.offset = random.below(self.brokers.len());
+            self.next = random.below(self.brokers.len());
         }
     }
 
-    fn begin(&mut self) {
-        self.taken = 0;
-        if !self.brokers.is_empty() {
-            self.offset = (self.offset + 1) % self.brokers.len();
-        }
-    }
-
-    fn take(&mut self) -> Option<NodeId> {
-        if self.taken == self.brokers.len() {
-            return None;
-        }
-        self.taken += 1;
-        Some(self.brokers[(self.offset + self.taken - 1) % self.brokers.len()])
+    /// The next one that is not among the `taken`.
+    fn take(&mut self, taken: &[NodeId]) -> Option<NodeId> {
+        let count = self.brokers.len();
+        let turns = (0..count).map(|i| (self.next + i) % count);
+        let turn = turns
+            .into_iter()
+            .find(|turn| !taken.contains(&self.brokers[*turn]))?;
+        self.next = (turn + 1) % count;
+        Some(self.brokers[turn])
     }
 }
 
-#[derive(Debug, Default)]
+/// The brokers of one rack.
+#[derive(Clone, Debug, Default)]
 struct Rack {
-    active: Ring,
-    others: Ring,
-    /// The round in which brokers were last taken from here.
-    round: Option<usize>,
+    /// The active ones, taking turns as leaders.
+    leaders: Circle,
+    /// The active ones, taking turns as followers.
+    followers: Circle,
+    /// The others.
+    inactive: Circle,
 }
 
 impl Rack {
-    fn begin(&mut self, round: usize) {
-        if self.round != Some(round) {
-            self.round = Some(round);
-            self.active.begin();
-            self.others.begin();
-        }
+    fn circles(&mut self) -> [&mut Circle; 3] {
+        [&mut self.leaders, &mut self.followers, &mut self.inactive]
     }
 
-    fn take_active(&mut self, round: usize) -> Option<NodeId> {
-        self.begin(round);
-        self.active.take()
-    }
-
-    fn take(&mut self, round: usize) -> Option<NodeId> {
-        self.begin(round);
-        self.active.take().or_else(|| self.others.take())
+    fn follower(&mut self, taken: &[NodeId]) -> Option<NodeId> {
+        self.followers
+            .take(taken)
+            .or_else(|| self.inactive.take(taken))
     }
 }
 
@@ -116,7 +107,6 @@ struct Stripes {
     racks: Vec<Rack>,
     /// The rack at which the next partition begins.
     first: usize,
-    round: usize,
     since_shuffle: usize,
     active: usize,
     known: usize,
@@ -128,19 +118,18 @@ impl Stripes {
         let (mut active, mut known) = (0, 0);
         for candidate in candidates {
             known += 1;
-            active += usize::from(candidate.active);
             let rack = racks.entry(candidate.rack).or_default();
-            let ring = if candidate.active {
-                &mut rack.active
+            if candidate.active {
+                active += 1;
+                rack.leaders.brokers.push(candidate.id);
+                rack.followers.brokers.push(candidate.id);
             } else {
-                &mut rack.others
-            };
-            ring.brokers.push(candidate.id);
+                rack.inactive.brokers.push(candidate.id);
+            }
         }
         let mut racks: Vec<Rack> = racks.into_values().collect();
-        for rack in &mut racks {
-            rack.active.begin_anywhere(random);
-            rack.others.begin_anywhere(random);
+        for circle in racks.iter_mut().flat_map(Rack::circles) {
+            circle.begin_anywhere(random);
         }
         let first = if racks.is_empty() {
             0
@@ -150,7 +139,6 @@ impl Stripes {
         Self {
             racks,
             first,
-            round: 0,
             since_shuffle: 0,
             active,
             known,
@@ -167,7 +155,7 @@ impl Stripes {
         let mut replicas = Vec::with_capacity(replication_factor);
         let mut rack = self.first;
         let leader_rack = loop {
-            if let Some(leader) = self.racks[rack].take_active(self.round) {
+            if let Some(leader) = self.racks[rack].leaders.take(&[]) {
                 replicas.push(leader);
                 break rack;
             }
@@ -178,13 +166,12 @@ impl Stripes {
         while replicas.len() < replication_factor {
             if rack == leader_rack && !leader_rack_had_its_turn {
                 leader_rack_had_its_turn = true;
-            } else if let Some(follower) = self.racks[rack].take(self.round) {
+            } else if let Some(follower) = self.racks[rack].follower(&replicas) {
                 replicas.push(follower);
             }
             rack = (rack + 1) % count;
         }
         self.first = (self.first + 1) % count;
-        self.round += 1;
         self.since_shuffle += 1;
         replicas
     }
@@ -192,9 +179,8 @@ impl Stripes {
     fn shuffle(&mut self, random: &mut Random) {
         self.since_shuffle = 0;
         random.shuffle(&mut self.racks);
-        for rack in &mut self.racks {
-            random.shuffle(&mut rack.active.brokers);
-            random.shuffle(&mut rack.others.brokers);
+        for circle in self.racks.iter_mut().flat_map(Rack::circles) {
+            random.shuffle(&mut circle.brokers);
         }
     }
 }
@@ -237,21 +223,25 @@ mod tests {
 
     #[test]
     fn racks_come_before_brokers_and_every_broker_leads_its_share() {
-        let spec = [
-            (1, "a", true),
-            (2, "a", true),
-            (3, "b", true),
-            (4, "b", true),
-            (5, "c", true),
-            (6, "c", true),
-        ];
-        for seed in 0..20 {
-            let placed = place(candidates(&spec), 6, 3, &mut random(seed)).unwrap();
-            let leaders: BTreeSet<NodeId> = placed.iter().map(|replicas| replicas[0]).collect();
-            assert_eq!(leaders.len(), 6, "{placed:?}");
-            for replicas in &placed {
-                let racks: BTreeSet<i32> = replicas.iter().map(|id| (id.value() - 1) / 2).collect();
-                assert_eq!(racks.len(), 3, "{placed:?}");
+        // As many brokers in a rack as there are racks, and not.
+        for (racks, brokers) in [(3, 3), (3, 2), (2, 2), (1, 4)] {
+            let spec: Vec<(i32, String)> = (0..racks * brokers)
+                .map(|id| (id, format!("rack-{}", id / brokers)))
+                .collect();
+            let spec: Vec<(i32, &str, bool)> = spec
+                .iter()
+                .map(|(id, rack)| (*id, rack.as_str(), true))
+                .collect();
+            for seed in 0..20 {
+                let count = spec.len() * 2;
+                let placed = place(candidates(&spec), count, 3, &mut random(seed)).unwrap();
+                let leads = |id: i32| placed.iter().filter(|r| r[0] == NodeId::new(id)).count();
+                assert!((0..racks * brokers).all(|id| leads(id) == 2), "{placed:?}");
+                for replicas in &placed {
+                    let used: BTreeSet<i32> =
+                        replicas.iter().map(|id| id.value() / brokers).collect();
+                    assert_eq!(used.len() as i32, racks.min(3), "{placed:?}");
+                }
             }
         }
     }

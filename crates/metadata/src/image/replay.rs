@@ -250,11 +250,7 @@ impl Image {
             .remove(&id)
             .ok_or(ReplayError::UnknownTopic { id })?;
         self.topic_ids.remove(&topic.name);
-        let configs = self.configs.get_mut(&ResourceKind::Topic);
-        if configs
-            .and_then(|configs| configs.remove(topic.name.as_inner()))
-            .is_some()
-        {
+        if self.forget_configs(ResourceKind::Topic, topic.name.as_inner()) {
             delta.configs.insert(ConfigResource::topic(&topic.name));
         }
         delta.topic_deleted(topic);
@@ -279,19 +275,30 @@ impl Image {
                 Arc::make_mut(configs).insert(record.name.detach(), value.detach());
             }
             None => {
-                if let Some(configs) = resources.get_mut(&name) {
-                    Arc::make_mut(configs).remove(&record.name);
-                    if configs.is_empty() {
-                        resources.remove(&name);
-                    }
+                let configs = resources.get_mut(&name).map(Arc::make_mut);
+                let is_empty = configs.is_none_or(|configs| {
+                    configs.remove(&record.name);
+                    configs.is_empty()
+                });
+                if is_empty {
+                    self.forget_configs(kind, &name);
                 }
             }
         }
+        delta.configs.insert(ConfigResource { kind, name });
+        Ok(())
+    }
+
+    /// Whether the resource had configs. What is empty is not kept, so that equal images are equal.
+    fn forget_configs(&mut self, kind: ResourceKind, name: &Str) -> bool {
+        let Some(resources) = self.configs.get_mut(&kind) else {
+            return false;
+        };
+        let had_configs = resources.remove(name).is_some();
         if resources.len() == 0 {
             self.configs.remove(&kind);
         }
-        delta.configs.insert(ConfigResource { kind, name });
-        Ok(())
+        had_configs
     }
 
     fn register_broker(&mut self, record: &RegisterBrokerRecord, delta: &mut Delta) {
@@ -498,5 +505,234 @@ fn detached_token(record: &DelegationTokenRecord) -> DelegationTokenRecord {
         renewers: record.renewers.iter().map(Str::detach).collect(),
         token_id: record.token_id.detach(),
         ..record.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_protocol::records::metadata::{
+        AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, FenceBrokerRecord,
+        NoOpRecord,
+    };
+    use tidelog_types::LeaderEpoch;
+
+    use super::*;
+
+    const ID: TopicId = TopicId::from_bytes([1; 16]);
+
+    fn topic(name: &str, id: TopicId) -> MetadataRecord {
+        TopicRecord {
+            name: name.into(),
+            topic_id: id,
+        }
+        .into()
+    }
+
+    fn partition(index: PartitionIndex) -> MetadataRecord {
+        let node = NodeId::new(1);
+        PartitionRecord {
+            topic_id: ID,
+            partition_id: index,
+            replicas: vec![node],
+            isr: vec![node],
+            leader: node,
+            leader_epoch: LeaderEpoch::new(0),
+            partition_epoch: 0,
+            ..Default::default()
+        }
+        .into()
+    }
+
+    fn change(leader: NodeId) -> MetadataRecord {
+        PartitionChangeRecord {
+            topic_id: ID,
+            partition_id: 0,
+            leader,
+            ..Default::default()
+        }
+        .into()
+    }
+
+    fn config(name: &str, value: Option<&str>) -> MetadataRecord {
+        ConfigRecord {
+            resource_type: 2,
+            resource_name: "orders".into(),
+            name: name.into(),
+            value: value.map(Into::into),
+        }
+        .into()
+    }
+
+    fn epochs(image: &Image) -> (i32, i32) {
+        let partition = image.partition(ID, 0).unwrap();
+        (partition.leader_epoch.value(), partition.partition_epoch)
+    }
+
+    #[test]
+    fn naming_a_leader_raises_its_epoch_even_if_it_is_the_same() {
+        let mut image = Image::default();
+        image
+            .apply_batch(&[topic("orders", ID), partition(0)])
+            .unwrap();
+        image
+            .apply(&change(super::super::NO_LEADER_CHANGE))
+            .unwrap();
+        assert_eq!(epochs(&image), (0, 1));
+        image.apply(&change(NodeId::new(1))).unwrap();
+        assert_eq!(epochs(&image), (1, 2));
+        image.apply(&change(NodeId::NONE)).unwrap();
+        assert_eq!(epochs(&image), (2, 3));
+    }
+
+    #[test]
+    fn records_that_do_not_follow_are_errors() {
+        let mut image = Image::default();
+        image
+            .apply_batch(&[topic("orders", ID), partition(0)])
+            .unwrap();
+        let before = image.clone();
+        let other = Uuid::from_bytes([2; 16]);
+        let name = TopicName::from("orders");
+        let broker = FenceBrokerRecord {
+            id: NodeId::new(1),
+            epoch: 5,
+        };
+        let ids = ProducerIdsRecord {
+            next_producer_id: ProducerId::new(0),
+            ..Default::default()
+        };
+        let unknown = PartitionChangeRecord {
+            topic_id: ID,
+            partition_id: 9,
+            ..Default::default()
+        };
+        for (record, error) in [
+            (
+                topic("orders", other),
+                ReplayError::DuplicateTopic {
+                    name: name.clone(),
+                    id: other,
+                },
+            ),
+            (
+                topic("other", ID),
+                ReplayError::DuplicateTopic {
+                    name: "other".into(),
+                    id: ID,
+                },
+            ),
+            (
+                partition(0),
+                ReplayError::DuplicatePartition {
+                    topic: name.clone(),
+                    partition: 0,
+                },
+            ),
+            (
+                unknown.into(),
+                ReplayError::UnknownPartition {
+                    topic: name,
+                    partition: 9,
+                },
+            ),
+            (
+                RemoveTopicRecord { topic_id: other }.into(),
+                ReplayError::UnknownTopic { id: other },
+            ),
+            (
+                broker.into(),
+                ReplayError::UnknownBroker {
+                    id: NodeId::new(1),
+                    epoch: 5,
+                },
+            ),
+            (
+                ids.into(),
+                ReplayError::ProducerIdsGoBack {
+                    from: ProducerId::new(0),
+                    to: ProducerId::new(0),
+                },
+            ),
+            (
+                EndTransactionRecord {}.into(),
+                ReplayError::TransactionOutOfOrder,
+            ),
+        ] {
+            assert_eq!(image.apply(&record), Err(error));
+            assert_eq!(image, before);
+        }
+    }
+
+    #[test]
+    fn a_transaction_takes_effect_when_it_ends_and_not_when_it_aborts() {
+        let begin = MetadataRecord::from(BeginTransactionRecord::default());
+        let mut image = Image::default();
+        image
+            .apply_batch(&[begin.clone(), topic("orders", ID), partition(0)])
+            .unwrap();
+        assert!(image.topic("orders").is_none());
+        assert_eq!(image.apply(&begin), Err(ReplayError::TransactionOutOfOrder));
+        let delta = image
+            .apply_batch(&[EndTransactionRecord {}.into()])
+            .unwrap();
+        assert!(delta.topics_created.contains(&ID) && image.topic("orders").is_some());
+
+        let before = image.clone();
+        let removed = MetadataRecord::from(RemoveTopicRecord { topic_id: ID });
+        let abort = AbortTransactionRecord::default().into();
+        let delta = image.apply_batch(&[begin, removed, abort]).unwrap();
+        assert!(delta.is_empty());
+        assert_eq!(image, before);
+    }
+
+    #[test]
+    fn a_delta_names_what_changed_and_not_what_came_and_went() {
+        let mut image = Image::default();
+        let delta = image
+            .apply_batch(&[
+                topic("orders", ID),
+                partition(0),
+                partition(1),
+                config("a", Some("1")),
+            ])
+            .unwrap();
+        assert_eq!(delta.partitions[&ID].len(), 2);
+        assert_eq!(delta.configs.len(), 1);
+
+        let removed = MetadataRecord::from(RemoveTopicRecord { topic_id: ID });
+        let delta = image
+            .apply_batch(&[change(NodeId::NONE), removed.clone()])
+            .unwrap();
+        assert!(delta.partitions.is_empty());
+        assert_eq!(
+            delta.topics_deleted[&ID].partitions[&0].leader,
+            NodeId::NONE
+        );
+        assert_eq!(delta.configs.len(), 1);
+
+        let delta = image
+            .apply_batch(&[topic("orders", ID), partition(0), removed])
+            .unwrap();
+        assert!(delta.is_empty());
+        assert!(
+            image
+                .apply_batch(&[NoOpRecord {}.into()])
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(image, Image::default());
+    }
+
+    #[test]
+    fn configs_are_kept_as_long_as_there_are_any() {
+        let mut image = Image::default();
+        image
+            .apply_batch(&[config("a", Some("1")), config("b", Some("2"))])
+            .unwrap();
+        assert_eq!(image.topic_configs("orders").len(), 2);
+        image
+            .apply_batch(&[config("a", None), config("b", None), config("c", None)])
+            .unwrap();
+        assert!(image.is_empty());
     }
 }
