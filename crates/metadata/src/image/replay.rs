@@ -514,7 +514,7 @@ mod tests {
         AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, FenceBrokerRecord,
         NoOpRecord,
     };
-    use tidelog_types::LeaderEpoch;
+    use tidelog_types::{LeaderEpoch, Uuid};
 
     use super::*;
 
