@@ -539,10 +539,7 @@ def cluster(both):
             ask("an epoch for an id", ProducerId=5, ProducerEpoch=3)
             ask("an id without an epoch", ProducerId=5)
             ask("an epoch without an id", ProducerEpoch=3)
-    for side in both.sides:  # the first question creates the topic of the offsets
-        side.send("FindCoordinator", 3, {"Key": "d-group"}, "setup")
-        side.receive("setup")
-        eventually("a coordinator", lambda: coordinator(side), 0)
+    await_coordinator(both, "d-group")
     for version in both.range("FindCoordinator"):
         body = {"Key": "d-group", "KeyType": 0, "CoordinatorKeys": ["d-group", "d-other"]}
         both.ask("groups", "FindCoordinator", version, {k: v for k, v in body.items() if (k == "CoordinatorKeys") == (version >= 4) and (k != "KeyType" or version >= 1)})
@@ -552,9 +549,17 @@ def cluster(both):
             both.ask("no keys", "FindCoordinator", version, {"KeyType": 0, "CoordinatorKeys": []})
 
 
-def coordinator(side):
-    side.send("FindCoordinator", 3, {"Key": "d-group"}, "setup")
-    return side.receive("setup")["ErrorCode"]
+def await_coordinator(both, group):
+    """The first question creates the topic of the offsets; then its partition has to load."""
+
+    def answers(side):
+        side.send("FindCoordinator", 3, {"Key": group}, "setup")
+        found = side.receive("setup")["ErrorCode"]
+        side.send("DescribeGroups", 5, {"Groups": [group]}, "setup")
+        return found, side.receive("setup")["Groups"][0]["ErrorCode"]
+
+    for side in both.sides:
+        eventually(f"a coordinator of {group}", lambda: answers(side), (0, 0))
 
 
 SUBSCRIPTION = struct.pack(">hi", 0, 1) + string("g-topic") + struct.pack(">i", -1)
@@ -614,12 +619,9 @@ class Group:
 def groups(both):
     """A classic group's whole life in each version: join, sync, heartbeat, commit, fetch, a second member, leave, delete, and each mistake."""
     named(both, "g-topic", 2)
-    for side in both.sides:
-        side.send("FindCoordinator", 3, {"Key": "d-group"}, "setup")
-        side.receive("setup")
-        eventually("a coordinator", lambda: coordinator(side), 0)
     for step in range(max(both.range(a)[-1] for a in ("JoinGroup", "OffsetCommit", "OffsetFetch")) + 1):
         g = Group(both, step, f"g-{step}")
+        await_coordinator(both, g.name)
         name = f"m{step}"
         g.describe("a group that is not there")
         g.offsets("offsets of a group that is not there", ["g-topic"])
@@ -708,6 +710,7 @@ def static_groups(both):
     named(both, "g-static")
     for step in range(5, both.range("JoinGroup")[-1] + 1):
         g = Group(both, step, f"gs-{step}")
+        await_coordinator(both, g.name)
         one, again = f"s{step}", f"r{step}"
         instance = {"body": {"GroupInstanceId": "one"}}
         both.remember(one, g.join("joins", **instance))
