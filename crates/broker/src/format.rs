@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 
 use bytes::Bytes;
-use tidelog_log::{Access, DirectoryError, FsDir, LogDirectory, MetaProperties, SnapshotId};
+use tidelog_log::{Access, FsDir, LogDirectory, MetaProperties, SnapshotId};
 use tidelog_metadata::bootstrap::{METADATA_VERSION, MetadataVersion, bootstrap_records};
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
