@@ -103,7 +103,7 @@ class Side:
             return "<port>"
         if key == "ClusterId" and value:
             return "<cluster>"
-        if key in ("LogAppendTimeMs", "ProducerId", "SessionId") and value > 0:
+        if key in ("LogAppendTimeMs", "SessionId") and value > 0 or key == "ProducerId" and value >= 0:
             return f"<{key}>"
         if isinstance(value, str):
             for name, real in self.members.items():
@@ -532,6 +532,8 @@ def cluster(both):
     page("two partitions at most", [topic], ResponsePartitionLimit=2)
     page("from a cursor on", [topic], Cursor={"TopicName": topic, "PartitionIndex": 3})
     page("from a cursor on, two at most", [topic], Cursor={"TopicName": topic, "PartitionIndex": 1}, ResponsePartitionLimit=2)
+    for side in both.sides:
+        eventually("a block of producer ids", lambda: producer_id(side), 0)
     for version in both.range("InitProducerId"):
         ask = lambda what, **more: both.ask(what, "InitProducerId", version, {"TransactionalId": None, "TransactionTimeoutMs": 60_000, **more})
         ask("a producer")
@@ -547,6 +549,11 @@ def cluster(both):
             both.ask("an unknown kind", "FindCoordinator", version, {"KeyType": 9, **({"CoordinatorKeys": ["x"]} if version >= 4 else {"Key": "x"})})
         if version >= 4:
             both.ask("no keys", "FindCoordinator", version, {"KeyType": 0, "CoordinatorKeys": []})
+
+
+def producer_id(side):
+    side.send("InitProducerId", 3, {"TransactionalId": None, "TransactionTimeoutMs": 60_000}, "setup")
+    return side.receive("setup")["ErrorCode"]
 
 
 def await_coordinator(both, group):
