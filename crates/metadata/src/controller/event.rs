@@ -174,22 +174,7 @@ impl ControllerRequest {
                     ..Default::default()
                 })
             }
-            Self::DeleteTopics { request, .. } => {
-                let named = request
-                    .topic_names
-                    .iter()
-                    .map(|name| (Some(name.clone()), Uuid::ZERO));
-                let states = request.topics.iter().map(|t| (t.name.clone(), t.topic_id));
-                let topic = |(name, topic_id)| delete_topics::DeletableTopicResult {
-                    name,
-                    topic_id,
-                    ..Default::default()
-                };
-                ControllerResponse::DeleteTopics(delete_topics::DeleteTopicsResponse {
-                    responses: named.chain(states).map(topic).collect(),
-                    ..Default::default()
-                })
-            }
+            Self::DeleteTopics { request, .. } => unanswered_deletions(request),
             Self::CreatePartitions(request) => {
                 let topic = |t: &create_partitions::CreatePartitionsTopic| {
                     create_partitions::CreatePartitionsTopicResult {
@@ -307,4 +292,25 @@ pub(super) fn refused_topic(
         configs: Some(Vec::new()),
         ..Default::default()
     }
+}
+
+/// An answer to the request that grants all of it, to be refused.
+fn unanswered_deletions(request: &delete_topics::DeleteTopicsRequest) -> ControllerResponse {
+    let named = request
+        .topic_names
+        .iter()
+        .map(|name| (Some(name.clone()), Uuid::ZERO));
+    let states = request
+        .topics
+        .iter()
+        .map(|topic| (topic.name.clone(), topic.topic_id));
+    let topic = |(name, topic_id)| delete_topics::DeletableTopicResult {
+        name,
+        topic_id,
+        ..Default::default()
+    };
+    ControllerResponse::DeleteTopics(delete_topics::DeleteTopicsResponse {
+        responses: named.chain(states).map(topic).collect(),
+        ..Default::default()
+    })
 }

@@ -132,7 +132,6 @@ fn limits() -> Limits {
 }
 
 fn request(world: &World, step: Step) -> Option<ControllerRequest> {
-    let timeout_ms = 1000;
     Some(match step {
         Step::CreateTopics {
             names,
@@ -141,23 +140,14 @@ fn request(world: &World, step: Step) -> Option<ControllerRequest> {
             config,
             validate_only,
         } => {
-            let configs = config.map(|config| CreatableTopicConfig {
-                name: CONFIGS[config].0.into(),
-                value: Some(CONFIGS[config].1.into()),
-            });
             let topic = |name: usize| CreatableTopic {
                 name: NAMES[name].into(),
                 num_partitions: partitions,
                 replication_factor: factor,
-                assignments: Vec::new(),
-                configs: configs.iter().cloned().collect(),
+                configs: config.iter().map(|config| new_config(*config)).collect(),
+                ..Default::default()
             };
-            let topics = names.into_iter().map(topic).collect();
-            ControllerRequest::CreateTopics(CreateTopicsRequest {
-                topics,
-                timeout_ms,
-                validate_only,
-            })
+            create_topics(names.into_iter().map(topic).collect(), validate_only)
         }
         Step::Assign { name, assignments } => {
             let assignment =
@@ -172,30 +162,23 @@ fn request(world: &World, step: Step) -> Option<ControllerRequest> {
                 assignments: (0..).zip(assignments).map(assignment).collect(),
                 configs: Vec::new(),
             };
-            ControllerRequest::CreateTopics(CreateTopicsRequest {
-                topics: vec![topic],
-                timeout_ms,
-                validate_only: false,
-            })
+            create_topics(vec![topic], false)
         }
         Step::DeleteTopics { names, by_id } => {
-            let topic = |name: usize| {
-                let id = world.controller.image().topic_id(NAMES[name]);
-                match id {
-                    Some(topic_id) if by_id => DeleteTopicState {
-                        name: None,
-                        topic_id,
-                    },
-                    _ => DeleteTopicState {
-                        name: Some(NAMES[name].into()),
-                        topic_id: Uuid::ZERO,
-                    },
-                }
+            let topic = |name: usize| match world.controller.image().topic_id(NAMES[name]) {
+                Some(topic_id) if by_id => DeleteTopicState {
+                    name: None,
+                    topic_id,
+                },
+                _ => DeleteTopicState {
+                    name: Some(NAMES[name].into()),
+                    topic_id: Uuid::ZERO,
+                },
             };
             let topics = names.into_iter().map(topic).collect();
             let request = DeleteTopicsRequest {
                 topics,
-                timeout_ms,
+                timeout_ms: 1000,
                 ..Default::default()
             };
             ControllerRequest::DeleteTopics {
@@ -215,7 +198,7 @@ fn request(world: &World, step: Step) -> Option<ControllerRequest> {
             };
             ControllerRequest::CreatePartitions(CreatePartitionsRequest {
                 topics: vec![topic],
-                timeout_ms,
+                timeout_ms: 1000,
                 validate_only,
             })
         }
@@ -224,45 +207,8 @@ fn request(world: &World, step: Step) -> Option<ControllerRequest> {
             name,
             op,
             config,
-        } => {
-            use incremental_alter_configs as api;
-            let (key, value) = CONFIGS[config];
-            let config = api::AlterableConfig {
-                name: key.into(),
-                config_operation: op,
-                value: Some(value.into()),
-            };
-            let resource_name = if kind == 4 {
-                ["", "1", "2", "x"][name % 4]
-            } else {
-                NAMES[name]
-            };
-            let resource = api::AlterConfigsResource {
-                resource_type: kind,
-                resource_name: resource_name.into(),
-                configs: vec![config],
-            };
-            ControllerRequest::IncrementalAlterConfigs(api::IncrementalAlterConfigsRequest {
-                resources: vec![resource],
-                validate_only: false,
-            })
-        }
-        Step::Replace { name, configs } => {
-            use alter_configs as api;
-            let config = |config: usize| api::AlterableConfig {
-                name: CONFIGS[config].0.into(),
-                value: Some(CONFIGS[config].1.into()),
-            };
-            let resource = api::AlterConfigsResource {
-                resource_type: 2,
-                resource_name: NAMES[name].into(),
-                configs: configs.into_iter().map(config).collect(),
-            };
-            ControllerRequest::AlterConfigs(api::AlterConfigsRequest {
-                resources: vec![resource],
-                validate_only: false,
-            })
-        }
+        } => alter(kind, name, op, config),
+        Step::Replace { name, configs } => replace(name, &configs),
         Step::Register { id, incarnation } => {
             let rack = ["x", "y"][id as usize % 2];
             ControllerRequest::RegisterBroker(registration(id, incarnation, Some(rack)))
@@ -272,6 +218,63 @@ fn request(world: &World, step: Step) -> Option<ControllerRequest> {
         Step::ShutDown { id } => ControllerRequest::BeginControlledShutdown(world.epoch(id)),
         Step::Allocate { id } => ControllerRequest::AllocateProducerIds(world.epoch(id)),
         Step::Commit | Step::Pass { .. } | Step::Restart => return None,
+    })
+}
+
+fn create_topics(topics: Vec<CreatableTopic>, validate_only: bool) -> ControllerRequest {
+    ControllerRequest::CreateTopics(CreateTopicsRequest {
+        topics,
+        timeout_ms: 1000,
+        validate_only,
+    })
+}
+
+fn new_config(config: usize) -> CreatableTopicConfig {
+    let (name, value) = CONFIGS[config];
+    CreatableTopicConfig {
+        name: name.into(),
+        value: Some(value.into()),
+    }
+}
+
+fn alter(kind: i8, name: usize, op: i8, config: usize) -> ControllerRequest {
+    use incremental_alter_configs as api;
+    let (key, value) = CONFIGS[config];
+    let config = api::AlterableConfig {
+        name: key.into(),
+        config_operation: op,
+        value: Some(value.into()),
+    };
+    let resource_name = if kind == 4 {
+        ["", "1", "2", "x"][name % 4]
+    } else {
+        NAMES[name]
+    };
+    let resource = api::AlterConfigsResource {
+        resource_type: kind,
+        resource_name: resource_name.into(),
+        configs: vec![config],
+    };
+    ControllerRequest::IncrementalAlterConfigs(api::IncrementalAlterConfigsRequest {
+        resources: vec![resource],
+        validate_only: false,
+    })
+}
+
+fn replace(name: usize, configs: &[usize]) -> ControllerRequest {
+    use alter_configs as api;
+    let config = |config: &usize| api::AlterableConfig {
+        name: CONFIGS[*config].0.into(),
+        value: Some(CONFIGS[*config].1.into()),
+    };
+    let resource = api::AlterConfigsResource {
+        resource_type: 2,
+        resource_name: NAMES[name].into(),
+        configs: configs.iter().map(config).collect(),
+    };
+    ControllerRequest::AlterConfigs(api::AlterConfigsRequest {
+        resources: vec![resource],
+        validate_only: false,
     })
 }
 

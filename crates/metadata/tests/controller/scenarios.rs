@@ -10,7 +10,8 @@ use tidelog_protocol::messages::create_partitions::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
 };
 use tidelog_protocol::messages::create_topics::{
-    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreatableTopicResult,
+    CreateTopicsRequest,
 };
 use tidelog_protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use tidelog_protocol::messages::{alter_configs, incremental_alter_configs};
@@ -417,19 +418,9 @@ fn reply(world: &World, response: &ControllerResponse, output: &mut String) {
     };
     match response {
         ControllerResponse::CreateTopics(r) => {
-            for t in &r.topics {
-                let made = match t.error_code {
-                    ErrorCode::NONE => {
-                        assert!(t.configs.as_ref().is_some_and(|configs| configs.len() > 20));
-                        format!(
-                            "{} partitions={} factor={}",
-                            t.name, t.num_partitions, t.replication_factor
-                        )
-                    }
-                    _ => t.name.to_string(),
-                };
-                line(made, t.error_code, &t.error_message);
-            }
+            r.topics
+                .iter()
+                .for_each(|t| line(created(t), t.error_code, &t.error_message));
         }
         ControllerResponse::DeleteTopics(r) => {
             for t in &r.responses {
@@ -484,6 +475,20 @@ fn reply(world: &World, response: &ControllerResponse, output: &mut String) {
         }
         other => panic!("no words for {other:?}"),
     }
+}
+
+fn created(topic: &CreatableTopicResult) -> String {
+    if topic.error_code.is_err() {
+        return topic.name.to_string();
+    }
+    assert!(
+        topic
+            .configs
+            .as_ref()
+            .is_some_and(|configs| configs.len() > 20)
+    );
+    let (partitions, factor) = (topic.num_partitions, topic.replication_factor);
+    format!("{} partitions={partitions} factor={factor}", topic.name)
 }
 
 /// The brokers of an image, or the partitions of one topic.
