@@ -85,6 +85,7 @@ pub(crate) fn open(
         start,
         now,
         dirty: Dirty::default(),
+        snapshots: Vec::new(),
     };
     if files.segments.is_empty() {
         let (epochs, producers) = (
@@ -124,6 +125,8 @@ struct Opening {
     start: Start,
     now: Timestamp,
     dirty: Dirty,
+    /// Producer snapshots where the recovered segments begin.
+    snapshots: Vec<(Offset, Vec<u8>)>,
 }
 
 impl Opening {
@@ -193,6 +196,7 @@ impl Opening {
         };
         self.start.log_start_offset = log_start;
         let now = self.now;
+        let snapshots = std::mem::take(&mut self.snapshots);
         let mut log = self.log(segments, epochs, producers, active, flushed);
         log.producers
             .expire(now, log.config.producer_id_expiration_ms);
@@ -203,6 +207,7 @@ impl Opening {
         };
         log.upkeep.middle_snapshot = middle.filter(|s| *s < end);
         if !opened {
+            log.upkeep.snapshots = snapshots;
             log.take_snapshot(end);
             // Their indexes were built anew and are in memory only.
             log.upkeep.sealed = log.dirty.segments.clone();
@@ -356,19 +361,28 @@ impl Opening {
             recovery.cut_bytes += found.cut;
             next += 1;
             let following = segments.get(next).map(|segment| segment.base_offset());
-            // Prepared space behind a closed segment is no damage, but a hole in front of the next segment is.
-            let has_hole = found.changed && following.is_some_and(|f| f != segment.next_offset());
-            cut = found.cut > 0 || has_hole;
+            // Prepared space behind a closed segment is no damage, but a hole in front of the next segment is. A segment that
+            // begins before this one ends was cut off by a truncation, of which the disk has only a part.
+            let end = segment.next_offset();
+            let fits = |next: Offset| {
+                if found.changed {
+                    next == end
+                } else {
+                    next >= end
+                }
+            };
+            cut = found.cut > 0 || !following.is_none_or(fits);
             if cut {
                 let reason = found.reason.map_or_else(
-                    || "the segment ends before the next one begins".to_owned(),
+                    || "the next segment does not continue this one".to_owned(),
                     |reason| reason.to_string(),
                 );
-                tracing::warn!(segment = %segment.log_path().display(), end = %segment.next_offset(),
+                tracing::warn!(segment = %segment.log_path().display(), %end,
                     cut_bytes = found.cut, reason, "the log is cut at the first batch that is not whole");
                 recovery.cut_reason = Some(reason);
-            } else if following.is_some() {
+            } else if let Some(following) = following {
                 segment.seal()?;
+                self.snapshots.push((following, producers.encode()));
             }
             self.dirty.segments.push(segment);
         }

@@ -274,6 +274,11 @@ impl Log {
         for segment in dropped.iter().rev() {
             remove_segment_files(&self.place, segment.base_offset(), "")?;
         }
+        if !dropped.is_empty() {
+            // Or else they could come back behind what is appended now.
+            let path = &self.place.path;
+            self.place.dir.sync_dir(path).context("sync", path)?;
+        }
         let gone = |segment: &Arc<Segment>| {
             Arc::ptr_eq(segment, &active) || dropped.iter().any(|d| Arc::ptr_eq(d, segment))
         };

@@ -1,17 +1,20 @@
+mod open;
+mod read;
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidelog_record::{BatchError, BatchHeader};
+use tidelog_record::BatchHeader;
 use tidelog_types::{Offset, Timestamp};
 
-use crate::dir::{Access, Dir, File, read_file};
+use crate::dir::{Access, Dir, File};
 use crate::error::{Context, LogError};
-use crate::index::{Entries, Entry, OffsetEntry, TimeEntry, open_entries, write_entries};
+use crate::index::{Entries, Entry, OffsetEntry, TimeEntry, write_entries};
 use crate::names;
-use crate::scan::{HEADERS_CHUNK, Scanned, Scanner, WHOLE_CHUNK};
+use crate::scan::{HEADERS_CHUNK, Scanned, Scanner};
 use crate::transactions::AbortedTransaction;
 
 /// How many of the newest batches of the active segment are known by position.
@@ -99,19 +102,6 @@ pub(crate) struct Found {
     pub base_offset: Offset,
     /// Its last offset.
     pub last_offset: Offset,
-}
-
-/// What [`Segment::recover`] found.
-#[derive(Debug)]
-pub(crate) struct SegmentRecovery {
-    /// Bytes that were scanned.
-    pub scanned: u64,
-    /// Bytes that were cut off, other than prepared space.
-    pub cut: u64,
-    /// What was wrong with them.
-    pub reason: Option<BatchError>,
-    /// Whether the file was changed and must be made durable.
-    pub changed: bool,
 }
 
 impl Segment {
@@ -383,45 +373,34 @@ impl Segment {
     pub(crate) fn truncate(&self, offset: Offset) -> Result<Offset, LogError> {
         self.load_index()?;
         self.load_aborted()?;
-        let Some(found) = self.find(offset)? else {
-            return Ok(self.next_offset());
-        };
+        let found = self.find(offset)?;
+        let position = found.map_or_else(|| self.len(), |found| found.position);
+        // A segment that was closed knows its end only as the beginning of the next one.
+        let end = found.map_or(offset, |found| found.base_offset);
         let file = self.file()?;
         {
             let mut space = self.space.lock();
-            file.set_len(u64::from(found.position))
-                .context("cut", &self.log_path())?;
-            space.end = u64::from(found.position);
-            space.prepared = space.end;
-            space.sealed = false;
+            let len = u64::from(position);
+            file.set_len(len).context("cut", &self.log_path())?;
+            *space = Space {
+                end: len,
+                prepared: len,
+                sealed: false,
+            };
         }
         let mut state = self.state.lock();
-        state.len = found.position;
-        state
-            .recent
-            .retain(|recent| recent.position < found.position);
-        let lost = (found.base_offset - self.base_offset) as u32;
+        state.len = position;
+        state.recent.retain(|recent| recent.position < position);
         let index = state.index.get_or_insert_default();
-        index
-            .offsets
-            .load()
-            .context("read", &self.path(names::OFFSET_INDEX))?;
-        index
-            .times
-            .load()
-            .context("read", &self.path(names::TIME_INDEX))?;
-        let keep = index
-            .offsets
-            .count_while(|entry| entry.position < found.position);
+        let keep = keep_in_memory(&mut index.offsets, |entry| entry.position < position);
         let keep = keep.context("read", &self.path(names::OFFSET_INDEX))?;
-        index.offsets.truncate(keep);
         self.cut_file(names::OFFSET_INDEX, keep * OffsetEntry::SIZE)?;
-        let keep = index.times.count_while(|entry| entry.offset < lost);
+        let base = self.base_offset;
+        let keep = keep_in_memory(&mut index.times, |e| base + i64::from(e.offset) < end);
         let keep = keep.context("read", &self.path(names::TIME_INDEX))?;
-        index.times.truncate(keep);
         self.cut_file(names::TIME_INDEX, keep * TimeEntry::SIZE)?;
         if let Some(aborted) = &mut state.aborted {
-            aborted.retain(|aborted| aborted.last_offset < found.base_offset);
+            aborted.retain(|aborted| aborted.last_offset < end);
             self.cut_file(names::TXN_INDEX, aborted.len() * AbortedTransaction::SIZE)?;
         }
         drop(state);
@@ -473,465 +452,7 @@ impl Segment {
         state.next_offset = next_offset;
         Ok(())
     }
-
-    // Opening
-
-    /// Opens the last segment of a log that was closed cleanly, which finds out where the log ends. `None` if it is not
-    /// as it must be: the index is missing or damaged, or the batches do not end with the file.
-    pub(crate) fn open_clean(
-        place: Arc<Place>,
-        base_offset: Offset,
-        len: u32,
-    ) -> Result<Option<Self>, LogError> {
-        let segment = Self::existing(place, base_offset, len, Offset::new(i64::MAX));
-        let Some(mut index) = segment.open_index()? else {
-            return Ok(None);
-        };
-        let file = segment.file()?;
-        let path = segment.log_path();
-        index.offsets.load().context("read", &path)?;
-        index.times.load().context("read", &path)?;
-        let last = index.offsets.last().context("read", &path)?;
-        let start = last.map_or(0, |entry| entry.position);
-        let mut scanner = Scanner::new(&*file, u64::from(start), u64::from(len), HEADERS_CHUNK);
-        let mut next_offset = base_offset;
-        loop {
-            match scanner.next_header().context("read", &path)? {
-                Scanned::Batch(_, header) if header.base_offset >= next_offset => {
-                    next_offset = header.next_offset();
-                }
-                Scanned::Batch(..) => return Ok(None),
-                Scanned::Broken(BatchError::OldMagic { magic }) => {
-                    return Err(segment.old_format(scanner.position(), magic));
-                }
-                Scanned::Broken(_) => return Ok(None),
-                Scanned::End => break,
-            }
-        }
-        {
-            let mut state = segment.state.lock();
-            state.next_offset = next_offset;
-            state.index = Some(index);
-        }
-        segment.refresh_from_index(&*file)?;
-        Ok(Some(segment))
-    }
-
-    /// Goes through the batches from `from` on (an offset at which the indexes may be trusted, or the base offset),
-    /// checks every byte, and rebuilds the indexes. Ends at the first batch that is not whole and cuts the file there.
-    pub(crate) fn recover(
-        &self,
-        from: Offset,
-        index_interval_bytes: u32,
-        on_batch: &mut dyn FnMut(&BatchHeader, &[u8]),
-    ) -> Result<SegmentRecovery, LogError> {
-        let path = self.log_path();
-        let file = self.file()?;
-        let len = file.len().context("read", &path)?;
-        let start = self.start_recovery(&*file, from, len)?;
-        // A position does not fit into an index entry beyond this.
-        let bound = len.min(u64::from(u32::MAX >> 1));
-        let mut scanner = Scanner::new(&*file, u64::from(start), bound, WHOLE_CHUNK);
-        let mut reason = None;
-        loop {
-            match scanner.next_batch().context("read", &path)? {
-                Scanned::Batch(position, header) => {
-                    let relative = header.last_offset() - self.base_offset;
-                    if header.base_offset < self.base_offset || relative > i64::from(i32::MAX) {
-                        reason = Some(BatchError::InvalidOffsets {
-                            base_offset: header.base_offset.value(),
-                            last_offset_delta: header.last_offset_delta,
-                        });
-                        break;
-                    }
-                    on_batch(&header, scanner.bytes());
-                    let mut state = self.state.lock();
-                    state.note(
-                        self.base_offset,
-                        position as u32,
-                        &header,
-                        index_interval_bytes,
-                    );
-                }
-                Scanned::Broken(BatchError::OldMagic { magic })
-                    if is_old_message(&*file, scanner.position()).context("read", &path)? =>
-                {
-                    return Err(self.old_format(scanner.position(), magic));
-                }
-                Scanned::Broken(error) => {
-                    reason = Some(error);
-                    break;
-                }
-                Scanned::End => break,
-            }
-        }
-        let valid = u64::from(self.len());
-        let scanned = scanner.position() - u64::from(start);
-        let mut rest = Scanner::new(&*file, valid, len, WHOLE_CHUNK);
-        let prepared = rest.rest_is_zero().context("read", &path)?;
-        if len > valid {
-            file.set_len(valid).context("cut", &path)?;
-        }
-        *self.space.lock() = Space {
-            end: valid,
-            prepared: valid,
-            sealed: false,
-        };
-        Ok(SegmentRecovery {
-            scanned,
-            cut: if prepared { 0 } else { len - valid },
-            reason: if prepared { None } else { reason },
-            changed: len > valid,
-        })
-    }
-
-    /// Sets the state to what is in front of the place where recovery starts, and returns that place.
-    fn start_recovery(&self, file: &dyn File, from: Offset, len: u64) -> Result<u32, LogError> {
-        let path = self.log_path();
-        let mut index = Index::default();
-        let mut start = 0;
-        let mut next_offset = self.base_offset;
-        let wanted = u32::try_from(from - self.base_offset).unwrap_or(0);
-        let opened = if wanted > 0 { self.open_index()? } else { None };
-        if let Some(mut opened) = opened {
-            opened.offsets.load().context("read", &path)?;
-            opened.times.load().context("read", &path)?;
-            let keep = opened
-                .offsets
-                .count_while(|e| e.offset < wanted)
-                .context("read", &path)?;
-            opened.offsets.truncate(keep);
-            let last = opened.offsets.last().context("read", &path)?;
-            if let Some(last) = last {
-                let position = u64::from(last.position);
-                let mut scanner = Scanner::new(file, position.min(len), len, HEADERS_CHUNK);
-                let first = scanner.next_batch().context("read", &path)?;
-                let expected = self.base_offset + i64::from(last.offset);
-                if matches!(&first, Scanned::Batch(_, h) if h.last_offset() == expected) {
-                    start = scanner.position() as u32;
-                    next_offset = expected.next();
-                    let times = opened.times.count_while(|e| e.offset <= last.offset);
-                    opened.times.truncate(times.context("read", &path)?);
-                    index = opened;
-                }
-            }
-        }
-        self.cut_file(names::OFFSET_INDEX, index.offsets.len() * OffsetEntry::SIZE)?;
-        self.cut_file(names::TIME_INDEX, index.times.len() * TimeEntry::SIZE)?;
-        let mut aborted = self.read_aborted()?;
-        // The entries of what was durable stay; those of the rest are found again.
-        aborted.retain(|aborted| aborted.last_offset < from);
-        self.cut_file(names::TXN_INDEX, aborted.len() * AbortedTransaction::SIZE)?;
-        {
-            let mut state = self.state.lock();
-            state.len = start;
-            state.next_offset = next_offset;
-            state.index = Some(index);
-            state.recent.clear();
-            state.aborted = Some(aborted);
-        }
-        self.refresh_from_index(file)?;
-        Ok(start)
-    }
-
-    fn old_format(&self, position: u64, magic: i8) -> LogError {
-        LogError::OldFormat {
-            path: self.log_path(),
-            position,
-            magic,
-        }
-    }
-
-    /// Opens the index files. `None` if one is missing or cannot be right.
-    fn open_index(&self) -> Result<Option<Index>, LogError> {
-        let (len, records) = {
-            let state = self.state.lock();
-            (state.len, state.next_offset - self.base_offset)
-        };
-        let file = |suffix| match self.place.dir.open(&self.path(suffix), Access::Write) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).context("open", &self.path(suffix)),
-        };
-        let (offsets, times) = (file(names::OFFSET_INDEX)?, file(names::TIME_INDEX)?);
-        let Some((offsets, times)) = offsets.zip(times) else {
-            return Ok(None);
-        };
-        let is_within =
-            |entry: OffsetEntry| entry.position < len && i64::from(entry.offset) < records;
-        let offsets =
-            open_entries(offsets, is_within).context("read", &self.path(names::OFFSET_INDEX))?;
-        let times = open_entries(times, |entry: TimeEntry| i64::from(entry.offset) < records)
-            .context("read", &self.path(names::TIME_INDEX))?;
-        // A segment with batches has an entry for its largest timestamp at least.
-        let times = times.filter(|times| times.len() > 0 || len == 0);
-        Ok(offsets
-            .zip(times)
-            .map(|(offsets, times)| Index { offsets, times }))
-    }
-
-    /// Sees to it that there is an index: opens the files, or rebuilds them.
-    fn load_index(&self) -> Result<(), LogError> {
-        if self.state.lock().index.is_some() {
-            return Ok(());
-        }
-        if let Some(index) = self.open_index()? {
-            self.state.lock().index.get_or_insert(index);
-            return Ok(());
-        }
-        tracing::warn!(segment = %self.log_path().display(), "rebuilding a missing or damaged index");
-        let path = self.log_path();
-        let file = self.file()?;
-        let mut scanner = Scanner::new(&*file, 0, u64::from(self.len()), WHOLE_CHUNK);
-        let mut rebuilt = State {
-            len: 0,
-            next_offset: self.base_offset,
-            index: Some(Index::default()),
-            last_indexed: 0,
-            max_timestamp: Some((Timestamp::NONE, Offset::NONE)),
-            recent: VecDeque::new(),
-            aborted: None,
-        };
-        loop {
-            match scanner.next_header().context("read", &path)? {
-                Scanned::Batch(position, header) => {
-                    rebuilt.note(self.base_offset, position as u32, &header, REBUILT_INTERVAL);
-                }
-                Scanned::End => break,
-                Scanned::Broken(BatchError::OldMagic { magic }) => {
-                    return Err(self.old_format(scanner.position(), magic));
-                }
-                Scanned::Broken(error) => return Err(self.corrupt(scanner.position(), &error)),
-            }
-        }
-        rebuilt.add_last_time_entry(self.base_offset);
-        {
-            let mut state = self.state.lock();
-            state.last_indexed = rebuilt.last_indexed;
-            state.max_timestamp = rebuilt.max_timestamp;
-            state.index = rebuilt.index;
-        }
-        if let Err(error) = self.save_index() {
-            tracing::warn!(%error, "a rebuilt index stays in memory");
-        }
-        Ok(())
-    }
-
-    fn corrupt(&self, position: u64, error: &BatchError) -> LogError {
-        LogError::Corrupt {
-            path: self.log_path(),
-            position,
-            reason: error.to_string(),
-        }
-    }
-
-    fn read_aborted(&self) -> Result<Vec<AbortedTransaction>, LogError> {
-        let path = self.path(names::TXN_INDEX);
-        let bytes = read_file(&*self.place.dir, &path).context("read", &path)?;
-        Ok(bytes
-            .map(|bytes| AbortedTransaction::decode_all(&bytes))
-            .unwrap_or_default())
-    }
-
-    fn load_aborted(&self) -> Result<(), LogError> {
-        if self.state.lock().aborted.is_none() {
-            let aborted = self.read_aborted()?;
-            self.state.lock().aborted.get_or_insert(aborted);
-        }
-        Ok(())
-    }
-
-    // Reading
-
-    /// The first batch whose last offset is not below `offset`. `None` if the segment ends before.
-    pub(crate) fn find(&self, offset: Offset) -> Result<Option<Found>, LogError> {
-        let base = self.base_offset;
-        let (recent, len) = {
-            let state = self.state.lock();
-            if offset >= state.next_offset || state.len == 0 {
-                return Ok(None);
-            }
-            (state.find_recent(base, offset), state.len)
-        };
-        if recent.is_some() {
-            return Ok(recent);
-        }
-        let start = self.index_position(offset)?;
-        let file = self.file()?;
-        let path = self.log_path();
-        let mut scanner = Scanner::new(&*file, u64::from(start), u64::from(len), HEADERS_CHUNK);
-        loop {
-            match scanner.next_header().context("read", &path)? {
-                Scanned::Batch(position, header) if header.last_offset() >= offset => {
-                    return Ok(Some(Found {
-                        position: position as u32,
-                        size: header.size() as u32,
-                        base_offset: header.base_offset,
-                        last_offset: header.last_offset(),
-                    }));
-                }
-                Scanned::Batch(..) => {}
-                Scanned::End => return Ok(None),
-                Scanned::Broken(error) => return Err(self.corrupt(scanner.position(), &error)),
-            }
-        }
-    }
-
-    /// Where the batches end that lie wholly below `until`.
-    pub(crate) fn end_position(&self, until: Offset) -> Result<u32, LogError> {
-        {
-            let state = self.state.lock();
-            if until >= state.next_offset {
-                return Ok(state.len);
-            }
-        }
-        Ok(self
-            .find(until)?
-            .map_or_else(|| self.len(), |found| found.position))
-    }
-
-    /// A position at or before the batch of `offset`, found without reading the segment.
-    fn index_position(&self, offset: Offset) -> Result<u32, LogError> {
-        self.load_index()?;
-        let wanted = u32::try_from((offset - self.base_offset).max(0)).unwrap_or(u32::MAX);
-        let entry = self.search(
-            |index| &index.offsets,
-            names::OFFSET_INDEX,
-            |entries| entries.last_while(|entry| entry.offset <= wanted),
-        )?;
-        Ok(entry.map_or(0, |entry| entry.position))
-    }
-
-    /// Searches an index: in memory under the lock, on disk outside of it.
-    fn search<E: Entry, T>(
-        &self,
-        entries: impl Fn(&Index) -> &Entries<E>,
-        suffix: &str,
-        search: impl Fn(&Entries<E>) -> io::Result<T>,
-    ) -> Result<T, LogError> {
-        let on_disk = {
-            let state = self.state.lock();
-            match state.index.as_ref().map(entries) {
-                Some(Entries::Disk { file, count }) => Entries::Disk {
-                    file: file.clone(),
-                    count: *count,
-                },
-                Some(memory) => return search(memory).context("read", &self.path(suffix)),
-                None => Entries::default(),
-            }
-        };
-        search(&on_disk).context("read", &self.path(suffix))
-    }
-
-    /// How many bytes lie between two offsets, at most, as far as that can be told without reading.
-    pub(crate) fn bytes_between(&self, from: Offset, until: Offset) -> u64 {
-        let state = self.state.lock();
-        let start = state
-            .position_hint(self.base_offset, from)
-            .map_or(0, |(position, _)| position);
-        let end = if until >= state.next_offset {
-            state.len
-        } else {
-            state
-                .position_hint(self.base_offset, until)
-                .map_or(state.len, |(_, position)| position)
-        };
-        u64::from(end.saturating_sub(start))
-    }
-
-    /// The largest timestamp and the last offset of the batch that has it first; [`Timestamp::NONE`] if there is none.
-    pub(crate) fn max_timestamp(&self) -> Result<(Timestamp, Offset), LogError> {
-        if let Some(max) = self.state.lock().max_timestamp {
-            return Ok(max);
-        }
-        self.load_index()?;
-        if let Some(max) = self.state.lock().max_timestamp {
-            return Ok(max);
-        }
-        // A sealed segment has its largest timestamp in the last entry.
-        let last = self.search(|index| &index.times, names::TIME_INDEX, Entries::last)?;
-        let max = last.map_or((Timestamp::NONE, Offset::NONE), |entry| {
-            let offset = self.base_offset + i64::from(entry.offset);
-            (Timestamp::from_millis(entry.timestamp), offset)
-        });
-        self.state.lock().max_timestamp = Some(max);
-        Ok(max)
-    }
-
-    /// A position at or before the first batch with a timestamp of at least `timestamp` and a last offset of at least
-    /// `from`.
-    pub(crate) fn position_for_timestamp(
-        &self,
-        timestamp: Timestamp,
-        from: Offset,
-    ) -> Result<u32, LogError> {
-        self.load_index()?;
-        let floor = self.search(
-            |index| &index.times,
-            names::TIME_INDEX,
-            |entries| entries.last_while(|entry| entry.timestamp <= timestamp.as_millis()),
-        )?;
-        let offset = floor.map_or(0, |entry| i64::from(entry.offset));
-        self.index_position(from.max(self.base_offset + offset))
-    }
-
-    /// The first offset that surely lies behind `position`: the end of what a read up to there can hold.
-    pub(crate) fn offset_bound(&self, position: u32) -> Result<Offset, LogError> {
-        self.load_index()?;
-        let next_offset = self.next_offset();
-        let entry = self.search(
-            |index| &index.offsets,
-            names::OFFSET_INDEX,
-            |entries| {
-                let behind = entries.count_while(|entry| entry.position < position)?;
-                (behind < entries.len())
-                    .then(|| entries.entry(behind))
-                    .transpose()
-            },
-        )?;
-        Ok(entry.map_or(next_offset, |entry| {
-            self.base_offset + i64::from(entry.offset) + 1
-        }))
-    }
-
-    /// Adds the aborted transactions that touch the offsets from `from` up to `until`. Answers whether later segments
-    /// can have none.
-    pub(crate) fn collect_aborted(
-        &self,
-        from: Offset,
-        until: Offset,
-        out: &mut Vec<AbortedTransaction>,
-    ) -> Result<bool, LogError> {
-        self.load_aborted()?;
-        let state = self.state.lock();
-        for aborted in state.aborted.iter().flatten() {
-            if aborted.last_offset >= from && aborted.first_offset < until {
-                out.push(*aborted);
-            }
-            if aborted.last_stable_offset >= until {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// The header of the first batch.
-    pub(crate) fn first_header(&self) -> Result<Option<BatchHeader>, LogError> {
-        let len = self.len();
-        if len == 0 {
-            return Ok(None);
-        }
-        let file = self.file()?;
-        let mut scanner = Scanner::new(&*file, 0, u64::from(len), HEADERS_CHUNK);
-        match scanner.next_header().context("read", &self.log_path())? {
-            Scanned::Batch(_, header) => Ok(Some(header)),
-            _ => Ok(None),
-        }
-    }
 }
-
-/// The interval of a rebuilt index, Kafka's default.
-const REBUILT_INTERVAL: u32 = 4096;
 
 impl State {
     /// Notes a batch at the end of the segment.
@@ -1023,18 +544,13 @@ impl State {
     }
 }
 
-/// Whether a message of format 0 or 1 begins here. Torn bytes may look like one, so its checksum has to be right.
-fn is_old_message(file: &dyn File, position: u64) -> io::Result<bool> {
-    // 0 offset i64, 8 size i32, 12 crc u32 of all that follows, 16 magic i8
-    let mut front = [0; 16];
-    file.read_exact_at(&mut front, position)?;
-    let size = u32::from_be_bytes([front[8], front[9], front[10], front[11]]) as u64;
-    if !(14..=file.len()? - position - 12).contains(&size) {
-        return Ok(false);
-    }
-    let mut message = vec![0; size as usize - 4];
-    file.read_exact_at(&mut message, position + 16)?;
-    let stored = u32::from_be_bytes([front[12], front[13], front[14], front[15]]);
-    let computed = crc_fast::crc32_iso_hdlc(&message);
-    Ok(computed == stored)
+/// Keeps the first entries, as far as they satisfy `holds`, in memory. Answers how many that are.
+fn keep_in_memory<E: Entry>(
+    entries: &mut Entries<E>,
+    holds: impl Fn(E) -> bool,
+) -> io::Result<usize> {
+    entries.load()?;
+    let keep = entries.count_while(holds)?;
+    entries.truncate(keep);
+    Ok(keep)
 }

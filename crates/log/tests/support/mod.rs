@@ -36,7 +36,12 @@ pub(crate) fn batch(timestamps: &[i64], value_size: usize) -> Batch {
 }
 
 /// A batch of an idempotent producer.
-pub(crate) fn idempotent(producer: i64, producer_epoch: i16, sequence: i32, records: usize) -> Batch {
+pub(crate) fn idempotent(
+    producer: i64,
+    producer_epoch: i16,
+    sequence: i32,
+    records: usize,
+) -> Batch {
     let mut builder = producer_builder(producer, producer_epoch, sequence);
     push(&mut builder, &vec![1000; records], 10);
     builder.build().unwrap()
