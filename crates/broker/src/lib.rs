@@ -1,1 +1,45 @@
-//! A real, durable Kafka-compatible broker as a Rust value
+//! A real, durable Kafka-compatible broker as a Rust value.
+//!
+//! A [`Broker`] listens, stores and answers like the server does, because it is what the server runs: there is no second code
+//! path for embedding or for tests. It runs on the caller's tokio runtime, keeps no globals, reads no environment,
+//! installs no signal handler or logger, and never ends the process. As many as wanted run side by side.
+//!
+//! The key decision is where the work happens: a request is handled on the task of its connection, which takes the lock of a
+//! partition for as long as an append takes and never waits under it. Only what blocks has a thread of its own, the flusher
+//! of each log directory and the metadata quorum.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use tidelog_broker::Broker;
+//!
+//! let broker = Broker::builder()
+//!     .data_dir("/var/lib/orders")
+//!     .listener("PLAINTEXT://localhost:0")
+//!     .start()
+//!     .await?;
+//! println!("point a Kafka client at {}", broker.bootstrap_servers());
+//! broker.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod broker;
+mod builder;
+mod clock;
+mod error;
+mod fetch_session;
+pub mod format;
+mod groups;
+mod handlers;
+mod housekeeping;
+mod metadata;
+mod net;
+mod node;
+mod producer_ids;
+mod random;
+mod store;
+
+pub use broker::{Broker, ListenerAddress};
+pub use builder::Builder;
+pub use error::{ShutdownError, StartError};
+pub use tidelog_metadata::configs::Durability;

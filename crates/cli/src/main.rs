@@ -1,3 +1,49 @@
-//! The `tidelog` command.
+//! The `tidelog` command: one file for each subcommand, all of them thin.
 
-fn main() {}
+mod broker;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An event-streaming broker that speaks the Apache Kafka protocol.
+#[derive(Parser)]
+#[command(name = "tidelog", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a broker until SIGTERM or SIGINT.
+    Broker(broker::Arguments),
+}
+
+/// What the process says when it could not do as told: the configuration, the disk or a port is to be mended first.
+const CANNOT: u8 = 2;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Broker(arguments) => broker::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(CANNOT)
+        }
+    }
+}
+
+/// Writes one line to standard error.
+#[allow(clippy::print_stderr, reason = "this is what the user reads")]
+fn complain(text: &str) {
+    eprintln!("tidelog: {text}");
+}
+
+/// Writes one line to standard output.
+#[allow(clippy::print_stdout, reason = "this is what the user reads")]
+fn say(text: &str) {
+    println!("{text}");
+}

@@ -14,6 +14,7 @@ use crate::{json, names};
 const LOCK: &str = ".lock";
 const META_PROPERTIES: &str = "meta.properties";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+const BOOTSTRAP: &str = "bootstrap.checkpoint";
 
 /// Why a log directory cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -279,6 +280,18 @@ impl LogDirectory {
     ) -> Result<(), DirectoryError> {
         let content = checkpoint::write_offsets(offsets);
         Ok(self.replace(Path::new(checkpoint.file_name()), &content)?)
+    }
+
+    // The first records of a cluster
+
+    /// Reads `bootstrap.checkpoint`, the records with which a formatted cluster begins; `None` if there is none.
+    pub fn read_bootstrap(&self) -> Result<Option<bytes::Bytes>, DirectoryError> {
+        Ok(self.read(Path::new(BOOTSTRAP))?)
+    }
+
+    /// Writes `bootstrap.checkpoint`.
+    pub fn write_bootstrap(&self, content: &[u8]) -> Result<(), DirectoryError> {
+        Ok(self.replace(Path::new(BOOTSTRAP), content)?)
     }
 
     // Partitions

@@ -358,9 +358,9 @@ impl Log {
         Some((active, bytes))
     }
 
-    /// Closes the log: everything is durable, the files are as Kafka leaves them, and nothing has to be recovered at the
+    /// Closes the log, which is then not to be written any more: everything is durable, the files are as Kafka leaves them, and nothing has to be recovered at the
     /// next start. Answers the recovery point, which is the end of the log.
-    pub fn close(mut self) -> Result<Offset, LogError> {
+    pub fn close(&mut self) -> Result<Offset, LogError> {
         self.shared.check()?;
         if !self.active.exists {
             return Ok(self.log_end_offset());

@@ -105,6 +105,17 @@ pub enum Durability {
     Memory,
 }
 
+impl Durability {
+    /// The value of `tidelog.durability`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::PageCache => "page-cache",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// How batches are stored (`compression.type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum CompressionType {

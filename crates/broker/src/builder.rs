@@ -1,0 +1,105 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tidelog_metadata::configs::{BrokerConfig, Durability, Warning};
+use tokio::runtime::Handle;
+
+use crate::{Broker, StartError};
+
+/// What a broker is to be like. Made by [`Broker::builder`].
+///
+/// Everything that Kafka's `server.properties` may say can be [set](Builder::property); the other methods are short for the
+/// properties that most programs want.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    properties: BTreeMap<String, String>,
+    workers: Vec<Handle>,
+}
+
+impl Builder {
+    /// A node that is a cluster of its own.
+    pub(crate) fn single_node() -> Self {
+        let properties = [
+            ("process.roles", "broker,controller"),
+            ("node.id", "1"),
+            ("listeners", "PLAINTEXT://localhost:9092"),
+            ("controller.listener.names", "CONTROLLER"),
+            ("log.dirs", "tidelog-data"),
+            // Where there is one broker, internal topics have one replica, and nobody is gained by waiting for more
+            // members before the first assignment.
+            ("offsets.topic.replication.factor", "1"),
+            ("transaction.state.log.replication.factor", "1"),
+            ("transaction.state.log.min.isr", "1"),
+            ("share.coordinator.state.topic.replication.factor", "1"),
+            ("share.coordinator.state.topic.min.isr", "1"),
+            ("group.initial.rebalance.delay.ms", "0"),
+        ];
+        Self {
+            properties: properties
+                .map(|(key, value)| (key.into(), value.into()))
+                .into(),
+            workers: Vec::new(),
+        }
+    }
+
+    /// Takes `properties` in place of everything that was set so far: the content of a `server.properties`.
+    #[must_use]
+    pub fn properties(mut self, properties: BTreeMap<String, String>) -> Self {
+        self.properties = properties;
+        self
+    }
+
+    /// Sets one property.
+    #[must_use]
+    pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(key.into(), value.into());
+        self
+    }
+
+    /// Listens on this address only, such as `PLAINTEXT://localhost:0`. `localhost` means both loopbacks; port 0 lets the
+    /// system choose.
+    #[must_use]
+    pub fn listener(self, listener: &str) -> Self {
+        self.property("listeners", listener)
+    }
+
+    /// Keeps the data in this directory, which is created and formatted if it does not exist.
+    #[must_use]
+    pub fn data_dir(self, directory: impl AsRef<Path>) -> Self {
+        let directory = directory.as_ref().to_string_lossy().into_owned();
+        self.property("log.dirs", directory)
+    }
+
+    /// What an acknowledgement promises, where a topic does not say otherwise.
+    #[must_use]
+    pub fn durability(self, durability: Durability) -> Self {
+        self.property("tidelog.durability", durability.name())
+    }
+
+    /// Spreads the connections over these runtimes in turn. By default all of them run where [`start`](Self::start) is
+    /// called. One single-threaded runtime for each core uses the least CPU.
+    #[must_use]
+    pub fn workers(mut self, workers: impl IntoIterator<Item = Handle>) -> Self {
+        self.workers = workers.into_iter().collect();
+        self
+    }
+
+    /// Reads the properties without starting anything: what is wrong with them, or what in them has no effect.
+    pub fn check(&self) -> Result<Vec<Warning>, StartError> {
+        Ok(BrokerConfig::new(self.properties.clone())?.1)
+    }
+
+    /// Starts the broker; it serves when this returns.
+    pub async fn start(self) -> Result<Broker, StartError> {
+        let (config, warnings) = BrokerConfig::new(self.properties)?;
+        for warning in warnings {
+            tracing::warn!(key = %warning.key, "{}", warning.message);
+        }
+        let workers = if self.workers.is_empty() {
+            vec![Handle::current()]
+        } else {
+            self.workers
+        };
+        Broker::start(config, workers).await
+    }
+}

@@ -1,0 +1,87 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tidelog_log::DirectoryError;
+use tidelog_metadata::configs::ConfigError;
+
+/// Why a broker did not start. Nothing was changed on the disk, except where a variant says otherwise.
+///
+/// The text says in one line what is wrong, and how to mend it where that is known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is not valid.
+    #[error("invalid configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The configuration asks for something that this version does not have.
+    #[error("{0}")]
+    Unsupported(String),
+    /// An address to listen on is in use.
+    #[error(
+        "the address {address} of listener {listener} is in use: stop the other program or choose another port"
+    )]
+    AddressInUse {
+        /// The listener's name.
+        listener: String,
+        /// Host and port, as configured.
+        address: String,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} for listener {listener}: {source}")]
+    Listen {
+        /// The listener's name.
+        listener: String,
+        /// Host and port, as configured.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A log directory cannot be created, opened or written.
+    #[error(
+        "cannot use the log directory {path}: {source}; check that it can be created and written by this user"
+    )]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The log directory belongs to another process, or another node, or is damaged.
+    #[error("cannot use the log directory {path}: {source}")]
+    DirectoryRefused {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DirectoryError,
+    },
+    /// The metadata of the cluster cannot be read.
+    #[error("cannot load the cluster metadata from {path}: {reason}")]
+    Metadata {
+        /// The folder of the metadata log.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system refused a thread, a socket or the like.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+impl StartError {
+    /// What is wrong with a log directory.
+    pub(crate) fn directory(path: &Path, source: DirectoryError) -> Self {
+        Self::DirectoryRefused {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Why a broker did not stop in order. Its data is as safe as after a crash: nothing that was acknowledged is lost.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker did not stop in order: {reason}")]
+#[non_exhaustive]
+pub struct ShutdownError {
+    /// What went wrong.
+    pub reason: String,
+}

@@ -1,0 +1,195 @@
+//! The group coordinators of this node: one shard for each partition of `__consumer_offsets` that it leads.
+//!
+//! A shard is a [`GroupCoordinator`] behind a mutex; what it wants written goes into its partition like any producer's
+//! batch, and an answer leaves when the records behind it are committed.
+
+mod shard;
+
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use parking_lot::{Mutex, RwLock};
+use tidelog_coordinator::group::{
+    ClientInfo, Config, DeletedTopic, GroupRequest, GroupResponse, partition_for,
+};
+use tidelog_metadata::configs::BrokerConfig;
+use tidelog_types::{ErrorCode, GroupId, PartitionIndex};
+use tokio::sync::Notify;
+
+use self::shard::Shard;
+use crate::clock::Clock;
+use crate::store::partition::Partition;
+
+/// The settings of the coordinators out of the broker's.
+pub(crate) fn config(broker: &BrokerConfig) -> Config {
+    let count = |number: i32| usize::try_from(number).unwrap_or(0);
+    Config {
+        group_min_session_timeout_ms: broker.group_min_session_timeout_ms(),
+        group_max_session_timeout_ms: broker.group_max_session_timeout_ms(),
+        group_initial_rebalance_delay_ms: broker.group_initial_rebalance_delay_ms(),
+        group_max_size: count(broker.group_max_size()),
+        offset_metadata_max_bytes: count(broker.offset_metadata_max_bytes()),
+        offsets_retention_ms: i64::from(broker.offsets_retention_minutes()) * 60_000,
+        offsets_retention_check_interval_ms: broker.offsets_retention_check_interval_ms(),
+        offset_commit_timeout_ms: broker.offsets_commit_timeout_ms(),
+        append_bytes_max: count(broker.message_max_bytes()),
+        ..Config::default()
+    }
+}
+
+/// All shards of this node.
+pub(crate) struct Groups {
+    /// By partition of `__consumer_offsets`; as long as the topic has partitions.
+    shards: RwLock<Vec<Option<Arc<Shard>>>>,
+    config: Config,
+    clock: Clock,
+    /// When the timer task means to wake up next, and how to wake it earlier.
+    next_wake: Mutex<Option<Instant>>,
+    wake: Notify,
+}
+
+impl Groups {
+    pub(crate) fn new(config: Config, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            shards: RwLock::new(Vec::new()),
+            config,
+            clock,
+            next_wake: Mutex::new(None),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Takes over the groups of a partition that this node leads now: they are loaded on a thread of their own, and
+    /// requests are refused with `COORDINATOR_LOAD_IN_PROGRESS` until they are there.
+    pub(crate) fn elected(self: &Arc<Self>, partition: &Arc<Partition>, partitions: usize) {
+        let index = partition.name.partition as usize;
+        let shard = Shard::new(Arc::clone(partition), Arc::downgrade(self));
+        {
+            let mut shards = self.shards.write();
+            let partitions = partitions.max(index + 1).max(shards.len());
+            shards.resize(partitions, None);
+            if shards[index].is_some() {
+                return;
+            }
+            shards[index] = Some(Arc::clone(&shard));
+        }
+        // An empty partition, which is what a first start finds fifty times, needs no thread.
+        if shard.is_quick_to_load() {
+            shard.load();
+        } else {
+            shard.reload();
+        }
+    }
+
+    /// Lets go of the groups of a partition that this node leads no longer.
+    pub(crate) fn resigned(&self, partition: PartitionIndex) {
+        let shard = self
+            .shards
+            .write()
+            .get_mut(partition as usize)
+            .and_then(Option::take);
+        if let Some(shard) = shard {
+            shard.unload();
+        }
+    }
+
+    /// Has the coordinator of `group_id` answer a request.
+    pub(crate) async fn request(
+        &self,
+        group_id: &GroupId,
+        version: i16,
+        client: ClientInfo,
+        request: GroupRequest,
+    ) -> GroupResponse {
+        match self.shard_of(group_id) {
+            Some(shard) => shard.request(version, client, request).await,
+            None => request.error_response(ErrorCode::NOT_COORDINATOR, version),
+        }
+    }
+
+    /// Has every shard answer a request about all groups.
+    pub(crate) async fn request_all(
+        &self,
+        version: i16,
+        client: &ClientInfo,
+        request: &GroupRequest,
+    ) -> Vec<GroupResponse> {
+        let shards: Vec<_> = self.shards.read().iter().flatten().cloned().collect();
+        let mut responses = Vec::with_capacity(shards.len());
+        for shard in shards {
+            responses.push(
+                shard
+                    .request(version, client.clone(), request.clone())
+                    .await,
+            );
+        }
+        responses
+    }
+
+    /// Forgets the offsets of deleted topics.
+    pub(crate) fn topics_deleted(&self, topics: &[DeletedTopic]) {
+        for shard in self.all() {
+            shard.topics_deleted(topics.to_vec());
+        }
+    }
+
+    /// Wakes the shards whose timers have run out, until the broker stops.
+    pub(crate) async fn run_timers(this: Weak<Self>) {
+        loop {
+            let Some(groups) = this.upgrade() else { return };
+            let earliest = groups.fire_timers();
+            *groups.next_wake.lock() = earliest;
+            // A deadline that was set before `next_wake` was stored may be earlier than it.
+            if groups.earliest() < earliest.or(groups.earliest()) {
+                continue;
+            }
+            let wake = groups.wake.notified();
+            match earliest {
+                Some(earliest) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(earliest.into()) => {}
+                        () = wake => {}
+                    }
+                }
+                None => wake.await,
+            }
+        }
+    }
+
+    /// Hands in every deadline that has passed; gives the earliest one that is left.
+    fn fire_timers(&self) -> Option<Instant> {
+        let now = self.clock.now().instant;
+        for shard in self.all() {
+            if shard.deadline().is_some_and(|deadline| deadline <= now) {
+                shard.timeout();
+            }
+        }
+        self.earliest()
+    }
+
+    fn earliest(&self) -> Option<Instant> {
+        self.shards
+            .read()
+            .iter()
+            .flatten()
+            .filter_map(|shard| shard.deadline())
+            .min()
+    }
+
+    /// Makes sure that the timer task wakes up for `deadline`.
+    fn schedule(&self, deadline: Instant) {
+        if self.next_wake.lock().is_none_or(|next| deadline < next) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Shard>> {
+        self.shards.read().iter().flatten().cloned().collect()
+    }
+
+    fn shard_of(&self, group_id: &GroupId) -> Option<Arc<Shard>> {
+        let shards = self.shards.read();
+        let index = partition_for(group_id, i32::try_from(shards.len()).ok()?);
+        shards.get(index as usize).cloned().flatten()
+    }
+}

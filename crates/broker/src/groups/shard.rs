@@ -1,0 +1,333 @@
+//! One shard: the machine, its partition, and the requests it has not answered yet.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tidelog_coordinator::group::{
+    ClientInfo, Config, DeletedTopic, Effect, GroupCoordinator, GroupRecord, GroupRequest,
+    GroupResponse, Input,
+};
+use tidelog_record::control::ControlType;
+use tidelog_record::{Batch, BatchBuilder, Codec};
+use tidelog_types::{ErrorCode, LeaderEpoch, ProducerId};
+use tokio::sync::oneshot;
+
+use super::Groups;
+use crate::random::random_seed;
+use crate::store::partition::{Acknowledge, Acks, Partition, Waiter};
+
+/// The coordinator of the groups in one partition of `__consumer_offsets`.
+pub(crate) struct Shard {
+    partition: Arc<Partition>,
+    groups: Weak<Groups>,
+    this: Weak<Self>,
+    state: Mutex<State>,
+    /// Acknowledged appends that the machine has not heard of. They are not handed in at once, since whoever reports
+    /// them may be inside the machine at that moment.
+    acknowledged: Mutex<Vec<(u64, Result<(), ErrorCode>)>>,
+    deadline: Mutex<Option<Instant>>,
+}
+
+enum State {
+    Loading,
+    Active(Box<Active>),
+    /// The partition is led by another node, or failed: every request gets this answer.
+    Gone(ErrorCode),
+}
+
+struct Active {
+    machine: GroupCoordinator,
+    parked: HashMap<u64, oneshot::Sender<GroupResponse>>,
+    request_id: u64,
+    effects: Vec<Effect>,
+    /// The machine is ahead of its log, and must be loaded anew.
+    failed: bool,
+}
+
+impl Shard {
+    pub(super) fn new(partition: Arc<Partition>, groups: Weak<Groups>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            partition,
+            groups,
+            this: this.clone(),
+            state: Mutex::new(State::Loading),
+            acknowledged: Mutex::new(Vec::new()),
+            deadline: Mutex::new(None),
+        })
+    }
+
+    /// Whether there is nothing to load.
+    pub(super) fn is_quick_to_load(&self) -> bool {
+        let marks = self.partition.published().marks;
+        marks.log_start_offset == marks.log_end_offset
+    }
+
+    /// Replays the partition into a new machine, and opens the shard for requests.
+    pub(super) fn load(&self) {
+        let Some(groups) = self.groups.upgrade() else {
+            return;
+        };
+        let loaded = self.replay(&groups);
+        let mut state = self.state.lock();
+        if !matches!(*state, State::Loading) {
+            return;
+        }
+        match loaded {
+            Ok(machine) => {
+                *state = State::Active(Box::new(Active {
+                    machine,
+                    parked: HashMap::new(),
+                    request_id: 0,
+                    effects: Vec::new(),
+                    failed: false,
+                }));
+                drop(state);
+                self.handle(Input::Loaded);
+            }
+            Err(error) => {
+                tracing::error!(partition = %self.partition.name, %error, "cannot load the groups");
+                *state = State::Gone(ErrorCode::NOT_COORDINATOR);
+            }
+        }
+    }
+
+    fn replay(&self, groups: &Groups) -> Result<GroupCoordinator, String> {
+        let published = self.partition.published();
+        // Where the log has failed, loading again would go round in circles.
+        published
+            .leadership
+            .check_leader_epoch(LeaderEpoch::NONE)
+            .map_err(|c| c.to_string())?;
+        let (marks, epoch) = (published.marks, published.leadership.leader_epoch());
+        let config = Config {
+            seed: random_seed(),
+            ..groups.config.clone()
+        };
+        let mut machine = GroupCoordinator::new(groups.clock.now(), config, epoch);
+        let batches = self
+            .partition
+            .reader()
+            .batches(marks.log_start_offset, marks.log_end_offset);
+        for batch in batches {
+            replay_batch(&mut machine, &batch.map_err(|e| e.to_string())?)?;
+        }
+        Ok(machine)
+    }
+
+    /// Answers what is parked with `NOT_COORDINATOR`, and everything from now on.
+    pub(super) fn unload(&self) {
+        self.handle(Input::Unload);
+        *self.state.lock() = State::Gone(ErrorCode::NOT_COORDINATOR);
+        *self.deadline.lock() = None;
+    }
+
+    pub(super) async fn request(
+        &self,
+        version: i16,
+        client: ClientInfo,
+        request: GroupRequest,
+    ) -> GroupResponse {
+        let refusal = |code| request.error_response(code, version);
+        let parked = match &mut *self.state.lock() {
+            State::Active(active) => {
+                let (sender, receiver) = oneshot::channel();
+                active.request_id += 1;
+                let request_id = active.request_id;
+                active.parked.insert(request_id, sender);
+                let request = request.clone();
+                self.step(
+                    active,
+                    Input::Request {
+                        request_id,
+                        version,
+                        client,
+                        request,
+                    },
+                );
+                Ok(receiver)
+            }
+            State::Loading => Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+            State::Gone(code) => Err(*code),
+        };
+        self.settle();
+        match parked {
+            Ok(receiver) => receiver
+                .await
+                .unwrap_or_else(|_| refusal(ErrorCode::NOT_COORDINATOR)),
+            Err(code) => refusal(code),
+        }
+    }
+
+    pub(super) fn topics_deleted(&self, topics: Vec<DeletedTopic>) {
+        self.handle(Input::TopicsDeleted { topics });
+    }
+
+    pub(super) fn timeout(&self) {
+        self.handle(Input::Timeout);
+    }
+
+    /// When [`timeout`](Self::timeout) is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        *self.deadline.lock()
+    }
+
+    fn handle(&self, input: Input) {
+        if let State::Active(active) = &mut *self.state.lock() {
+            self.step(active, input);
+        }
+        self.settle();
+    }
+
+    /// Hands one input to the machine, and carries out what it wants until it wants nothing more.
+    fn step(&self, active: &mut Active, input: Input) {
+        let Some(groups) = self.groups.upgrade() else {
+            return;
+        };
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut effects = std::mem::take(&mut active.effects);
+            active
+                .machine
+                .handle(groups.clock.now(), input, &mut effects);
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Append { append_id, records } => {
+                        if let Err(error) = self.append(append_id, &records) {
+                            active.failed = true;
+                            inputs.push(Input::AppendFailed { error });
+                        }
+                    }
+                    Effect::Reply {
+                        request_id,
+                        response,
+                    } => {
+                        // A client that has gone does not hear the answer.
+                        let parked = active.parked.remove(&request_id);
+                        let _ = parked.map(|sender| sender.send(response));
+                    }
+                }
+            }
+            active.effects = effects;
+        }
+        let deadline = active.machine.deadline();
+        *self.deadline.lock() = deadline;
+        if let Some(deadline) = deadline {
+            groups.schedule(deadline);
+        }
+    }
+
+    /// Writes records as one batch to the partition. That they are committed is reported later, also if it is so at once.
+    fn append(&self, append_id: u64, records: &[GroupRecord]) -> Result<(), ErrorCode> {
+        let batch = self.encode(records).map_err(|error| {
+            tracing::error!(partition = %self.partition.name, %error, "cannot encode group records");
+            ErrorCode::UNKNOWN_SERVER_ERROR
+        })?;
+        let target = self.this.upgrade().ok_or(ErrorCode::NOT_COORDINATOR)?;
+        let waiter = Waiter {
+            target,
+            token: append_id,
+        };
+        match self
+            .partition
+            .append(&batch, LeaderEpoch::NONE, Acks::All, waiter)
+        {
+            Ok((_, true)) => {
+                self.acknowledged.lock().push((append_id, Ok(())));
+                Ok(())
+            }
+            Ok((_, false)) => Ok(()),
+            Err(refused) => {
+                tracing::warn!(partition = %self.partition.name, error = ?refused, "group records were refused");
+                Err(refused.error_code())
+            }
+        }
+    }
+
+    fn encode(&self, records: &[GroupRecord]) -> Result<Batch, String> {
+        let groups = self.groups.upgrade().ok_or("the broker has stopped")?;
+        let now = groups.clock.now().timestamp;
+        let mut batch = BatchBuilder::new(Codec::None.into());
+        for record in records {
+            let (key, value) = record.encode().map_err(|e| e.to_string())?;
+            batch.push(now, Some(&key), value.as_deref(), &[]);
+        }
+        batch.build().map_err(|e| e.to_string())
+    }
+
+    /// Hands acknowledged appends to the machine. Whoever holds the machine does so before it is done; who finds it held
+    /// leaves it to them.
+    fn settle(&self) {
+        loop {
+            {
+                let Some(mut state) = self.state.try_lock() else {
+                    return;
+                };
+                let acknowledged = std::mem::take(&mut *self.acknowledged.lock());
+                if let State::Active(active) = &mut *state {
+                    for (append_id, result) in acknowledged {
+                        let input = match result {
+                            Ok(()) => Input::Committed { append_id },
+                            Err(error) => Input::AppendFailed { error },
+                        };
+                        active.failed |= result.is_err();
+                        self.step(active, input);
+                    }
+                    if active.failed {
+                        *state = State::Loading;
+                        self.reload();
+                    }
+                }
+            }
+            if self.acknowledged.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Loads the machine on a thread of its own: at the beginning, and again when its log has refused a write.
+    pub(super) fn reload(&self) {
+        let Some(this) = self.this.upgrade() else {
+            return;
+        };
+        let loading = std::thread::Builder::new().name("tidelog-groups".into());
+        if let Err(error) = loading.spawn(move || this.load()) {
+            tracing::error!(%error, "cannot load groups again");
+        }
+    }
+}
+
+impl Acknowledge for Shard {
+    fn acknowledged(&self, token: u64, result: Result<(), ErrorCode>) {
+        self.acknowledged.lock().push((token, result));
+        self.settle();
+    }
+}
+
+/// Replays one batch of the partition: records, or how a transaction with commits ended.
+fn replay_batch(machine: &mut GroupCoordinator, batch: &Batch) -> Result<(), String> {
+    let header = batch.header();
+    let producer_id = if header.attributes.is_transactional() {
+        header.producer_id
+    } else {
+        ProducerId::NONE
+    };
+    for record in batch.records().map_err(|e| e.to_string())? {
+        let record = record.map_err(|e| e.to_string())?;
+        let Some(key) = &record.key else { continue };
+        if header.attributes.is_control() {
+            match ControlType::decode_key(key).map_err(|e| e.to_string())? {
+                ControlType::Commit => machine.replay_end_transaction(producer_id, true),
+                ControlType::Abort => machine.replay_end_transaction(producer_id, false),
+                _ => {}
+            }
+            continue;
+        }
+        let decoded = GroupRecord::decode(key, record.value.as_ref());
+        if let Some(record) = decoded.map_err(|e| e.to_string())? {
+            machine.replay(producer_id, &record);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! DeleteRecords: moves the start of a partition's log (KIP-107).
+
+use tidelog_protocol::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteRecordsTopicResult,
+};
+use tidelog_types::{ErrorCode, Offset, TopicName};
+
+use super::{Answer, Context};
+
+pub(super) async fn handle(context: Context, request: DeleteRecordsRequest) -> Answer {
+    let topics = request.topics.iter().map(|topic| DeleteRecordsTopicResult {
+        name: topic.name.clone(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|wanted| {
+                let partition_index = wanted.partition_index;
+                match delete(&context, &topic.name, wanted) {
+                    Ok(low_watermark) => DeleteRecordsPartitionResult {
+                        partition_index,
+                        low_watermark,
+                        error_code: ErrorCode::NONE,
+                    },
+                    Err(error_code) => DeleteRecordsPartitionResult {
+                        partition_index,
+                        low_watermark: Offset::NONE,
+                        error_code,
+                    },
+                }
+            })
+            .collect(),
+    });
+    let response = DeleteRecordsResponse {
+        topics: topics.collect(),
+        ..Default::default()
+    };
+    // The new start must survive a crash before the client hears of it.
+    if let Err(error) = context.node.store.checkpoint_log_starts() {
+        tracing::error!(%error, "cannot store the log start offsets");
+    }
+    context.answer(&response)
+}
+
+/// Deletes the records below the offset; gives the new start of the log.
+fn delete(
+    context: &Context,
+    topic: &TopicName,
+    wanted: &DeleteRecordsPartition,
+) -> Result<Offset, ErrorCode> {
+    let node = &context.node;
+    let local = node
+        .store
+        .topics
+        .by_name(topic)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    if topic.is_internal() {
+        return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+    }
+    let partition = local
+        .partition(wanted.partition_index)?
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    if !local.config().delete {
+        // A compacted topic keeps the last record of each key.
+        return Err(ErrorCode::POLICY_VIOLATION);
+    }
+    partition.delete_records(wanted.offset)
+}

@@ -1,0 +1,87 @@
+//! FindCoordinator: which broker leads the partition in which a group lives.
+
+use tidelog_coordinator::group::partition_for;
+use tidelog_protocol::messages::find_coordinator::{
+    Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
+};
+use tidelog_types::{ErrorCode, NodeId, Str, TopicName};
+
+use crate::handlers::{Answer, Context};
+
+/// From this version on several keys are asked for at once (KIP-699).
+const BATCHED_FROM_VERSION: i16 = 4;
+/// The kinds of keys.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
+
+pub(in crate::handlers) async fn handle(
+    context: Context,
+    request: FindCoordinatorRequest,
+) -> Answer {
+    if context.header.api_version >= BATCHED_FROM_VERSION {
+        let mut response = FindCoordinatorResponse::default();
+        for key in &request.coordinator_keys {
+            response
+                .coordinators
+                .push(find(&context, request.key_type, key).await);
+        }
+        return context.answer(&response);
+    }
+    let found = find(&context, request.key_type, &request.key).await;
+    context.answer(&FindCoordinatorResponse {
+        error_code: found.error_code,
+        error_message: found.error_message,
+        node_id: found.node_id,
+        host: found.host,
+        port: found.port,
+        ..Default::default()
+    })
+}
+
+async fn find(context: &Context, key_type: i8, key: &Str) -> Coordinator {
+    let refuse = |error_code: ErrorCode, message: &str| Coordinator {
+        key: key.clone(),
+        node_id: NodeId::NONE,
+        host: Str::EMPTY,
+        port: -1,
+        error_code,
+        error_message: Some(message.into()),
+    };
+    match key_type {
+        GROUP => {}
+        TRANSACTION | SHARE => {
+            let text = "this broker has no coordinator for transactions and share groups";
+            return refuse(ErrorCode::INVALID_REQUEST, text);
+        }
+        _ => return refuse(ErrorCode::INVALID_REQUEST, "there is no such kind of key"),
+    }
+    let topic = match context
+        .node
+        .internal_topic(&TopicName::CONSUMER_OFFSETS)
+        .await
+    {
+        Ok(topic) => topic,
+        Err(code) => return refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE, code.text()),
+    };
+    let index = partition_for(
+        key,
+        i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+    );
+    let leader = topic
+        .partition(index)
+        .map_or(NodeId::NONE, |partition| partition.leader);
+    match context.node.endpoint(leader, &context.peer.listener) {
+        Some(endpoint) => Coordinator {
+            key: key.clone(),
+            node_id: leader,
+            host: endpoint.host,
+            port: i32::from(endpoint.port),
+            ..Default::default()
+        },
+        None => {
+            let text = "the partition of the coordinator has no leader";
+            refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE, text)
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! From a frame to an answer: one file per API, each of which translates, asks the rest of the broker, and translates back.
+
+mod admin;
+mod api_versions;
+mod authorized_operations;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_topic_partitions;
+mod fetch;
+mod groups;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+mod wait;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidelog_log::FileSlice;
+use tidelog_protocol::{
+    ApiKey, ApiResponse, Chunk, Listener, Reader, Request, RequestHeader, Writer, encode_response,
+};
+use tidelog_types::Str;
+
+use self::admin::{alter_configs, create_partitions, create_topics, incremental_alter_configs};
+use self::groups::{
+    delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
+    list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
+};
+use crate::node::Node;
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    /// The listener to which it came, which decides the addresses that it is told of.
+    pub(crate) listener: Str,
+}
+
+impl Peer {
+    pub(crate) fn new(address: SocketAddr, listener: Str) -> Self {
+        // A dual-stack socket shows IPv4 clients as mapped addresses; people know the plain ones.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        Self { address, listener }
+    }
+}
+
+/// What comes of a request.
+pub(crate) enum Answer {
+    /// A response.
+    Send(Response),
+    /// Nothing is sent: a produce request with acks=0.
+    Silent,
+    /// The connection is closed.
+    Close(Closed),
+}
+
+/// Why a connection is closed.
+#[derive(Debug)]
+pub(crate) enum Closed {
+    /// The client has ended it.
+    ByClient,
+    /// Nothing came for too long.
+    Idle,
+    /// The client sent what nobody can answer.
+    BadRequest(String),
+    /// The transport failed.
+    Io(std::io::Error),
+}
+
+/// A response, ready to be sent: its bytes, and the pieces of files that its deferred chunks stand for.
+pub(crate) struct Response {
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) files: Vec<FileSlice>,
+}
+
+/// A request in progress.
+pub(crate) type Started = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// What every handler gets besides the request itself.
+pub(crate) struct Context {
+    pub(crate) node: Arc<Node>,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) header: RequestHeader,
+}
+
+impl Context {
+    /// The response to this request.
+    pub(crate) fn answer<M: ApiResponse>(&self, message: &M) -> Answer {
+        self.answer_with_files(message, Vec::new())
+    }
+
+    /// What comes of an answer from inside that is not of the kind that was asked for: a defect.
+    pub(crate) fn mismatch(&self, answer: &dyn std::fmt::Debug) -> Answer {
+        tracing::error!(api = %self.header.api_key, ?answer, "an answer of another kind");
+        Answer::Close(Closed::BadRequest(
+            "the broker has made a mistake".to_owned(),
+        ))
+    }
+
+    /// The response to this request, whose deferred payloads are `files` by their token.
+    pub(crate) fn answer_with_files<M: ApiResponse>(
+        &self,
+        message: &M,
+        files: Vec<FileSlice>,
+    ) -> Answer {
+        let mut writer = Writer::new();
+        let RequestHeader {
+            api_version,
+            correlation_id,
+            ..
+        } = self.header;
+        match encode_response(&mut writer, api_version, correlation_id, message) {
+            Ok(()) => Answer::Send(Response {
+                chunks: writer.finish(),
+                files,
+            }),
+            Err(error) => {
+                // A response that its own version cannot express is a defect of the handler; the client must not wait.
+                tracing::error!(api = %self.header.api_key, api_version, %error, "cannot encode a response");
+                Answer::Close(Closed::BadRequest(error.to_string()))
+            }
+        }
+    }
+}
+
+/// Reads a request and starts its handler. Where the frame is not a request that this broker knows there is nobody who
+/// could understand an answer, and the connection is closed.
+pub(crate) fn start(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -> Result<Started, Closed> {
+    let mut reader = Reader::new(frame);
+    let bad = |error: tidelog_protocol::DecodeError| {
+        tracing::warn!(peer = %peer.address, %error, "refused a request, the connection is closed");
+        Closed::BadRequest(error.to_string())
+    };
+    let header = RequestHeader::read(&mut reader).map_err(bad)?;
+    let api = header
+        .api_key
+        .api()
+        .filter(|api| api.is_on(Listener::Broker));
+    let Some(api) = api else {
+        return Err(Closed::BadRequest(format!(
+            "{} is not served here",
+            header.api_key
+        )));
+    };
+    let context = |header| Context {
+        node: Arc::clone(node),
+        peer: Arc::clone(peer),
+        header,
+    };
+    if header.api_key == ApiKey::ApiVersions && !api.versions.contains(header.api_version) {
+        // The client finds out which versions there are, in the only version that it must understand.
+        let context = context(RequestHeader {
+            api_version: 0,
+            ..header
+        });
+        return Ok(Box::pin(api_versions::refuse_version(context)));
+    }
+    let request = Request::read(&mut reader, &header).map_err(bad)?;
+    Ok(route(context(header), request))
+}
+
+/// Lists the handlers.
+macro_rules! route {
+    ($context:ident, $request:ident, { $($api:ident => $module:ident,)* }) => {
+        match $request {
+            $(Request::$api(request) => Box::pin($module::handle($context, request)),)*
+            other => {
+                let closed = Closed::BadRequest(format!("{} is not served here", other.key()));
+                Box::pin(std::future::ready(Answer::Close(closed)))
+            }
+        }
+    };
+}
+
+fn route(context: Context, request: Request) -> Started {
+    route!(context, request, {
+        Produce => produce,
+        Fetch => fetch,
+        ListOffsets => list_offsets,
+        Metadata => metadata,
+        OffsetCommit => offset_commit,
+        OffsetFetch => offset_fetch,
+        FindCoordinator => find_coordinator,
+        JoinGroup => join_group,
+        Heartbeat => heartbeat,
+        LeaveGroup => leave_group,
+        SyncGroup => sync_group,
+        DescribeGroups => describe_groups,
+        ListGroups => list_groups,
+        ApiVersions => api_versions,
+        CreateTopics => create_topics,
+        DeleteTopics => delete_topics,
+        DeleteRecords => delete_records,
+        InitProducerId => init_producer_id,
+        OffsetForLeaderEpoch => offset_for_leader_epoch,
+        DescribeConfigs => describe_configs,
+        AlterConfigs => alter_configs,
+        CreatePartitions => create_partitions,
+        DeleteGroups => delete_groups,
+        IncrementalAlterConfigs => incremental_alter_configs,
+        OffsetDelete => offset_delete,
+        DescribeCluster => describe_cluster,
+        DescribeTopicPartitions => describe_topic_partitions,
+    })
+}

@@ -1,0 +1,302 @@
+//! Produce: append the batches, wait as `acks` says, answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidelog_protocol::messages::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
+    ProduceResponse, TopicProduceData, TopicProduceResponse,
+};
+use tidelog_record::{Batch, BatchError, Codec, Rejection};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Str, Timestamp};
+
+use super::wait::AppendWait;
+use super::{Answer, Closed, Context};
+use crate::store::partition::{Acks, AppendRefused};
+use crate::store::topics::LocalTopic;
+
+/// The client id that may write to internal topics.
+const ADMIN_CLIENT_ID: &str = "__admin_client";
+/// From this version on clients say that they understand zstd (KIP-110).
+const ZSTD_FROM_VERSION: i16 = 7;
+/// From this version on topics go by their id (KIP-516).
+const TOPIC_ID_FROM_VERSION: i16 = 13;
+
+/// Answers a Produce request. With `acks=0` there is no answer: if anything went wrong the connection is closed, so that
+/// the client looks for the leaders anew.
+pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer {
+    let version = context.header.api_version;
+    let Some(acks) = acks(request.acks) else {
+        let response = refuse_all(&request, ErrorCode::INVALID_REQUIRED_ACKS);
+        return context.answer(&response);
+    };
+    let wait = AppendWait::new();
+    let mut response = ProduceResponse::default();
+    let mut index = 0;
+    for topic in &request.topic_data {
+        let local = local_topic(&context, topic);
+        let mut answer = TopicProduceResponse {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            partition_responses: Vec::with_capacity(topic.partition_data.len()),
+        };
+        for data in &topic.partition_data {
+            let append = Append {
+                context: &context,
+                version,
+                acks,
+                wait: &wait,
+                index,
+            };
+            answer.partition_responses.push(append.run(&local, data));
+            index += 1;
+        }
+        response.responses.push(answer);
+    }
+    drop(request.topic_data);
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    settle(&mut response, wait.wait(timeout).await);
+    let failed = partitions(&mut response).any(|partition| partition.error_code.is_err());
+    if acks == Acks::None {
+        return if failed {
+            Answer::Close(Closed::BadRequest(
+                "a produce request with acks=0 failed".into(),
+            ))
+        } else {
+            Answer::Silent
+        };
+    }
+    context.answer(&response)
+}
+
+fn acks(acks: i16) -> Option<Acks> {
+    match acks {
+        0 => Some(Acks::None),
+        1 => Some(Acks::Leader),
+        -1 => Some(Acks::All),
+        _ => None,
+    }
+}
+
+/// The topic that a request means, by id or by name, if clients may write to it.
+fn local_topic(context: &Context, topic: &TopicProduceData) -> Result<Arc<LocalTopic>, ErrorCode> {
+    let topics = &context.node.store.topics;
+    let local = if context.header.api_version >= TOPIC_ID_FROM_VERSION {
+        topics
+            .by_id(topic.topic_id)
+            .ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?
+    } else {
+        topics
+            .by_name(&topic.name)
+            .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?
+    };
+    let is_admin = context.header.client_id.as_deref() == Some(ADMIN_CLIENT_ID);
+    if local.name.is_internal() && !is_admin {
+        return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+    }
+    Ok(local)
+}
+
+/// The append of one batch.
+struct Append<'a> {
+    context: &'a Context,
+    version: i16,
+    acks: Acks,
+    wait: &'a Arc<AppendWait>,
+    index: usize,
+}
+
+impl Append<'_> {
+    fn run(
+        &self,
+        topic: &Result<Arc<LocalTopic>, ErrorCode>,
+        data: &PartitionProduceData,
+    ) -> PartitionProduceResponse {
+        let result = match topic {
+            Ok(topic) => self.append(topic, data),
+            Err(code) => Err(Refused::from(*code)),
+        };
+        let answer = PartitionProduceResponse {
+            index: data.index,
+            ..Default::default()
+        };
+        match result {
+            Ok(answered) => PartitionProduceResponse {
+                index: data.index,
+                ..answered
+            },
+            Err(refused) => PartitionProduceResponse {
+                error_code: refused.code,
+                base_offset: Offset::NONE,
+                log_append_time_ms: Timestamp::NONE,
+                log_start_offset: Offset::NONE,
+                record_errors: refused.records,
+                error_message: refused.message,
+                ..answer
+            },
+        }
+    }
+
+    fn append(
+        &self,
+        topic: &LocalTopic,
+        data: &PartitionProduceData,
+    ) -> Result<PartitionProduceResponse, Refused> {
+        let partition = topic
+            .partition(data.index)?
+            .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let batch = self.only_batch(data.records.as_ref())?;
+        let rules = topic.rules();
+        let now = self.context.node.clock.now().timestamp;
+        let validated = tidelog_record::validate(&batch, &rules, now)?;
+        let waiter = self.wait.expect(self.index);
+        let appended = partition.append(&validated.batch, LeaderEpoch::NONE, self.acks, waiter);
+        match appended {
+            Ok((appended, done)) => {
+                if done {
+                    self.wait.settled();
+                }
+                Ok(PartitionProduceResponse {
+                    error_code: ErrorCode::NONE,
+                    base_offset: appended.base_offset,
+                    log_append_time_ms: appended.log_append_time,
+                    log_start_offset: appended.log_start_offset,
+                    ..Default::default()
+                })
+            }
+            Err(refused) => {
+                self.wait.settled();
+                Err(refused.into())
+            }
+        }
+    }
+
+    /// The batch of a partition: since version 3 there is exactly one, in message format v2.
+    fn only_batch(&self, records: Option<&Bytes>) -> Result<Batch, Refused> {
+        let records = records.filter(|records| !records.is_empty());
+        let records = records.ok_or(ErrorCode::INVALID_RECORD)?;
+        let batch = Batch::parse(records.clone())?;
+        let is_zstd = matches!(batch.header().attributes.codec(), Ok(Codec::Zstd));
+        if is_zstd && self.version < ZSTD_FROM_VERSION {
+            return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE.into());
+        }
+        Ok(batch)
+    }
+}
+
+/// Why the batch of one partition was not appended.
+struct Refused {
+    code: ErrorCode,
+    message: Option<Str>,
+    records: Vec<BatchIndexAndErrorMessage>,
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Self {
+        Self {
+            code,
+            message: None,
+            records: Vec::new(),
+        }
+    }
+}
+
+impl From<BatchError> for Refused {
+    fn from(error: BatchError) -> Self {
+        Self {
+            code: error.error_code(),
+            message: Some(error.to_string().into()),
+            records: Vec::new(),
+        }
+    }
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        let records = rejection.records.into_iter();
+        Self {
+            code: rejection.error_code,
+            message: Some(rejection.message.into()),
+            records: records
+                .map(|record| BatchIndexAndErrorMessage {
+                    batch_index: record.batch_index,
+                    batch_index_error_message: Some(record.message.into()),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl From<AppendRefused> for Refused {
+    fn from(refused: AppendRefused) -> Self {
+        let code = refused.error_code();
+        let message = match refused {
+            AppendRefused::Replica(_) => None,
+            AppendRefused::Log(error) => Some(error.to_string().into()),
+        };
+        Self {
+            code,
+            message,
+            records: Vec::new(),
+        }
+    }
+}
+
+fn partitions(
+    response: &mut ProduceResponse,
+) -> impl Iterator<Item = &mut PartitionProduceResponse> {
+    response
+        .responses
+        .iter_mut()
+        .flat_map(|topic| &mut topic.partition_responses)
+}
+
+/// Enters what became of the appends: those that failed after they were written, or all that have not failed yet if the
+/// wait took too long.
+fn settle(response: &mut ProduceResponse, failed: Option<Vec<(usize, ErrorCode)>>) {
+    let refuse = |partition: &mut PartitionProduceResponse, code| {
+        partition.error_code = code;
+        partition.base_offset = Offset::NONE;
+        partition.log_append_time_ms = Timestamp::NONE;
+        partition.log_start_offset = Offset::NONE;
+    };
+    match failed {
+        Some(failed) if failed.is_empty() => {}
+        Some(failed) => {
+            for (index, partition) in partitions(response).enumerate() {
+                if let Some((_, code)) = failed.iter().find(|(failed, _)| *failed == index) {
+                    refuse(partition, *code);
+                }
+            }
+        }
+        None => partitions(response)
+            .filter(|partition| partition.error_code.is_ok())
+            .for_each(|partition| refuse(partition, ErrorCode::REQUEST_TIMED_OUT)),
+    }
+}
+
+/// The same error for every partition of a request.
+fn refuse_all(request: &ProduceRequest, code: ErrorCode) -> ProduceResponse {
+    let topics = request.topic_data.iter();
+    ProduceResponse {
+        responses: topics
+            .map(|topic| TopicProduceResponse {
+                name: topic.name.clone(),
+                topic_id: topic.topic_id,
+                partition_responses: topic
+                    .partition_data
+                    .iter()
+                    .map(|data| PartitionProduceResponse {
+                        index: data.index,
+                        error_code: code,
+                        base_offset: Offset::NONE,
+                        log_start_offset: Offset::NONE,
+                        ..Default::default()
+                    })
+                    .collect(),
+            })
+            .collect(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,213 @@
+//! Opens the metadata log, and starts the thread that owns it.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use tidelog_log::{Log, LogConfig, LogDirectory, Start};
+use tidelog_metadata::Delta;
+use tidelog_metadata::bootstrap::{MetadataVersion, SUPPORTED_FEATURES, bootstrap_records};
+use tidelog_metadata::configs::BrokerConfig;
+use tidelog_metadata::controller::{Config as ControllerConfig, ControllerRequest, Limits};
+use tidelog_metadata::image::Image;
+use tidelog_protocol::records::metadata::MetadataRecord;
+use tidelog_replication::quorum::{self, Quorum, QuorumState, Voter};
+use tidelog_types::{LeaderEpoch, NodeId, Offset, TopicId, Uuid};
+use tokio::sync::oneshot;
+
+use super::log::MetadataLog;
+use super::snapshot::{Snapshot, read_snapshot};
+use super::thread::{MetadataThread, Setup, apply};
+use super::{ControllerHandle, METADATA_FOLDER, MetadataHandle};
+use crate::clock::Clock;
+use crate::error::StartError;
+use crate::random::random_bytes;
+use crate::store::directories::DataDirectory;
+
+/// Opens the metadata in `directory`, and returns when this node leads the quorum and a fresh cluster has its first
+/// records.
+pub(crate) async fn open(
+    clock: Clock,
+    config: &BrokerConfig,
+    directory: &DataDirectory,
+) -> Result<MetadataHandle, StartError> {
+    let refuse = |reason: String| StartError::Metadata {
+        path: directory.path.join(METADATA_FOLDER),
+        reason,
+    };
+    let files = &directory.files;
+    let (mut image, snapshot_end, snapshot_epoch) =
+        load_snapshot(files, config.node_id()).map_err(refuse)?;
+    let start = Start {
+        log_start_offset: snapshot_end,
+        recovery_point: Offset::ZERO,
+        clean: directory.was_clean,
+        topic_id: Some(TopicId::CLUSTER_METADATA),
+    };
+    let log_config = log_config(config);
+    let opened = Log::open(files.dir(), METADATA_FOLDER, log_config, start, clock.now());
+    let (log, recovery) = opened.map_err(|error| refuse(error.to_string()))?;
+    if recovery.cut_bytes > 0 {
+        tracing::warn!(?recovery, "the metadata log was cut while it was recovered");
+    }
+    // With one voter everything in the log was, or will be, committed by this node.
+    let mut applied = snapshot_end;
+    for batch in log.reader().batches(snapshot_end, log.log_end_offset()) {
+        let batch = batch.map_err(|error| refuse(error.to_string()))?;
+        apply(&mut image, &batch, &mut Delta::default()).map_err(refuse)?;
+        applied = batch.header().next_offset();
+    }
+    let node_id = config.node_id();
+    let quorum = quorum(
+        clock,
+        files,
+        node_id,
+        directory.id,
+        &log,
+        snapshot_end,
+        snapshot_epoch,
+    );
+    let quorum = quorum.map_err(refuse)?;
+    let fresh = image.features().is_empty();
+    let (commands, received) = mpsc::channel();
+    let log = MetadataLog::new(log, Arc::clone(&directory.flusher), commands.clone());
+    // What recovery found counts as committed once it is known to be on the disk.
+    log.request_flush();
+    let (leading, leads) = oneshot::channel();
+    let setup = Setup {
+        clock,
+        log,
+        directory: Arc::clone(files),
+        quorum,
+        controller: ControllerConfig {
+            broker: config.clone(),
+            limits: Limits::default(),
+            seed: random_bytes(),
+        },
+        image,
+        applied,
+        commands: received,
+        leading,
+    };
+    let (thread, received) = MetadataThread::new(setup);
+    let thread = thread::Builder::new()
+        .name("tidelog-metadata".into())
+        .spawn(move || thread.run(&received))?;
+    let handle = MetadataHandle {
+        controller: ControllerHandle { commands },
+        thread: Some(thread),
+    };
+    leads
+        .await
+        .map_err(|_| refuse("the node could not become leader of the quorum".into()))?;
+    if fresh {
+        let records = first_records(files).map_err(refuse)?;
+        let request = ControllerRequest::Bootstrap(records);
+        let answer = handle.controller.request(request).await;
+        answer.map_err(|code| refuse(format!("the first records were not written: {code}")))?;
+    }
+    Ok(handle)
+}
+
+fn log_config(config: &BrokerConfig) -> LogConfig {
+    LogConfig {
+        segment_bytes: u32::try_from(config.metadata_log_segment_bytes()).unwrap_or(1 << 30),
+        segment_ms: config.metadata_log_segment_ms(),
+        // Nothing of this log may go before a snapshot replaces it.
+        delete: false,
+        ..LogConfig::default()
+    }
+}
+
+/// The newest snapshot in the folder of the log, and where it ends.
+fn load_snapshot(
+    files: &LogDirectory,
+    node_id: NodeId,
+) -> Result<(Image, Offset, LeaderEpoch), String> {
+    let mut image = Image::default();
+    let ids = files
+        .snapshots(METADATA_FOLDER)
+        .map_err(|error| error.to_string())?;
+    let Some(id) = ids.last().copied() else {
+        return Ok((image, Offset::ZERO, LeaderEpoch::NONE));
+    };
+    let bytes = files
+        .read_snapshot(METADATA_FOLDER, id)
+        .map_err(|error| error.to_string())?;
+    let snapshot = read_snapshot(bytes.unwrap_or_default()).map_err(|error| error.to_string())?;
+    check_voters(&snapshot, node_id)?;
+    for record in &snapshot.records {
+        image.apply(record).map_err(|error| error.to_string())?;
+    }
+    Ok((image, id.end_offset, LeaderEpoch::new(id.epoch)))
+}
+
+/// This version leads a quorum of its own only.
+fn check_voters(snapshot: &Snapshot, node_id: NodeId) -> Result<(), String> {
+    let voters = snapshot.voters.iter().flat_map(|record| &record.voters);
+    match voters.map(|voter| voter.voter_id).find(|id| *id != node_id) {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "node {other} is a voter of the metadata quorum; this version runs clusters of one node"
+        )),
+    }
+}
+
+fn quorum(
+    clock: Clock,
+    files: &LogDirectory,
+    node_id: NodeId,
+    directory_id: Uuid,
+    log: &Log,
+    snapshot_end: Offset,
+    snapshot_epoch: LeaderEpoch,
+) -> Result<Quorum, String> {
+    let node = Voter {
+        id: node_id,
+        directory_id,
+    };
+    let state = files
+        .read_quorum_state(METADATA_FOLDER)
+        .map_err(|error| error.to_string())?;
+    let restored = quorum::Restored {
+        quorum_state: state.map(|state| QuorumState {
+            leader_epoch: LeaderEpoch::new(state.leader_epoch),
+            leader_id: state.leader_id,
+            voted: state.voted_id.map(|id| Voter {
+                id,
+                directory_id: state.voted_directory_id,
+            }),
+        }),
+        log_end_epoch: log.latest_epoch().unwrap_or(snapshot_epoch),
+        log_end_offset: log.log_end_offset(),
+        durable_end_offset: log.recovery_point(),
+        high_watermark: snapshot_end,
+    };
+    let config = quorum::Config {
+        node,
+        voters: vec![node],
+    };
+    Ok(Quorum::new(clock.now(), config, restored))
+}
+
+/// What `format` wrote for the first start, or else what a new cluster begins with. Features that this version does not
+/// have cannot be switched on.
+fn first_records(files: &LogDirectory) -> Result<Vec<MetadataRecord>, String> {
+    let content = files.read_bootstrap().map_err(|error| error.to_string())?;
+    let Some(content) = content else {
+        return Ok(bootstrap_records(MetadataVersion::LATEST));
+    };
+    let mut records = read_snapshot(content)
+        .map_err(|error| error.to_string())?
+        .records;
+    records.retain(|record| match record {
+        MetadataRecord::FeatureLevel(feature) => {
+            let known = SUPPORTED_FEATURES.iter().any(|(name, _)| feature.name == *name);
+            if !known {
+                tracing::warn!(feature = %feature.name, "a feature of bootstrap.checkpoint is not supported and stays off");
+            }
+            known
+        }
+        _ => true,
+    });
+    Ok(records)
+}

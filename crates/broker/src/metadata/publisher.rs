@@ -1,0 +1,169 @@
+//! Makes this node be what the committed metadata says: first what requests look at, then partitions, then coordinators.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use tidelog_coordinator::group::DeletedTopic;
+use tidelog_metadata::Delta;
+use tidelog_metadata::configs::{BrokerConfig, ResourceKind, TopicConfig};
+use tidelog_metadata::image::{Image, PartitionImage, TopicImage};
+use tidelog_replication::partition::{BecomeFollower, BecomeLeader};
+use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicName};
+
+use crate::groups::Groups;
+use crate::store::Store;
+use crate::store::partition::Partition;
+
+/// The parts of the node that follow the metadata.
+pub(crate) struct Publisher {
+    pub(crate) node_id: NodeId,
+    pub(crate) image: Arc<ArcSwap<Image>>,
+    /// The offset up to which the image is applied.
+    pub(crate) metadata_offset: Arc<AtomicI64>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) groups: Arc<Groups>,
+    /// What the configuration file says.
+    pub(crate) static_config: BrokerConfig,
+    /// The same with what was changed while running.
+    pub(crate) broker_config: Arc<ArcSwap<BrokerConfig>>,
+}
+
+impl Publisher {
+    /// Takes over the image at `offset` of the metadata log, which differs from the last one by `delta`.
+    pub(crate) fn publish(&self, image: &Image, delta: &Delta, offset: Offset) {
+        self.image.store(Arc::new(image.clone()));
+        self.metadata_offset
+            .store(offset.value(), Ordering::Release);
+        self.publish_broker_config(image, delta);
+        self.publish_deleted(delta);
+        for (topic, partitions) in &delta.partitions {
+            if let Some(topic) = image.topic_by_id(*topic) {
+                self.publish_partitions(image, topic, partitions);
+            }
+        }
+        self.publish_topic_configs(image, delta);
+    }
+
+    /// The configuration of this broker: an override for this node counts more than one for all.
+    fn publish_broker_config(&self, image: &Image, delta: &Delta) {
+        if !delta
+            .configs
+            .iter()
+            .any(|resource| resource.kind == ResourceKind::Broker)
+        {
+            return;
+        }
+        let overrides = |name: &str| {
+            image
+                .configs(ResourceKind::Broker, name)
+                .map(|map| (**map).clone())
+                .unwrap_or_default()
+        };
+        let node = overrides(&self.node_id.to_string());
+        let config = self.static_config.with_dynamic(&overrides(""), &node);
+        self.broker_config.store(Arc::new(config));
+        // Every topic falls back on the broker's settings.
+        for topic in self.store.topics.all() {
+            self.configure(&topic.name, topic.id, image);
+        }
+    }
+
+    fn publish_deleted(&self, delta: &Delta) {
+        if delta.topics_deleted.is_empty() {
+            return;
+        }
+        for (id, topic) in &delta.topics_deleted {
+            if topic.name == TopicName::CONSUMER_OFFSETS {
+                topic
+                    .partitions
+                    .keys()
+                    .for_each(|index| self.groups.resigned(*index));
+            }
+            self.store.delete_topic(*id);
+        }
+        let deleted = delta.topics_deleted.values().map(|topic| DeletedTopic {
+            name: topic.name.clone(),
+            topic_id: topic.id,
+        });
+        self.groups.topics_deleted(&deleted.collect::<Vec<_>>());
+    }
+
+    fn publish_partitions(
+        &self,
+        image: &Image,
+        topic: &TopicImage,
+        indexes: &BTreeSet<PartitionIndex>,
+    ) {
+        let here = indexes
+            .iter()
+            .filter_map(|index| Some((*index, topic.partition(*index)?)));
+        let here: Vec<_> = here
+            .filter(|(_, partition)| partition.replicas.contains(&self.node_id))
+            .collect();
+        if here.is_empty() {
+            return;
+        }
+        let local = self.store.topics.add(&topic.name, topic.id, || {
+            self.topic_config(image, &topic.name)
+        });
+        let wanted = here
+            .iter()
+            .map(|(index, partition)| (*index, partition.directory(self.node_id)));
+        self.store
+            .open_partitions(&local, &wanted.collect::<Vec<_>>());
+        for (index, state) in here {
+            // One that could not be opened is offline, which was logged.
+            if let Ok(Some(partition)) = local.partition(index) {
+                self.publish_role(topic, &partition, state);
+            }
+        }
+    }
+
+    fn publish_role(&self, topic: &TopicImage, partition: &Arc<Partition>, state: &PartitionImage) {
+        let leads = state.leader == self.node_id;
+        if leads {
+            partition.become_leader(BecomeLeader {
+                leader_epoch: state.leader_epoch,
+                partition_epoch: state.partition_epoch,
+                replicas: state.replicas.clone(),
+                isr: state.isr.clone(),
+            });
+        } else {
+            partition.become_follower(BecomeFollower {
+                leader_epoch: state.leader_epoch,
+                partition_epoch: state.partition_epoch,
+                leader: Some(state.leader).filter(|leader| *leader != NodeId::NONE),
+            });
+        }
+        if topic.name == TopicName::CONSUMER_OFFSETS {
+            if leads {
+                self.groups.elected(partition, topic.partitions.len());
+            } else {
+                self.groups.resigned(partition.name.partition);
+            }
+        }
+    }
+
+    fn publish_topic_configs(&self, image: &Image, delta: &Delta) {
+        for resource in delta
+            .configs
+            .iter()
+            .filter(|resource| resource.kind == ResourceKind::Topic)
+        {
+            if let Some(topic) = image.topic(&resource.name) {
+                self.configure(&topic.name, topic.id, image);
+            }
+        }
+    }
+
+    fn configure(&self, name: &TopicName, id: TopicId, image: &Image) {
+        let config = self.topic_config(image, name);
+        self.store.configure(id, config);
+    }
+
+    fn topic_config(&self, image: &Image, name: &TopicName) -> TopicConfig {
+        TopicConfig::resolve(&image.topic_configs(name), &self.broker_config.load())
+    }
+}

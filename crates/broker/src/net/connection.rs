@@ -1,0 +1,229 @@
+//! One task per connection: it reads requests, starts them in order, and sends the answers in the same order.
+//!
+//! Requests overlap: a produce that waits for the disk does not hold back the next one, which has been started
+//! before the first is answered. All complete requests that have arrived are started before anything is written, and
+//! all answers that are ready leave in one vectored write.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tidelog_protocol::frame::{self, FrameError};
+use tokio::time::{Instant, Sleep};
+
+use super::output::Output;
+use super::transport::Transport;
+use crate::handlers::{self, Answer, Closed, Peer};
+use crate::node::Node;
+
+/// How many requests of one connection may be in progress before the broker stops reading from it.
+const REQUESTS_IN_PROGRESS_MAX: usize = 256;
+/// How many bytes of answers may wait for the client before the broker stops starting its requests.
+const OUTPUT_PENDING_BYTES_MAX: usize = 4 << 20;
+/// How much room a read offers when nothing is known of the frame to come.
+const READ_BYTES: usize = 64 << 10;
+/// An idle connection keeps no more than this as its buffer.
+const IDLE_BUFFER_BYTES_MAX: usize = 4 << 10;
+
+/// A started request.
+type Started = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// The state of one connection.
+pub(crate) struct Connection<T> {
+    transport: T,
+    node: Arc<Node>,
+    peer: Arc<Peer>,
+    input: BytesMut,
+    /// The longest frame this client has sent whole: so much it is trusted to send again.
+    frame_bytes_seen: usize,
+    in_progress: VecDeque<Step>,
+    output: Output,
+    idle_timeout: Duration,
+    idle: Pin<Box<Sleep>>,
+    last_active: Instant,
+    input_ended: bool,
+}
+
+/// A request of which the answer has not been handed to the output.
+enum Step {
+    Waiting(Started),
+    Done(Answer),
+}
+
+impl<T: Transport> Connection<T> {
+    pub(crate) fn new(transport: T, node: Arc<Node>, peer: Peer) -> Self {
+        let idle_timeout = node.config.connections_max_idle;
+        Self {
+            transport,
+            node,
+            peer: Arc::new(peer),
+            input: BytesMut::new(),
+            frame_bytes_seen: 0,
+            in_progress: VecDeque::new(),
+            output: Output::default(),
+            idle_timeout,
+            idle: Box::pin(tokio::time::sleep(idle_timeout)),
+            last_active: Instant::now(),
+            input_ended: false,
+        }
+    }
+
+    /// Serves the connection until either side closes it.
+    pub(crate) async fn run(mut self) {
+        let closed = std::future::poll_fn(|cx| self.poll(cx)).await;
+        tracing::debug!(peer = %self.peer.address, %closed, "connection closed");
+    }
+
+    /// Makes all progress that can be made; ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        // A connection that always has something to do gives way to the others now and then.
+        for _ in 0..16 {
+            let mut progress = match self.poll_read(cx) {
+                Ok(progress) => progress,
+                Err(closed) => return Poll::Ready(closed),
+            };
+            progress |= match self.collect_answers(cx) {
+                Ok(progress) => progress,
+                Err(closed) => return Poll::Ready(closed),
+            };
+            match self.output.poll_write(&mut self.transport, cx) {
+                Ok(wrote) => progress |= wrote,
+                Err(e) => return Poll::Ready(Closed::Io(e)),
+            }
+            if self.input_ended && self.in_progress.is_empty() && self.output.is_empty() {
+                return Poll::Ready(Closed::ByClient);
+            }
+            if !progress {
+                return self.poll_idle(cx);
+            }
+            self.last_active = Instant::now();
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads what has arrived and starts every request that is complete.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
+        let mut progress = self.start_requests(cx)?;
+        if self.input_ended || !self.has_room() {
+            return Ok(progress);
+        }
+        let wanted = self.read_size();
+        self.input.reserve(wanted);
+        match self.transport.poll_read(cx, &mut self.input) {
+            Poll::Pending => {
+                if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER_BYTES_MAX {
+                    self.input = BytesMut::new();
+                }
+            }
+            Poll::Ready(Ok(0)) => {
+                self.input_ended = true;
+                progress = true;
+            }
+            Poll::Ready(Ok(_)) => {
+                self.start_requests(cx)?;
+                progress = true;
+            }
+            Poll::Ready(Err(e)) => return Err(Closed::Io(e)),
+        }
+        Ok(progress)
+    }
+
+    /// How much room to offer: what is missing of the frame, but never much more than what the client has shown that
+    /// it really sends.
+    fn read_size(&self) -> usize {
+        let arrived = self.input.len();
+        let missing = self.input.first_chunk().map_or(0, |prefix| {
+            let length = usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(0);
+            (size_of::<i32>() + length).saturating_sub(arrived)
+        });
+        let trusted = READ_BYTES.max(arrived).max(self.frame_bytes_seen);
+        missing.clamp(READ_BYTES, trusted)
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_progress.len() < REQUESTS_IN_PROGRESS_MAX
+            && self.output.pending_bytes() < OUTPUT_PENDING_BYTES_MAX
+    }
+
+    /// Starts the complete requests in the buffer, in order.
+    fn start_requests(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
+        let mut progress = false;
+        while self.has_room() {
+            let max = self.node.config.socket_request_max_bytes;
+            let frame = match frame::next_frame(&mut self.input, max) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(e) => return Err(self.refuse_frame(e)),
+            };
+            progress = true;
+            self.frame_bytes_seen = self.frame_bytes_seen.max(frame.len());
+            let mut started = handlers::start(&self.node, &self.peer, frame)?;
+            self.in_progress.push_back(match started.as_mut().poll(cx) {
+                Poll::Ready(answer) => Step::Done(answer),
+                Poll::Pending => Step::Waiting(started),
+            });
+        }
+        Ok(progress)
+    }
+
+    fn refuse_frame(&self, error: FrameError) -> Closed {
+        tracing::warn!(peer = %self.peer.address, %error, "refused a frame, the connection is closed");
+        Closed::BadRequest(error.to_string())
+    }
+
+    /// Moves the answers that are ready, as far as they are next in order, to the output.
+    fn collect_answers(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
+        let mut progress = false;
+        while let Some(step) = self.in_progress.front_mut() {
+            if let Step::Waiting(started) = step {
+                match started.as_mut().poll(cx) {
+                    Poll::Ready(answer) => *step = Step::Done(answer),
+                    Poll::Pending => break,
+                }
+            }
+            let Some(Step::Done(answer)) = self.in_progress.pop_front() else {
+                break;
+            };
+            progress = true;
+            match answer {
+                Answer::Send(response) => self.output.push(response),
+                Answer::Silent => {}
+                Answer::Close(closed) => return Err(closed),
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Waits for the idle timeout, which starts anew with every progress.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        while self.idle.as_mut().poll(cx).is_ready() {
+            let until = self.last_active + self.idle_timeout;
+            if until <= Instant::now() && self.in_progress.is_empty() {
+                return Poll::Ready(Closed::Idle);
+            }
+            let until = until.max(Instant::now() + Duration::from_millis(100));
+            self.idle.as_mut().reset(until);
+        }
+        Poll::Pending
+    }
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ByClient => f.write_str("the client closed it"),
+            Self::Idle => f.write_str("nothing was sent for connections.max.idle.ms"),
+            Self::BadRequest(why) => f.write_str(why),
+            Self::Io(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                f.write_str("the client reset it")
+            }
+            Self::Io(e) => e.fmt(f),
+        }
+    }
+}

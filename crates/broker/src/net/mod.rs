@@ -1,0 +1,6 @@
+//! Sockets: listening, reading requests, writing answers.
+
+pub(crate) mod connection;
+pub(crate) mod listener;
+mod output;
+mod transport;

@@ -1,0 +1,199 @@
+//! What all parts of a broker share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tidelog_metadata::configs::BrokerConfig;
+use tidelog_metadata::controller::{BrokerEpoch, ControllerRequest, ControllerResponse};
+use tidelog_metadata::image::{Endpoint, Image, TopicImage};
+use tidelog_protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
+use tidelog_types::{ErrorCode, NodeId, PartitionIndex, Str, TopicId, TopicName};
+
+use crate::clock::Clock;
+use crate::fetch_session::FetchSessions;
+use crate::groups::Groups;
+use crate::metadata::ControllerHandle;
+use crate::producer_ids::ProducerIds;
+use crate::store::Store;
+use crate::store::partition::Partition;
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) cluster_id: Str,
+    /// The epoch of this node's registration.
+    pub(crate) broker_epoch: i64,
+    pub(crate) config: Settings,
+    pub(crate) clock: Clock,
+    /// The configuration of this broker, with what was changed while it runs.
+    pub(crate) broker_config: Arc<ArcSwap<BrokerConfig>>,
+    /// The metadata of the cluster, as far as it is committed and applied here.
+    pub(crate) image: Arc<ArcSwap<Image>>,
+    /// The offset of the metadata log up to which it is applied.
+    pub(crate) metadata_offset: Arc<AtomicI64>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) controller: ControllerHandle,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) fetch_sessions: FetchSessions,
+}
+
+/// Settings that every request needs, read once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) connections_max_idle: Duration,
+    pub(crate) socket_request_max_bytes: usize,
+    pub(crate) fetch_max_bytes: usize,
+}
+
+impl Settings {
+    pub(crate) fn new(config: &BrokerConfig) -> Self {
+        // The table of configs has no negative value for these.
+        let millis = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX));
+        let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        Self {
+            connections_max_idle: millis(config.connections_max_idle_ms()),
+            socket_request_max_bytes: bytes(config.socket_request_max_bytes()),
+            fetch_max_bytes: bytes(config.fetch_max_bytes()),
+        }
+    }
+}
+
+impl Node {
+    /// By what the controller knows this start of the node.
+    pub(crate) fn registration(&self) -> BrokerEpoch {
+        BrokerEpoch {
+            broker_id: self.id,
+            broker_epoch: self.broker_epoch,
+        }
+    }
+
+    /// A partition of which this node has a replica, by the id or the name of its topic.
+    pub(crate) fn partition(
+        &self,
+        by_id: bool,
+        id: TopicId,
+        name: &str,
+        index: PartitionIndex,
+    ) -> Result<Arc<Partition>, ErrorCode> {
+        let topics = &self.store.topics;
+        let topic = if by_id {
+            topics.by_id(id)
+        } else {
+            topics.by_name(name)
+        };
+        let Some(topic) = topic else {
+            return Err(self.why_not_here(by_id, id, name, index));
+        };
+        topic
+            .partition(index)?
+            .ok_or_else(|| self.why_not_here(by_id, id, name, index))
+    }
+
+    /// What to say of a partition that is not on this node: it may be on another, or nowhere.
+    fn why_not_here(
+        &self,
+        by_id: bool,
+        id: TopicId,
+        name: &str,
+        index: PartitionIndex,
+    ) -> ErrorCode {
+        let image = self.image.load();
+        let topic = if by_id {
+            image.topic_by_id(id)
+        } else {
+            image.topic(name)
+        };
+        match topic {
+            None if by_id => ErrorCode::UNKNOWN_TOPIC_ID,
+            None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            Some(topic) if topic.partition(index).is_some() => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            Some(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        }
+    }
+
+    /// Where a broker is to be reached by those who came over `listener`; `None` if it is fenced, unknown, or has no such
+    /// listener.
+    pub(crate) fn endpoint(&self, broker: NodeId, listener: &str) -> Option<Endpoint> {
+        let image = self.image.load();
+        let broker = image.broker(broker).filter(|broker| !broker.fenced)?;
+        broker.endpoint(listener).cloned()
+    }
+
+    /// A broker that clients may send admin requests to. It passes them on to the controller, which clients do not reach.
+    pub(crate) fn any_live_broker(&self) -> NodeId {
+        let image = self.image.load();
+        let mut live = image
+            .brokers()
+            .filter(|broker| !broker.fenced)
+            .map(|broker| broker.id);
+        live.next().unwrap_or(NodeId::NONE)
+    }
+
+    /// An internal topic, which is created when it is first asked for.
+    pub(crate) async fn internal_topic(
+        &self,
+        name: &TopicName,
+    ) -> Result<Arc<TopicImage>, ErrorCode> {
+        if let Some(topic) = self.image.load().topic(name) {
+            return Ok(Arc::clone(topic));
+        }
+        let created = self.create_topic(self.internal_topic_request(name)).await;
+        if let Some(topic) = self.image.load().topic(name) {
+            return Ok(Arc::clone(topic));
+        }
+        created.and(Err(ErrorCode::COORDINATOR_NOT_AVAILABLE))
+    }
+
+    /// What `__consumer_offsets` is like in Kafka.
+    fn internal_topic_request(&self, name: &TopicName) -> CreatableTopic {
+        let config = self.broker_config.load();
+        let configs = [
+            ("cleanup.policy", "compact".to_owned()),
+            ("compression.type", "producer".to_owned()),
+            (
+                "segment.bytes",
+                config.offsets_topic_segment_bytes().to_string(),
+            ),
+        ];
+        CreatableTopic {
+            name: name.clone(),
+            num_partitions: config.offsets_topic_num_partitions(),
+            replication_factor: config.offsets_topic_replication_factor(),
+            configs: configs
+                .into_iter()
+                .map(|(name, value)| CreatableTopicConfig {
+                    name: Str::from_static(name),
+                    value: Some(value.into()),
+                })
+                .collect(),
+            ..Default::default()
+        }
+    }
+
+    /// Has the controller create one topic. That it exists already is no error.
+    pub(crate) async fn create_topic(&self, topic: CreatableTopic) -> Result<(), ErrorCode> {
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: self.broker_config.load().request_timeout_ms(),
+            validate_only: false,
+        };
+        let request = ControllerRequest::CreateTopics(request);
+        let ControllerResponse::CreateTopics(response) = self.controller.request(request).await?
+        else {
+            return Err(ErrorCode::UNKNOWN_SERVER_ERROR);
+        };
+        match response
+            .topics
+            .first()
+            .map_or(ErrorCode::NONE, |topic| topic.error_code)
+        {
+            ErrorCode::NONE | ErrorCode::TOPIC_ALREADY_EXISTS => Ok(()),
+            code => Err(code),
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The partitions of this node, their logs and the directories in which they lie.
+
+pub(crate) mod directories;
+pub(crate) mod partition;
+pub(crate) mod topics;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tidelog_log::{
+    Checkpoint, DeletedSegment, DirectoryError, FlushTarget, FolderKind, Log, LogConfig,
+    PartitionFolder, Start,
+};
+use tidelog_metadata::configs::{Durability, TopicConfig};
+use tidelog_replication::partition::{Config as ReplicaConfig, DurableWhen, Replica, Restored};
+use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicName, TopicPartition, Uuid};
+
+use self::directories::DataDirectory;
+use self::partition::Partition;
+use self::topics::{LocalTopic, Slot, Topics};
+use crate::clock::Clock;
+use crate::random::random_uuid;
+
+/// Logs are opened on several threads when there are at least so many: each thread costs more than a small log.
+const OPEN_IN_PARALLEL_MIN: usize = 8;
+
+/// Everything this node stores, the metadata log apart.
+pub(crate) struct Store {
+    pub(crate) topics: Topics,
+    node_id: NodeId,
+    clock: Clock,
+    directories: Vec<DataDirectory>,
+    producer_id_expiration_ms: i64,
+    recovery_threads: usize,
+    /// Files that are to be removed when their time has come: readers may be at them until then.
+    doomed: Mutex<Vec<(Instant, Doomed)>>,
+}
+
+enum Doomed {
+    Segment(DeletedSegment),
+    /// A folder of the directory of that index.
+    Folder(usize, std::path::PathBuf),
+}
+
+impl Store {
+    pub(crate) fn new(
+        node_id: NodeId,
+        clock: Clock,
+        directories: Vec<DataDirectory>,
+        producer_id_expiration_ms: i64,
+        recovery_threads: usize,
+    ) -> Self {
+        Self {
+            topics: Topics::default(),
+            node_id,
+            clock,
+            directories,
+            producer_id_expiration_ms,
+            recovery_threads: recovery_threads.max(1),
+            doomed: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn directories(&self) -> &[DataDirectory] {
+        &self.directories
+    }
+
+    /// Opens partitions of a topic that are not open yet, each in its directory by id; one without goes where the fewest
+    /// are. A log that cannot be opened leaves its partition offline.
+    pub(crate) fn open_partitions(
+        &self,
+        topic: &LocalTopic,
+        wanted: &[(PartitionIndex, Option<Uuid>)],
+    ) {
+        let missing: Vec<_> = wanted
+            .iter()
+            .filter(|(index, _)| matches!(topic.partition(*index), Ok(None)))
+            .map(|(index, id)| (*index, self.directory_for(topic, *index, *id)))
+            .collect();
+        let open = |(index, directory): &(PartitionIndex, usize)| {
+            let slot = match self.open(topic, *index, *directory) {
+                Ok(partition) => Slot::Here(partition),
+                Err(error) => {
+                    let topic = &topic.name;
+                    tracing::error!(%topic, index, %error, "cannot open a log, the partition is offline");
+                    Slot::Failed
+                }
+            };
+            topic.insert(*index, slot);
+        };
+        let has_files = missing
+            .iter()
+            .any(|(index, d)| self.directories[*d].has_folder(&topic.name, *index));
+        if !has_files || missing.len() < OPEN_IN_PARALLEL_MIN {
+            missing.iter().for_each(open);
+            return;
+        }
+        let share = missing.len().div_ceil(self.recovery_threads);
+        std::thread::scope(|scope| {
+            for share in missing.chunks(share) {
+                scope.spawn(move || share.iter().for_each(open));
+            }
+        });
+    }
+
+    fn directory_for(&self, topic: &LocalTopic, index: PartitionIndex, id: Option<Uuid>) -> usize {
+        let by_id = self
+            .directories
+            .iter()
+            .position(|directory| Some(directory.id) == id);
+        let found = || {
+            self.directories
+                .iter()
+                .position(|directory| directory.has_folder(&topic.name, index))
+        };
+        let emptiest =
+            || (0..self.directories.len()).min_by_key(|d| self.directories[*d].partitions_count());
+        let directory = by_id.or_else(found).or_else(emptiest).unwrap_or(0);
+        self.directories[directory].count_partition();
+        directory
+    }
+
+    fn open(
+        &self,
+        topic: &LocalTopic,
+        index: PartitionIndex,
+        directory: usize,
+    ) -> Result<Arc<Partition>, DirectoryError> {
+        let config = topic.config();
+        let name = TopicPartition::new(topic.name.clone(), index);
+        let place = &self.directories[directory];
+        let found = place.checkpointed(&name);
+        let start = Start {
+            log_start_offset: found.log_start,
+            recovery_point: found.recovery_point,
+            clean: place.was_clean,
+            topic_id: Some(topic.id),
+        };
+        let folder = name.to_string();
+        self.set_aside_predecessor(place, topic, &folder)?;
+        let (mut log, recovery) = Log::open(
+            place.dir_for(config.durability),
+            &folder,
+            self.log_config(&config),
+            start,
+            self.clock.now(),
+        )?;
+        if recovery.cut_bytes > 0 || recovery.was_reset {
+            tracing::warn!(partition = %name, ?recovery, "a log was cut while it was recovered");
+        }
+        let log_end_offset = log.log_end_offset();
+        let restored = Restored {
+            log_start_offset: log.log_start_offset(),
+            log_end_offset,
+            durable_end_offset: log.recovery_point(),
+            high_watermark: found.high_watermark,
+            first_unstable_offset: log.first_unstable_offset(log_end_offset),
+        };
+        let replica = Replica::new(self.replica_config(&config), restored);
+        let flush = replica.needs_flush();
+        let flusher = Arc::clone(&place.flusher);
+        let partition = Partition::new(name, directory, log, replica, flusher, self.clock);
+        if flush {
+            // What recovery found is served once it is known to be on the disk.
+            partition.flush();
+        }
+        Ok(partition)
+    }
+
+    /// A folder of the same name may belong to a topic that was deleted while this node was away.
+    fn set_aside_predecessor(
+        &self,
+        place: &DataDirectory,
+        topic: &LocalTopic,
+        folder: &str,
+    ) -> Result<(), DirectoryError> {
+        if !place.folders().contains(folder) {
+            return Ok(());
+        }
+        let found = place.files.partition_topic_id(folder)?;
+        if found.is_some_and(|id| id != topic.id) {
+            let stray = place.files.mark_stray(folder, random_uuid())?;
+            tracing::warn!(
+                folder,
+                stray,
+                "set aside the log of another topic of the same name"
+            );
+        }
+        Ok(())
+    }
+
+    /// Sets aside the folders of partitions that this node does not have any more, and removes what was deleted before
+    /// the last stop. To be called when everything that the metadata names is open.
+    pub(crate) fn set_aside_strays(&self) {
+        for (index, directory) in self.directories.iter().enumerate() {
+            for folder in directory.folders() {
+                let Some(folder) = PartitionFolder::parse(folder) else {
+                    continue;
+                };
+                let done = match folder.kind {
+                    FolderKind::Deleted => directory.files.remove_folder(&folder.name),
+                    FolderKind::Live if !self.is_open(&folder.partition, index) => {
+                        let name = &folder.name;
+                        tracing::warn!(
+                            name,
+                            "set aside the log of a partition that nothing knows of"
+                        );
+                        directory.files.mark_stray(name, random_uuid()).map(drop)
+                    }
+                    _ => Ok(()),
+                };
+                if let Err(error) = done {
+                    tracing::warn!(folder = folder.name, %error, "cannot tidy up a folder");
+                }
+            }
+        }
+    }
+
+    /// Whether a partition is served out of this directory, or would be if its log had opened.
+    fn is_open(&self, name: &TopicPartition, directory: usize) -> bool {
+        let is_metadata = name.topic == TopicName::CLUSTER_METADATA;
+        let open = self
+            .topics
+            .by_name(&name.topic)
+            .map(|topic| topic.partition(name.partition));
+        is_metadata
+            || match open {
+                Some(Ok(Some(partition))) => partition.directory == directory,
+                Some(Ok(None)) | None => false,
+                Some(Err(_)) => true,
+            }
+    }
+
+    /// Takes over a new configuration of a topic.
+    pub(crate) fn configure(&self, id: TopicId, config: TopicConfig) {
+        let Some(topic) = self.topics.by_id(id) else {
+            return;
+        };
+        for partition in topic.partitions() {
+            partition.configure(self.log_config(&config), self.replica_config(&config));
+        }
+        topic.set_config(config);
+    }
+
+    fn log_config(&self, config: &TopicConfig) -> LogConfig {
+        // The table of configs has no negative value for the sizes.
+        let size = |bytes: i32| u32::try_from(bytes).unwrap_or(0);
+        LogConfig {
+            segment_bytes: size(config.segment_bytes),
+            segment_ms: config.segment_ms,
+            segment_jitter_ms: config.segment_jitter_ms,
+            segment_index_bytes: size(config.segment_index_bytes),
+            index_interval_bytes: size(config.index_interval_bytes),
+            retention_ms: config.retention_ms,
+            retention_bytes: config.retention_bytes,
+            delete: config.delete,
+            message_timestamp_type: topics::timestamp_type(config),
+            producer_id_expiration_ms: self.producer_id_expiration_ms,
+            ..LogConfig::default()
+        }
+    }
+
+    fn replica_config(&self, config: &TopicConfig) -> ReplicaConfig {
+        ReplicaConfig {
+            node_id: self.node_id,
+            min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
+            durable_when: match config.durability {
+                Durability::Fsync => DurableWhen::Flushed,
+                Durability::PageCache | Durability::Memory => DurableWhen::Appended,
+            },
+        }
+    }
+
+    /// Takes a topic out of service; its files go when nobody can be reading them any more.
+    pub(crate) fn delete_topic(&self, id: TopicId) {
+        let Some(topic) = self.topics.remove(id) else {
+            return;
+        };
+        let delay = Duration::from_millis(topic.config().file_delete_delay_ms.unsigned_abs());
+        for partition in topic.partitions() {
+            match partition.delete() {
+                Ok(None) => {}
+                Ok(Some(folder)) => {
+                    self.doom(delay, Doomed::Folder(partition.directory, folder));
+                }
+                Err(error) => {
+                    tracing::error!(partition = %partition.name, %error, "cannot delete a log");
+                }
+            }
+        }
+    }
+
+    fn doom(&self, delay: Duration, doomed: Doomed) {
+        self.doomed.lock().push((Instant::now() + delay, doomed));
+    }
+
+    /// Applies `retention.ms` and `retention.bytes`, and forgets producers that were idle for long.
+    pub(crate) fn delete_old_segments(&self) {
+        let now = self.clock.now();
+        for topic in self.topics.all() {
+            let config = topic.config();
+            let delay = Duration::from_millis(config.file_delete_delay_ms.unsigned_abs());
+            for partition in topic.partitions() {
+                let deleted = partition.with_log(|log, marks| {
+                    log.expire_producers(now);
+                    log.delete_old_segments(now, marks.high_watermark)
+                });
+                match deleted {
+                    Ok(deleted) => deleted
+                        .into_iter()
+                        .for_each(|segment| self.doom(delay, Doomed::Segment(segment))),
+                    Err(error) => {
+                        let partition = &partition.name;
+                        tracing::error!(%partition, %error, "cannot delete old segments");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes the files of deleted segments and topics whose time has come.
+    pub(crate) fn remove_deleted_files(&self) {
+        let now = Instant::now();
+        let due: Vec<_> = self
+            .doomed
+            .lock()
+            .extract_if(.., |(at, _)| *at <= now)
+            .collect();
+        for (_, doomed) in due {
+            let removed = match doomed {
+                Doomed::Segment(segment) => segment.remove().map_err(|error| error.to_string()),
+                Doomed::Folder(directory, folder) => {
+                    let directory = &self.directories[directory].files;
+                    directory
+                        .remove_folder(folder)
+                        .map_err(|error| error.to_string())
+                }
+            };
+            if let Err(error) = removed {
+                tracing::warn!(%error, "cannot remove deleted files");
+            }
+        }
+    }
+
+    /// Writes all checkpoints that have changed.
+    pub(crate) fn checkpoint(&self) {
+        for (index, directory) in self.directories.iter().enumerate() {
+            if let Err(error) = directory.write_checkpoints(&self.offsets_in(index)) {
+                let path = directory.path.display();
+                tracing::error!(%path, %error, "cannot write checkpoints");
+            }
+        }
+    }
+
+    /// Writes where logs begin, if that has changed.
+    pub(crate) fn checkpoint_log_starts(&self) -> Result<(), DirectoryError> {
+        for (index, directory) in self.directories.iter().enumerate() {
+            directory.write_checkpoint(Checkpoint::LogStart, &self.offsets_in(index))?;
+        }
+        Ok(())
+    }
+
+    fn offsets_in(&self, directory: usize) -> BTreeMap<TopicPartition, directories::Checkpointed> {
+        let partitions = self
+            .topics
+            .all()
+            .into_iter()
+            .flat_map(|topic| topic.partitions());
+        partitions
+            .filter(|partition| partition.directory == directory)
+            .map(|partition| (partition.name.clone(), partition.checkpointed()))
+            .collect()
+    }
+
+    /// Closes all logs, so that the next start finds nothing to recover. Tells whether all of them closed in order.
+    pub(crate) fn close(&self, broker_epoch: i64) -> Result<(), String> {
+        let mut failed = None;
+        let mut offsets = Vec::new();
+        for (index, _) in self.directories.iter().enumerate() {
+            offsets.push(self.offsets_in(index));
+        }
+        for partition in self
+            .topics
+            .all()
+            .into_iter()
+            .flat_map(|topic| topic.partitions())
+        {
+            match partition.close() {
+                Ok(end) => {
+                    let offsets = offsets[partition.directory].entry(partition.name.clone());
+                    offsets.and_modify(|found| found.recovery_point = end);
+                }
+                Err(error) => failed = Some(error.to_string()),
+            }
+        }
+        for (directory, offsets) in self.directories.iter().zip(&offsets) {
+            let closed = directory
+                .write_checkpoints(offsets)
+                .and_then(|()| match &failed {
+                    None => directory.files.write_clean_shutdown(broker_epoch),
+                    Some(_) => Ok(()),
+                });
+            if let Err(error) = closed {
+                failed = Some(error.to_string());
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+impl directories::Checkpointed {
+    /// A partition of which nothing is written down.
+    pub(crate) const NEW: Self = Self {
+        log_start: Offset::ZERO,
+        recovery_point: Offset::ZERO,
+        high_watermark: Offset::ZERO,
+    };
+}

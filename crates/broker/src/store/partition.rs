@@ -1,0 +1,444 @@
+//! One partition of which this node has a replica.
+//!
+//! The log and its replica machine sit behind one mutex, which is held for an append or a step of the machine, never
+//! across an await and never across a flush. Readers do not take it: they have a [`LogReader`] and what was
+//! [`Published`].
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tidelog_log::{AppendError, Appended, FlushTarget, Flusher, Log, LogError, LogReader};
+use tidelog_record::Batch;
+use tidelog_replication::partition::{
+    BecomeFollower, BecomeLeader, Config, Effect, Input, Leadership, Replica, Watermarks,
+};
+use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
+use tokio::sync::Notify;
+
+use super::directories::Checkpointed;
+use crate::clock::Clock;
+use crate::random::random_uuid;
+
+/// What an append waits for before it counts as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acks {
+    /// Nothing (acks=0).
+    None,
+    /// This replica has it, as durably as the topic demands (acks=1).
+    Leader,
+    /// All in-sync replicas have it (acks=-1).
+    All,
+}
+
+/// Somebody who is told when an append counts as written.
+pub(crate) trait Acknowledge: Send + Sync {
+    /// The append named `token` counts as written, or it is unknown whether it ever will. Called once for each append,
+    /// on whatever thread found out; must not block.
+    fn acknowledged(&self, token: u64, result: Result<(), ErrorCode>);
+}
+
+/// Who is to be told of an append, and the name by which they know it.
+#[derive(Clone)]
+pub(crate) struct Waiter {
+    pub(crate) target: Arc<dyn Acknowledge>,
+    pub(crate) token: u64,
+}
+
+/// Why a partition refused an append.
+#[derive(Debug)]
+pub(crate) enum AppendRefused {
+    /// The replica is not in a state to take it.
+    Replica(ErrorCode),
+    /// The log refused the batch, or failed.
+    Log(AppendError),
+}
+
+impl AppendRefused {
+    pub(crate) fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Replica(code) => *code,
+            Self::Log(error) => error.error_code(),
+        }
+    }
+}
+
+/// What readers know of the replica.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Published {
+    pub(crate) marks: Watermarks,
+    pub(crate) leadership: Leadership,
+}
+
+/// A partition with its log.
+pub(crate) struct Partition {
+    pub(crate) name: TopicPartition,
+    /// Which of the log directories the partition lives in.
+    pub(crate) directory: usize,
+    core: Mutex<Core>,
+    reader: LogReader,
+    published: Mutex<Published>,
+    waiting_fetches: Mutex<Vec<Arc<Notify>>>,
+    flusher: Arc<Flusher>,
+    clock: Clock,
+    this: Weak<Self>,
+}
+
+struct Core {
+    log: Log,
+    replica: Replica,
+    /// Appends that wait for the flush, and those that wait for the high watermark, each with the offset that must be
+    /// reached. The offsets rise from front to back.
+    until_durable: Waiters,
+    until_committed: Waiters,
+    effects: Vec<Effect>,
+}
+
+type Waiters = VecDeque<(Offset, Waiter)>;
+
+/// What to do once the lock is free.
+#[derive(Default)]
+struct After {
+    done: Vec<Waiter>,
+    failed: Vec<(Waiter, ErrorCode)>,
+    wake_fetches: bool,
+}
+
+impl Partition {
+    pub(crate) fn new(
+        name: TopicPartition,
+        directory: usize,
+        log: Log,
+        replica: Replica,
+        flusher: Arc<Flusher>,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let reader = log.reader();
+        let published = Published {
+            marks: replica.watermarks(),
+            leadership: replica.leadership(),
+        };
+        let core = Core {
+            log,
+            replica,
+            until_durable: VecDeque::new(),
+            until_committed: VecDeque::new(),
+            effects: Vec::new(),
+        };
+        Arc::new_cyclic(|this| Self {
+            name,
+            directory,
+            core: Mutex::new(core),
+            reader,
+            published: Mutex::new(published),
+            waiting_fetches: Mutex::new(Vec::new()),
+            flusher,
+            clock,
+            this: this.clone(),
+        })
+    }
+
+    /// The log for reading.
+    pub(crate) fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// What readers may know at this moment.
+    pub(crate) fn published(&self) -> Published {
+        *self.published.lock()
+    }
+
+    /// Appends a batch as leader. `leader_epoch` is the epoch in which the caller believes this node to lead, if it has a
+    /// belief. Whoever waits for `acks` gives `waiter`; `Ok((_, true))` says that it need not wait, since the append
+    /// counts as written already, and that it will not be told.
+    pub(crate) fn append(
+        &self,
+        batch: &Batch,
+        leader_epoch: LeaderEpoch,
+        acks: Acks,
+        waiter: Waiter,
+    ) -> Result<(Appended, bool), AppendRefused> {
+        let now = self.clock.now();
+        let mut after = After::default();
+        let mut core = self.core.lock();
+        core.replica
+            .check_leader_epoch(leader_epoch)
+            .map_err(AppendRefused::Replica)?;
+        if acks == Acks::All {
+            core.replica
+                .check_min_isr()
+                .map_err(AppendRefused::Replica)?;
+        }
+        let epoch = core.replica.leader_epoch();
+        let appended = match core.log.append_as_leader(batch, epoch, now.timestamp) {
+            Ok(appended) => appended,
+            Err(error) => {
+                self.look_for_failure(&mut core, &mut after);
+                drop(core);
+                self.conclude(after);
+                return Err(AppendRefused::Log(error));
+            }
+        };
+        if !appended.duplicate {
+            let end = appended.end.offset;
+            let first_unstable_offset = core.log.first_unstable_offset(end);
+            let input = Input::Appended {
+                end,
+                first_unstable_offset,
+            };
+            self.step(&mut core, input, &mut after);
+        }
+        let done = core.wait(acks, appended.last_offset.next(), waiter);
+        // A segment that was closed is flushed even where nobody waits for it.
+        let flush = core.replica.needs_flush() || appended.rolled;
+        drop(core);
+        self.conclude(after);
+        if flush {
+            self.request_flush();
+        }
+        Ok((appended, done))
+    }
+
+    /// Takes over what the metadata says of the partition's leadership.
+    pub(crate) fn become_leader(&self, state: BecomeLeader) {
+        self.input(Input::BecomeLeader(state));
+    }
+
+    /// Takes over what the metadata says of the partition's leadership.
+    pub(crate) fn become_follower(&self, state: BecomeFollower) {
+        self.input(Input::BecomeFollower(state));
+    }
+
+    /// Moves the start of the log to `offset`, or to the high watermark for [`Offset::NONE`]; gives the new start.
+    pub(crate) fn delete_records(&self, offset: Offset) -> Result<Offset, ErrorCode> {
+        let end = {
+            let core = self.core.lock();
+            core.replica.check_leader_epoch(LeaderEpoch::NONE)?;
+            core.replica.delete_records_end(offset)?
+        };
+        self.with_log(|log, _| log.advance_log_start(end))
+            .map_err(|error| error.error_code())?;
+        Ok(self.published().marks.log_start_offset)
+    }
+
+    /// Takes over a new configuration.
+    pub(crate) fn configure(&self, log: tidelog_log::LogConfig, replica: Config) {
+        let mut after = After::default();
+        let mut core = self.core.lock();
+        core.log.update_config(log);
+        self.step(&mut core, Input::ConfigChanged(replica), &mut after);
+        drop(core);
+        self.conclude(after);
+    }
+
+    fn input(&self, input: Input) {
+        let mut after = After::default();
+        let mut core = self.core.lock();
+        self.step(&mut core, input, &mut after);
+        drop(core);
+        self.conclude(after);
+    }
+
+    /// Runs `change` on the log, and tells the replica of a new log start.
+    pub(crate) fn with_log<R>(&self, change: impl FnOnce(&mut Log, Watermarks) -> R) -> R {
+        let mut after = After::default();
+        let mut core = self.core.lock();
+        let marks = core.replica.watermarks();
+        let result = change(&mut core.log, marks);
+        let log_start_offset = core.log.log_start_offset();
+        if !self.look_for_failure(&mut core, &mut after)
+            && log_start_offset > marks.log_start_offset
+        {
+            self.step(
+                &mut core,
+                Input::LogStartAdvanced { log_start_offset },
+                &mut after,
+            );
+        }
+        drop(core);
+        self.conclude(after);
+        result
+    }
+
+    /// Whether `replica` may fetch from this leader as a follower, in the epoch that the request names.
+    pub(crate) fn check_follower(
+        &self,
+        replica: NodeId,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<(), ErrorCode> {
+        self.core
+            .lock()
+            .replica
+            .check_follower(replica, leader_epoch)
+    }
+
+    /// What the checkpoints of the directory should say.
+    pub(crate) fn checkpointed(&self) -> Checkpointed {
+        let core = self.core.lock();
+        let marks = core.replica.watermarks();
+        Checkpointed {
+            // A log that begins with its first segment needs no line, but one does no harm.
+            log_start: marks.log_start_offset,
+            recovery_point: core.log.recovery_point(),
+            high_watermark: marks.high_watermark,
+        }
+    }
+
+    /// Closes the log for good, with everything durable; gives its end. Whoever comes later finds the replica offline.
+    pub(crate) fn close(&self) -> Result<Offset, LogError> {
+        let mut after = After::default();
+        let mut core = self.core.lock();
+        let closed = core.log.close();
+        self.step(&mut core, Input::Failed, &mut after);
+        drop(core);
+        self.conclude(after);
+        closed
+    }
+
+    /// Deletes the log: its folder is renamed and can be removed when nobody reads it any more.
+    pub(crate) fn delete(&self) -> Result<Option<PathBuf>, LogError> {
+        let mut after = After::default();
+        let mut core = self.core.lock();
+        let deleted = core.log.delete(random_uuid());
+        self.step(&mut core, Input::Failed, &mut after);
+        drop(core);
+        self.conclude(after);
+        deleted
+    }
+
+    /// Has `waiter` notified whenever there may be more to read, or the partition changed hands.
+    pub(crate) fn watch(&self, waiter: &Arc<Notify>) {
+        self.waiting_fetches.lock().push(Arc::clone(waiter));
+    }
+
+    /// Takes back [`watch`](Self::watch).
+    pub(crate) fn unwatch(&self, waiter: &Arc<Notify>) {
+        self.waiting_fetches
+            .lock()
+            .retain(|other| !Arc::ptr_eq(other, waiter));
+    }
+
+    /// Asks for a flush of what was appended.
+    fn request_flush(&self) {
+        if let Some(this) = self.this.upgrade() {
+            self.flusher.request(this);
+        }
+    }
+
+    /// Feeds the replica and does what it says, under the lock; what must wait for the lock to be free goes to `after`.
+    fn step(&self, core: &mut Core, input: Input, after: &mut After) {
+        let mut effects = std::mem::take(&mut core.effects);
+        core.replica.handle(self.clock.now(), input, &mut effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::PublishWatermarks(_) | Effect::WakeWaiters => after.wake_fetches = true,
+                Effect::StartLeaderEpoch { leader_epoch, .. } => {
+                    core.log.begin_leader_epoch(leader_epoch);
+                }
+            }
+        }
+        core.effects = effects;
+        let marks = core.replica.watermarks();
+        *self.published.lock() = Published {
+            marks,
+            leadership: core.replica.leadership(),
+        };
+        core.release(marks, after);
+    }
+
+    /// Takes the replica offline if its log has failed.
+    fn look_for_failure(&self, core: &mut Core, after: &mut After) -> bool {
+        let failed = core.log.check().is_err();
+        if failed {
+            self.step(core, Input::Failed, after);
+        }
+        failed
+    }
+
+    fn conclude(&self, after: After) {
+        for waiter in after.done {
+            waiter.target.acknowledged(waiter.token, Ok(()));
+        }
+        for (waiter, code) in after.failed {
+            waiter.target.acknowledged(waiter.token, Err(code));
+        }
+        if after.wake_fetches {
+            for waiter in self.waiting_fetches.lock().iter() {
+                waiter.notify_one();
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Notes who waits for an append that ends at `end`; tells whether there is nothing to wait for.
+    fn wait(&mut self, acks: Acks, end: Offset, waiter: Waiter) -> bool {
+        let marks = self.replica.watermarks();
+        let (reached, waiters) = match acks {
+            Acks::None => return true,
+            Acks::Leader => (marks.durable_end_offset, &mut self.until_durable),
+            Acks::All => (marks.high_watermark, &mut self.until_committed),
+        };
+        if reached >= end {
+            return true;
+        }
+        // A duplicate waits for the offset of its original, which lies before the last append's.
+        let at = waiters.partition_point(|(other, _)| *other <= end);
+        waiters.insert(at, (end, waiter));
+        false
+    }
+
+    /// Takes out the waiters whose offset is reached; all of them if this replica does not lead any more.
+    fn release(&mut self, marks: Watermarks, after: &mut After) {
+        let reached = |waiters: &mut Waiters, mark: Offset, done: &mut Vec<_>| {
+            while waiters.front().is_some_and(|(end, _)| *end <= mark) {
+                done.extend(waiters.pop_front().map(|(_, waiter)| waiter));
+            }
+        };
+        reached(
+            &mut self.until_durable,
+            marks.durable_end_offset,
+            &mut after.done,
+        );
+        reached(
+            &mut self.until_committed,
+            marks.high_watermark,
+            &mut after.done,
+        );
+        if let Err(code) = self.replica.check_leader_epoch(LeaderEpoch::NONE) {
+            let lost = self
+                .until_durable
+                .drain(..)
+                .chain(self.until_committed.drain(..));
+            after.failed.extend(lost.map(|(_, waiter)| (waiter, code)));
+        }
+    }
+}
+
+impl FlushTarget for Partition {
+    /// Flushes what was appended so far. While the disk works the lock is free, and the next group of appends forms.
+    fn flush(&self) {
+        let Some(pending) = self.core.lock().log.begin_flush() else {
+            return;
+        };
+        let result = pending.run();
+        let mut after = After::default();
+        let mut core = self.core.lock();
+        let input = match core.log.flush_finished(pending, result) {
+            Ok(end) => Input::Flushed { end },
+            Err(error) => {
+                tracing::error!(partition = %self.name, %error, "a flush failed, the partition goes offline");
+                Input::Failed
+            }
+        };
+        self.step(&mut core, input, &mut after);
+        drop(core);
+        self.conclude(after);
+        // Those who wait were told; what nobody waits for comes after.
+        let upkeep = self.core.lock().log.begin_upkeep();
+        if let Some(upkeep) = upkeep {
+            upkeep.run();
+        }
+    }
+}

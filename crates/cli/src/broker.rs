@@ -1,0 +1,205 @@
+//! `tidelog broker`: runs a broker in the foreground.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use clap::{Args, ValueEnum};
+use tidelog_broker::{Broker, Builder, Durability};
+use tidelog_metadata::configs::parse_properties;
+use tokio::runtime::{self, Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+
+use crate::say;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Where to listen: HOST:PORT or NAME://HOST:PORT, may be given several times [default: localhost:9092].
+    #[arg(long, value_name = "ADDRESS")]
+    listener: Vec<String>,
+    /// The data directory; created and formatted if it does not exist [default: tidelog-data].
+    #[arg(long, value_name = "DIR")]
+    data: Vec<PathBuf>,
+    /// What an acknowledgement promises [default: fsync].
+    #[arg(long)]
+    durability: Option<DurabilityArgument>,
+    /// A configuration in the keys of Kafka's server.properties; the other flags override it.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One property, as in the configuration; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    properties: Vec<String>,
+    /// How connections are spread over the cores.
+    #[arg(long, value_enum, default_value_t = Threads::PerCore)]
+    threads: Threads,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DurabilityArgument {
+    /// Acknowledged records are flushed to the disk, many with one flush.
+    Fsync,
+    /// Acknowledged records are in the system's cache, as in Kafka: a power failure loses the last ones.
+    PageCache,
+    /// Nothing is written: for tests.
+    Memory,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Threads {
+    /// One runtime for each core, connections handed out in turn: the least CPU for each request.
+    PerCore,
+    /// One runtime that moves connections between the cores.
+    Shared,
+}
+
+impl From<DurabilityArgument> for Durability {
+    fn from(argument: DurabilityArgument) -> Self {
+        match argument {
+            DurabilityArgument::Fsync => Self::Fsync,
+            DurabilityArgument::PageCache => Self::PageCache,
+            DurabilityArgument::Memory => Self::Memory,
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let filter = EnvFilter::try_from_env("TIDELOG_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let builder = builder(arguments)?;
+    for warning in builder.check()? {
+        crate::complain(&format!("warning: {}: {}", warning.key, warning.message));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match arguments.threads {
+        Threads::Shared => {
+            let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(serve(builder, arguments))
+        }
+        Threads::PerCore => {
+            let runtime = current_thread()?;
+            let others = (1..cores)
+                .map(Worker::start)
+                .collect::<Result<Vec<_>, _>>()?;
+            let workers = std::iter::once(runtime.handle().clone());
+            let workers = workers.chain(others.iter().map(|worker| worker.handle.clone()));
+            let served = runtime.block_on(serve(builder.workers(workers), arguments));
+            others.into_iter().for_each(Worker::stop);
+            served
+        }
+    }
+}
+
+fn builder(arguments: &Arguments) -> Result<Builder, Box<dyn Error>> {
+    let mut builder = Broker::builder();
+    if let Some(path) = &arguments.config {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            format!("cannot read the configuration {}: {error}", path.display())
+        })?;
+        let properties = parse_properties(&text)
+            .map_err(|error| format!("the configuration {} is damaged: {error}", path.display()))?;
+        builder = builder.properties(properties.into_iter().map(|p| (p.key, p.value)).collect());
+    }
+    for property in &arguments.properties {
+        let (key, value) = property
+            .split_once('=')
+            .ok_or_else(|| format!("--set {property}: expected KEY=VALUE"))?;
+        builder = builder.property(key.trim(), value.trim());
+    }
+    if !arguments.listener.is_empty() {
+        builder = builder.listener(&listeners(&arguments.listener));
+    }
+    if !arguments.data.is_empty() {
+        let data: Vec<_> = arguments
+            .data
+            .iter()
+            .map(|path| path.to_string_lossy())
+            .collect();
+        builder = builder.property("log.dirs", data.join(","));
+    }
+    if let Some(durability) = arguments.durability {
+        builder = builder.durability(durability.into());
+    }
+    Ok(builder)
+}
+
+/// The value of `listeners`: addresses without a name get one each.
+fn listeners(addresses: &[String]) -> String {
+    let named = addresses
+        .iter()
+        .enumerate()
+        .map(|(i, address)| match address.contains("://") {
+            true => address.clone(),
+            false if i == 0 => format!("PLAINTEXT://{address}"),
+            false => format!("PLAINTEXT_{i}://{address}"),
+        });
+    named.collect::<Vec<_>>().join(",")
+}
+
+async fn serve(builder: Builder, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    // Before anything else, so that a signal during the start is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let broker = builder.start().await?;
+    if arguments.config.is_some() {
+        // Harnesses made for Kafka wait for this line.
+        say(&format!(
+            "[KafkaRaftServer nodeId={}] Kafka Server started",
+            broker.node_id()
+        ));
+    }
+    say(&format!(
+        "tidelog ready on {}, data in {}, durability {}",
+        broker.bootstrap_servers(),
+        broker
+            .data_dirs()
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
+        broker.durability().name(),
+    ));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    broker.shutdown().await?;
+    Ok(())
+}
+
+fn current_thread() -> std::io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// A thread with a runtime of its own.
+struct Worker {
+    handle: Handle,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    fn start(index: usize) -> std::io::Result<Self> {
+        let runtime = current_thread()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name(format!("tidelog-net-{index}"));
+        let thread = thread.spawn(move || {
+            // An error says that the sender is gone, which means the same.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Self {
+            handle,
+            stop,
+            thread,
+        })
+    }
+
+    fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
