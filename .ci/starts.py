@@ -134,7 +134,7 @@ def format_with_features(_):
     """--release-version and --feature choose what is written; an unknown one is refused and nothing is written."""
     for arguments, works in (
         (["--release-version", "4.3"], True),
-        (["--feature", "group.version=1"], True),
+        (["--feature", "metadata.version=29"], True),
         (["--release-version", "99.9"], False),
         (["--feature", "no.such.feature=1"], False),
     ):

@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 
 use bytes::Bytes;
-use tidelog_log::{Access, FsDir, LogDirectory, MetaProperties, SnapshotId};
+use tidelog_log::{Access, DirectoryError, FsDir, LogDirectory, MetaProperties, SnapshotId};
 use tidelog_metadata::bootstrap::{METADATA_VERSION, MetadataVersion, bootstrap_records};
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
@@ -34,6 +34,7 @@ pub use self::error::FormatError;
 use crate::metadata::snapshot::Snapshot;
 use crate::random::random_uuid;
 
+const LOCK: &str = ".lock";
 const BOOTSTRAP_CHECKPOINT: &str = "bootstrap.checkpoint";
 const METADATA_FOLDER: &str = "__cluster_metadata-0";
 const KRAFT_VERSION: &str = "kraft.version";
@@ -206,10 +207,7 @@ pub fn format(options: &FormatOptions) -> Result<Vec<Formatted>, FormatError> {
         let kind = plan.kind(path == metadata_log_dir);
         let directory_id = match existing.get(path) {
             Some(properties) => properties.directory_id,
-            None => {
-                let directory = open(path)?;
-                Some(plan.write(path, &directory, kind)?)
-            }
+            None => Some(format_directory(path, &plan, kind)?),
         };
         Ok(Formatted {
             directory: path.to_owned(),
@@ -252,34 +250,38 @@ pub(crate) fn format_new(
     Ok(plan.cluster_id)
 }
 
-/// The identities of those directories that are formatted. Nothing is created where nothing is.
+/// The identities of those directories that are formatted.
 fn existing<'a>(
     paths: &BTreeSet<&'a Path>,
 ) -> Result<BTreeMap<&'a Path, MetaProperties>, FormatError> {
     let mut existing = BTreeMap::new();
     for path in paths {
-        let file = path.join("meta.properties");
-        let exists = file
-            .try_exists()
-            .map_err(|source| FormatError::Io { path: file, source })?;
-        if exists {
-            let refused = |source| FormatError::Directory {
-                path: (*path).to_owned(),
-                source,
-            };
-            if let Some(properties) = open(path)?.meta_properties().map_err(refused)? {
-                existing.insert(*path, properties);
-            }
-        }
+        let found = LogDirectory::peek(&FsDir::new(*path)).map_err(refused(path))?;
+        existing.extend(found.map(|properties| (*path, properties)));
     }
     Ok(existing)
 }
 
-fn open(path: &Path) -> Result<LogDirectory, FormatError> {
-    LogDirectory::open(Arc::new(FsDir::new(path))).map_err(|source| FormatError::Directory {
+fn format_directory(path: &Path, plan: &Plan, kind: DirectoryKind) -> Result<Uuid, FormatError> {
+    let directory = LogDirectory::open(Arc::new(FsDir::new(path))).map_err(refused(path))?;
+    let directory_id = plan.write(path, &directory, kind)?;
+    // Kafka's format leaves no lock file, and whoever compares finds the same files. It is still locked here.
+    let lock = Path::new(LOCK);
+    directory
+        .dir()
+        .remove_file(lock)
+        .map_err(|source| FormatError::Io {
+            path: path.join(lock),
+            source,
+        })?;
+    Ok(directory_id)
+}
+
+fn refused(path: &Path) -> impl Fn(DirectoryError) -> FormatError {
+    move |source| FormatError::Directory {
         path: path.to_owned(),
         source,
-    })
+    }
 }
 
 /// What the directories of one node are to hold, all checked.
@@ -340,10 +342,7 @@ impl Plan {
         for (path, properties) in existing {
             properties
                 .check(&self.cluster_id, self.node_id)
-                .map_err(|source| FormatError::Directory {
-                    path: (*path).to_owned(),
-                    source,
-                })?;
+                .map_err(refused(path))?;
             if let Some(id) = properties.directory_id
                 && let Some(other) = ids.insert(id, path)
             {
@@ -374,10 +373,6 @@ impl Plan {
         directory: &LogDirectory,
         kind: DirectoryKind,
     ) -> Result<Uuid, FormatError> {
-        let refused = |source| FormatError::Directory {
-            path: path.to_owned(),
-            source,
-        };
         replace_file(directory, Path::new(BOOTSTRAP_CHECKPOINT), &self.bootstrap).map_err(
             |source| FormatError::Io {
                 path: path.join(BOOTSTRAP_CHECKPOINT),
@@ -399,7 +394,7 @@ impl Plan {
             };
             directory
                 .write_snapshot(METADATA_FOLDER, id, &voters.snapshot)
-                .map_err(refused)?;
+                .map_err(refused(path))?;
             directory_id = voters.own_directory_id;
         }
         let directory_id = directory_id.unwrap_or_else(random_uuid);
@@ -410,7 +405,7 @@ impl Plan {
         };
         directory
             .write_meta_properties(&properties)
-            .map_err(refused)?;
+            .map_err(refused(path))?;
         Ok(directory_id)
     }
 }

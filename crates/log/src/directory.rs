@@ -209,8 +209,13 @@ impl LogDirectory {
 
     /// Reads `meta.properties`; `None` if the directory was never used.
     pub fn meta_properties(&self) -> Result<Option<MetaProperties>, DirectoryError> {
+        Self::peek(&*self.dir)
+    }
+
+    /// Reads `meta.properties` of a directory that is not open. Nothing is locked, and nothing created where nothing is.
+    pub fn peek(dir: &dyn Dir) -> Result<Option<MetaProperties>, DirectoryError> {
         let path = Path::new(META_PROPERTIES);
-        let Some(bytes) = self.read(path)? else {
+        let Some(bytes) = read_file(dir, path).context("read", path)? else {
             return Ok(None);
         };
         let properties = MetaProperties::parse(&bytes).map_err(|reason| DirectoryError::Damaged {

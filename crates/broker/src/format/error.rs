@@ -14,12 +14,12 @@ use tidelog_types::NodeId;
 pub enum FormatError {
     /// The directory has a `meta.properties`.
     #[error(
-        "the log directory {} is formatted already; --ignore-formatted leaves such directories alone and formats the others",
+        "the log directory {} is already formatted; --ignore-formatted leaves such directories alone and formats the others",
         .0.display()
     )]
     AlreadyFormatted(PathBuf),
     /// A directory cannot be read, or belongs to somebody else.
-    #[error("cannot use the log directory {}: {source}", path.display())]
+    #[error("cannot use the log directory {}: {source}{}", path.display(), advice(source))]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -119,4 +119,12 @@ pub enum FormatError {
         /// The level asked for.
         level: i16,
     },
+}
+
+/// How to mend what the system refused; the other reasons say it themselves.
+const fn advice(source: &DirectoryError) -> &'static str {
+    match source {
+        DirectoryError::Log(_) => "; check that it can be created and written by this user",
+        _ => "",
+    }
 }

@@ -39,7 +39,7 @@ fn files(root: &Path) -> Vec<String> {
                 .to_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if !name.ends_with(".lock") {
+            } else {
                 files.push(name);
             }
         }
@@ -102,7 +102,7 @@ fn each_directory_gets_what_kafka_gives_it() {
     // Again, and with a directory more.
     let error = format(&options).unwrap_err().to_string();
     assert!(
-        error.contains("a is formatted already; --ignore-formatted"),
+        error.contains("a is already formatted; --ignore-formatted"),
         "{error}"
     );
     options.ignore_formatted = true;
