@@ -11,6 +11,18 @@ fn write_ahead_log() {
     );
 }
 
+#[test]
+fn embedded_broker() {
+    let printed = run("embedded_broker");
+    let lines: Vec<_> = printed.lines().skip(1).collect();
+    let expected = [
+        "produced from offset 0 on",
+        "offset 0: good morning",
+        "offset 1: good night",
+    ];
+    assert_eq!(lines, expected, "{printed}");
+}
+
 /// What the example prints. Cargo builds the examples of a package before its tests, next to them.
 fn run(name: &str) -> String {
     let mut path = PathBuf::from(std::env::current_exe().unwrap().parent().unwrap());

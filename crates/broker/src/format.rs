@@ -15,7 +15,6 @@ mod error;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IoSlice;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -24,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 
 use bytes::Bytes;
-use tidelog_log::{Access, DirectoryError, FsDir, LogDirectory, MetaProperties, SnapshotId};
+use tidelog_log::{DirectoryError, FsDir, LogDirectory, MetaProperties, SnapshotId};
 use tidelog_metadata::bootstrap::{METADATA_VERSION, MetadataVersion, bootstrap_records};
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
@@ -35,7 +34,6 @@ use crate::metadata::snapshot::Snapshot;
 use crate::random::random_uuid;
 
 const LOCK: &str = ".lock";
-const BOOTSTRAP_CHECKPOINT: &str = "bootstrap.checkpoint";
 const METADATA_FOLDER: &str = "__cluster_metadata-0";
 const KRAFT_VERSION: &str = "kraft.version";
 /// The levels of kraft.version that a voter of this version supports; 1 means voters that are part of the log.
@@ -373,19 +371,15 @@ impl Plan {
         directory: &LogDirectory,
         kind: DirectoryKind,
     ) -> Result<Uuid, FormatError> {
-        replace_file(directory, Path::new(BOOTSTRAP_CHECKPOINT), &self.bootstrap).map_err(
-            |source| FormatError::Io {
-                path: path.join(BOOTSTRAP_CHECKPOINT),
-                source,
-            },
-        )?;
+        directory
+            .write_bootstrap(&self.bootstrap)
+            .map_err(refused(path))?;
         let mut directory_id = None;
         if let Some(voters) = &self.voters
             && kind != DirectoryKind::Data
         {
-            let folder = path.join(METADATA_FOLDER);
             create_folder(directory, METADATA_FOLDER).map_err(|source| FormatError::Io {
-                path: folder,
+                path: path.join(METADATA_FOLDER),
                 source,
             })?;
             let id = SnapshotId {
@@ -558,17 +552,6 @@ fn now() -> Timestamp {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// Writes a file as a whole, durably.
-fn replace_file(directory: &LogDirectory, path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = directory.dir();
-    let temporary = path.with_extension("tmp");
-    let file = dir.open(&temporary, Access::Truncate)?;
-    file.write_all_at(&mut [IoSlice::new(content)], 0)?;
-    file.sync_all()?;
-    dir.rename(&temporary, path)?;
-    dir.sync_dir(Path::new(""))
 }
 
 fn create_folder(directory: &LogDirectory, name: &str) -> io::Result<()> {

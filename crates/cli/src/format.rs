@@ -42,7 +42,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     for directory in &formatted {
         say(&line(directory));
     }
-    if formatted.iter().all(|directory| directory.already_formatted) {
+    if formatted
+        .iter()
+        .all(|directory| directory.already_formatted)
+    {
         say("all log directories were formatted already");
     }
     Ok(())
@@ -63,12 +66,19 @@ fn options(arguments: &Arguments) -> Result<FormatOptions, Box<dyn Error>> {
         None if arguments.no_initial_controllers => InitialControllers::Others,
         None => InitialControllers::Unsaid,
     };
-    let features = arguments.feature.iter().map(|feature| parse_feature(feature));
+    let features = arguments
+        .feature
+        .iter()
+        .map(|feature| parse_feature(feature));
     Ok(FormatOptions {
         cluster_id: arguments.cluster_id.clone(),
         config,
         initial_controllers,
-        release_version: arguments.release_version.as_deref().map(str::parse).transpose()?,
+        release_version: arguments
+            .release_version
+            .as_deref()
+            .map(str::parse)
+            .transpose()?,
         features: features.collect::<Result<_, _>>()?,
         ignore_formatted: arguments.ignore_formatted,
     })
@@ -77,7 +87,10 @@ fn options(arguments: &Arguments) -> Result<FormatOptions, Box<dyn Error>> {
 fn parse_feature(text: &str) -> Result<(String, i16), String> {
     let wrong = || format!("--feature {text}: expected NAME=LEVEL, the level a number");
     let (name, level) = text.split_once('=').ok_or_else(wrong)?;
-    Ok((name.trim().to_owned(), level.trim().parse().map_err(|_| wrong())?))
+    Ok((
+        name.trim().to_owned(),
+        level.trim().parse().map_err(|_| wrong())?,
+    ))
 }
 
 fn line(formatted: &Formatted) -> String {

@@ -1,6 +1,7 @@
 //! The `tidelog` command: one file for each subcommand, all of them thin.
 
 mod broker;
+mod format;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,8 @@ struct Cli {
 enum Command {
     /// Run a broker until SIGTERM or SIGINT.
     Broker(broker::Arguments),
+    /// Format the log directories of a node, as kafka-storage does. A broker does it by itself at its first start.
+    Format(format::Arguments),
 }
 
 /// What the process says when it could not do as told: the configuration, the disk or a port is to be mended first.
@@ -26,6 +29,7 @@ const CANNOT: u8 = 2;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Broker(arguments) => broker::run(&arguments),
+        Command::Format(arguments) => format::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
