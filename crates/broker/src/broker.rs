@@ -326,47 +326,28 @@ fn open_directories(
     config: &BrokerConfig,
     node_id: NodeId,
 ) -> Result<(Vec<DataDirectory>, String), StartError> {
+    let known = identify(config, node_id)?;
     let mut opened = Vec::new();
     for path in config.log_dirs() {
         let path = PathBuf::from(path);
-        let dir: Arc<dyn Dir> = match config.durability() {
-            Durability::Memory => Arc::new(FaultDir::new()),
-            _ => Arc::new(FsDir::new(&path)),
-        };
-        let refuse = |source| StartError::directory(&path, source);
-        let files = LogDirectory::open(dir).map_err(refuse)?;
-        let properties = files.meta_properties().map_err(refuse)?;
-        opened.push((path.clone(), files, properties));
+        let files = LogDirectory::open(dir(config, &path));
+        let files = files.map_err(|source| StartError::directory(&path, source))?;
+        opened.push((path, files));
     }
-    let known = opened
-        .iter()
-        .find_map(|(_, _, found)| Some(found.as_ref()?.cluster_id.clone()));
     let cluster_id = match known {
         Some(cluster_id) => cluster_id,
         None => {
             // The first start formats the directories by itself.
-            let unformatted: Vec<_> = opened
-                .iter()
-                .map(|(path, files, _)| (path.as_path(), files))
-                .collect();
-            let cluster_id = format_new(&unformatted, config)
-                .map_err(|error| StartError::Unsupported(error.to_string()))?;
-            for (path, files, properties) in &mut opened {
-                let found = files.meta_properties();
-                *properties = found.map_err(|source| StartError::directory(path, source))?;
-            }
-            cluster_id
+            let unformatted = opened.iter().map(|(path, files)| (path.as_path(), files));
+            let unformatted: Vec<_> = unformatted.collect();
+            format_new(&unformatted, config)
+                .map_err(|error| StartError::Unsupported(error.to_string()))?
         }
     };
-    for (path, _, properties) in &opened {
-        if let Some(properties) = properties {
-            let checked = properties.check(&cluster_id, node_id);
-            checked.map_err(|source| StartError::directory(path, source))?;
-        }
-    }
     let mut directories = Vec::new();
-    for (path, files, properties) in opened {
+    for (path, files) in opened {
         let refuse = |source: DirectoryError| StartError::directory(&path, source);
+        let properties = files.meta_properties().map_err(refuse)?;
         let id = match properties.and_then(|properties| properties.directory_id) {
             Some(id) => id,
             None => {
@@ -386,6 +367,28 @@ fn open_directories(
         directories.push(directory.map_err(refuse)?);
     }
     Ok((directories, cluster_id))
+}
+
+/// Checks whose the log directories are, before anything is locked or created. Answers the cluster, unless all are new.
+fn identify(config: &BrokerConfig, node_id: NodeId) -> Result<Option<String>, StartError> {
+    let mut cluster_id = None;
+    for path in config.log_dirs().iter().map(Path::new) {
+        let refuse = |source| StartError::directory(path, source);
+        let properties = LogDirectory::peek(&*dir(config, path)).map_err(refuse)?;
+        if let Some(properties) = properties {
+            let cluster_id = cluster_id.get_or_insert_with(|| properties.cluster_id.clone());
+            properties.check(cluster_id, node_id).map_err(refuse)?;
+        }
+    }
+    Ok(cluster_id)
+}
+
+/// Where the files of a log directory are.
+fn dir(config: &BrokerConfig, path: &Path) -> Arc<dyn Dir> {
+    match config.durability() {
+        Durability::Memory => Arc::new(FaultDir::new()),
+        Durability::Fsync | Durability::PageCache => Arc::new(FsDir::new(path)),
+    }
 }
 
 fn metadata_directory(config: &BrokerConfig, directories: &[DataDirectory]) -> usize {

@@ -36,19 +36,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// A log directory cannot be created, opened or written.
-    #[error(
-        "cannot use the log directory {path}: {source}; check that it can be created and written by this user"
-    )]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The log directory belongs to another process, or another node, or is damaged.
+    /// A log directory cannot be written, belongs to another process or another node, or is damaged.
     #[error("cannot use the log directory {path}: {source}")]
-    DirectoryRefused {
+    Directory {
         /// The directory.
         path: PathBuf,
         /// What is wrong with it.
@@ -70,7 +60,7 @@ pub enum StartError {
 impl StartError {
     /// What is wrong with a log directory.
     pub(crate) fn directory(path: &Path, source: DirectoryError) -> Self {
-        Self::DirectoryRefused {
+        Self::Directory {
             path: path.to_owned(),
             source,
         }

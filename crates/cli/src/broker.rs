@@ -1,6 +1,7 @@
 //! `tidelog broker`: runs a broker in the foreground.
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
@@ -13,6 +14,10 @@ use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use crate::say;
+
+/// What is logged unless TIDELOG_LOG says otherwise. Keys of the configuration that have no effect are told below, in a line
+/// each.
+const DIAGNOSTICS: &str = "warn,tidelog_broker::builder=error";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -65,9 +70,10 @@ impl From<DurabilityArgument> for Durability {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_from_env("TIDELOG_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("TIDELOG_LOG");
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new(DIAGNOSTICS)))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let builder = builder(arguments)?;

@@ -22,12 +22,20 @@ const BOOTSTRAP: &str = "bootstrap.checkpoint";
 pub enum DirectoryError {
     /// Another process, or another broker in this one, uses the directory.
     #[error(
-        "the log directory is in use by another broker; stop it, or give this one a directory of its own"
+        "it is in use by another broker; stop that one, or give this one a directory of its own"
     )]
     Locked,
+    /// The directory cannot be made, read or written.
+    #[error(
+        "it cannot be read and written: {source}; give it to the user of the broker, or choose another directory"
+    )]
+    Unusable {
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
     /// `meta.properties` names another cluster.
     #[error(
-        "the log directory belongs to cluster {found}, but this broker is of cluster {expected}; correct the cluster id or \
+        "meta.properties says cluster {found}, but this broker is of cluster {expected}; correct the cluster id or \
          the directory, or move the directory's content away to begin anew"
     )]
     ForeignCluster {
@@ -38,7 +46,7 @@ pub enum DirectoryError {
     },
     /// `meta.properties` names another node.
     #[error(
-        "the log directory belongs to node {found}, but this is node {expected}; correct node.id or the directory, or move \
+        "meta.properties says node {found}, but this is node {expected}; correct node.id or the directory, or move \
          the directory's content away to begin anew"
     )]
     ForeignNode {
@@ -178,14 +186,13 @@ pub struct LogDirectory {
 impl LogDirectory {
     /// Creates the directory if it does not exist, and locks it until dropped.
     pub fn open(dir: Arc<dyn Dir>) -> Result<Self, DirectoryError> {
-        dir.create_dir(Path::new(""))
-            .context("create", Path::new(""))?;
+        dir.create_dir(Path::new("")).map_err(unusable)?;
         let lock = match dir.lock(Path::new(LOCK)) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(DirectoryError::Locked);
             }
-            Err(error) => return Err(error).context("lock", Path::new(LOCK))?,
+            Err(error) => return Err(unusable(error)),
         };
         Ok(Self { dir, _lock: lock })
     }
@@ -215,7 +222,7 @@ impl LogDirectory {
     /// Reads `meta.properties` of a directory that is not open. Nothing is locked, and nothing created where nothing is.
     pub fn peek(dir: &dyn Dir) -> Result<Option<MetaProperties>, DirectoryError> {
         let path = Path::new(META_PROPERTIES);
-        let Some(bytes) = read_file(dir, path).context("read", path)? else {
+        let Some(bytes) = read_file(dir, path).map_err(unusable)? else {
             return Ok(None);
         };
         let properties = MetaProperties::parse(&bytes).map_err(|reason| DirectoryError::Damaged {
@@ -419,6 +426,12 @@ impl LogDirectory {
     pub fn remove_snapshot(&self, folder: &str, id: SnapshotId) -> Result<(), DirectoryError> {
         let path = Path::new(folder).join(id.file_name());
         Ok(remove_if_exists(&*self.dir, &path).context("remove", &path)?)
+    }
+}
+
+fn unusable(source: io::Error) -> DirectoryError {
+    DirectoryError::Unusable {
+        source: Arc::new(source),
     }
 }
 

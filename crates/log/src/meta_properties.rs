@@ -123,7 +123,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("belongs to cluster dGlkZWxvZy1maXh0dXJlMQ"),
+            error.contains("says cluster dGlkZWxvZy1maXh0dXJlMQ"),
             "{error}"
         );
         let error = properties

@@ -223,7 +223,7 @@ fn rebuilt_files_are_kafkas() {
         tidelog_log::Dir::remove_file(&dir, file).unwrap();
     }
     tidelog_log::Dir::remove_file(&dir, Path::new("txn-1/leader-epoch-checkpoint")).unwrap();
-    for (_, log) in open_all(&dir, false) {
+    for (_, mut log) in open_all(&dir, false) {
         log.close().unwrap();
     }
     for file in originals.files().iter().filter(|path| is_rebuilt(path)) {

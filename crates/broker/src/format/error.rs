@@ -19,7 +19,7 @@ pub enum FormatError {
     )]
     AlreadyFormatted(PathBuf),
     /// A directory cannot be read, or belongs to somebody else.
-    #[error("cannot use the log directory {}: {source}{}", path.display(), advice(source))]
+    #[error("cannot use the log directory {}: {source}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -119,12 +119,4 @@ pub enum FormatError {
         /// The level asked for.
         level: i16,
     },
-}
-
-/// How to mend what the system refused; the other reasons say it themselves.
-const fn advice(source: &DirectoryError) -> &'static str {
-    match source {
-        DirectoryError::Log(_) => "; check that it can be created and written by this user",
-        _ => "",
-    }
 }

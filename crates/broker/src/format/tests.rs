@@ -119,7 +119,7 @@ fn each_directory_gets_what_kafka_gives_it() {
     options.cluster_id = "other".to_owned();
     let error = format(&options).unwrap_err().to_string();
     assert!(
-        error.contains(&format!("belongs to cluster {CLUSTER}")),
+        error.contains(&format!("says cluster {CLUSTER}")),
         "{error}"
     );
 }
