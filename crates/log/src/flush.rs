@@ -317,6 +317,12 @@ impl Log {
             self.take_snapshot(self.log_end_offset());
             remove_snapshot = self.upkeep.middle_snapshot.replace(self.log_end_offset());
         }
+        // At the beginning of a segment a snapshot stays as long as the segment does.
+        let stays = |at: &Offset| {
+            self.segments.iter().any(|s| s.base_offset() == *at)
+                || self.upkeep.snapshots.iter().any(|(offset, _)| offset == at)
+        };
+        let remove_snapshot = remove_snapshot.filter(|at| !stays(at));
         let state = &mut self.upkeep;
         if state.sealed.is_empty() && state.snapshots.is_empty() && prepare.is_none() {
             return None;

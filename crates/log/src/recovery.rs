@@ -159,15 +159,15 @@ impl Opening {
             };
             epochs.truncate_from_end(end);
             let snapshot = self.newest_snapshot(&files, end)?;
-            // A log closed cleanly without any snapshot never had producers.
-            let mut producers = snapshot.unwrap_or_else(|| Producers::starting_at(end));
+            let first = segments[0].base_offset();
+            let mut producers = snapshot.unwrap_or_else(|| Producers::starting_at(first));
             replay(&segments, producers.end(), end, &mut producers)?;
             (epochs, producers)
         } else {
             self.recover(&mut segments, stored_epochs, &files, &mut recovery)?
         };
         let end = last(&segments).next_offset();
-        self.remove_snapshots(&files, &segments, end)?;
+        let newest = self.remove_snapshots(&files, &segments, end)?;
         let log_start = self.start.log_start_offset;
         if end < log_start {
             tracing::warn!(log = %self.place.path.display(), %end, %log_start,
@@ -187,8 +187,6 @@ impl Opening {
             first_timestamp: first.map_or(Timestamp::NONE, |header| header.max_timestamp),
             created: self.now,
         };
-        let newest = files.snapshots.iter().rev().find(|s| **s <= end).copied();
-        let middle = newest.filter(|s| !segments.iter().any(|segment| segment.base_offset() == *s));
         let flushed = if opened {
             end
         } else {
@@ -205,7 +203,7 @@ impl Opening {
         } else {
             Offset::ZERO
         };
-        log.upkeep.middle_snapshot = middle.filter(|s| *s < end);
+        log.upkeep.middle_snapshot = newest;
         if !opened {
             log.upkeep.snapshots = snapshots;
             log.take_snapshot(end);
@@ -401,13 +399,13 @@ impl Opening {
     }
 
     /// Removes snapshots that describe what is not there, or that nobody needs: in the middle of a segment only the
-    /// newest one is kept.
+    /// newest one is kept. Answers the newest.
     fn remove_snapshots(
         &self,
         files: &Files,
         segments: &[Arc<Segment>],
         end: Offset,
-    ) -> Result<(), LogError> {
+    ) -> Result<Option<Offset>, LogError> {
         let bound = if self.start.clean {
             end
         } else {
@@ -425,7 +423,7 @@ impl Opening {
                 remove_if_exists(&*self.place.dir, &path).context("remove", &path)?;
             }
         }
-        Ok(())
+        Ok(newest.copied())
     }
 
     /// Drops everything and begins anew at the log start offset.

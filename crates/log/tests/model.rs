@@ -245,6 +245,9 @@ impl Model {
                 let end = self.log.take().unwrap().close().unwrap();
                 assert_eq!(end, self.end);
                 (self.recovery_point, self.flushed) = (end, end);
+                let snapshot = format!("t-0/{end:020}.snapshot");
+                let written = self.dir.content(snapshot).is_some();
+                assert!(written || self.batches.is_empty(), "no snapshot at {end}");
                 let logs = self
                     .dir
                     .files()

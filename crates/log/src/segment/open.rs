@@ -228,7 +228,9 @@ impl Segment {
         if self.state.lock().index.is_some() {
             return Ok(());
         }
-        if let Some(index) = self.open_index()? {
+        if let Some(index) = self.open_index()?
+            && self.is_complete(&index)?
+        {
             self.state.lock().index.get_or_insert(index);
             return Ok(());
         }
@@ -270,6 +272,27 @@ impl Segment {
         Ok(())
     }
 
+    /// Whether an index covers its closed segment. After a crash it may be from when the segment still grew: then there are
+    /// many batches behind its last entry, or one with a larger timestamp.
+    fn is_complete(&self, index: &Index) -> Result<bool, LogError> {
+        let path = self.log_path();
+        let file = self.file()?;
+        let last_offset = index.offsets.last().context("read", &path)?;
+        let last_time = index.times.last().context("read", &path)?;
+        let start = last_offset.map_or(0, |entry| u64::from(entry.position));
+        let largest = last_time.map_or(-1, |entry| entry.timestamp);
+        let mut scanner = Scanner::new(&*file, start, u64::from(self.len()), HEADERS_CHUNK);
+        let mut batches = 0;
+        while let Scanned::Batch(position, header) = scanner.next_header().context("read", &path)? {
+            batches += 1;
+            let is_far = position - start > UNINDEXED_BYTES_MAX && batches > 2;
+            if is_far || header.max_timestamp.as_millis() > largest {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     pub(super) fn corrupt(&self, position: u64, error: &BatchError) -> LogError {
         LogError::Corrupt {
             path: self.log_path(),
@@ -295,6 +318,8 @@ impl Segment {
     }
 }
 
+/// With more than this behind the last entry, an index is taken for unfinished. Far more than the usual interval.
+const UNINDEXED_BYTES_MAX: u64 = 64 << 10;
 /// The interval of a rebuilt index, Kafka's default.
 const REBUILT_INTERVAL: u32 = 4096;
 
