@@ -1,5 +1,6 @@
 //! `tidelog broker`: runs a broker in the foreground.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::thread::JoinHandle;
 
 use clap::{Args, ValueEnum};
 use tidelog_broker::{Broker, Builder, Durability};
-use tidelog_metadata::configs::parse_properties;
+use tidelog_metadata::configs::{SecurityProtocol, parse_properties};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -15,6 +16,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::say;
 
+/// The key that says which listener speaks what.
+const PROTOCOLS: &str = "listener.security.protocol.map";
 /// What is logged unless TIDELOG_LOG says otherwise. Keys of the configuration that have no effect are told below, in a line
 /// each.
 const DIAGNOSTICS: &str = "warn,tidelog_broker::builder=error";
@@ -102,13 +105,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 fn builder(arguments: &Arguments) -> Result<Builder, Box<dyn Error>> {
     let mut builder = Broker::builder();
+    let mut names_protocols = false;
     if let Some(path) = &arguments.config {
         let text = std::fs::read_to_string(path).map_err(|error| {
             format!("cannot read the configuration {}: {error}", path.display())
         })?;
         let properties = parse_properties(&text)
             .map_err(|error| format!("the configuration {} is damaged: {error}", path.display()))?;
+        names_protocols = properties.iter().any(|property| property.key == PROTOCOLS);
         builder = builder.properties(properties.into_iter().map(|p| (p.key, p.value)).collect());
+    }
+    let listeners = listeners(&arguments.listener);
+    if !listeners.is_empty() && !names_protocols {
+        builder = builder.property(PROTOCOLS, protocols(&listeners));
     }
     for property in &arguments.properties {
         let (key, value) = property
@@ -116,8 +125,8 @@ fn builder(arguments: &Arguments) -> Result<Builder, Box<dyn Error>> {
             .ok_or_else(|| format!("--set {property}: expected KEY=VALUE"))?;
         builder = builder.property(key.trim(), value.trim());
     }
-    if !arguments.listener.is_empty() {
-        builder = builder.listener(&listeners(&arguments.listener));
+    if !listeners.is_empty() {
+        builder = builder.listener(&listeners.join(","));
     }
     if !arguments.data.is_empty() {
         let data: Vec<_> = arguments
@@ -133,8 +142,8 @@ fn builder(arguments: &Arguments) -> Result<Builder, Box<dyn Error>> {
     Ok(builder)
 }
 
-/// The value of `listeners`: addresses without a name get one each.
-fn listeners(addresses: &[String]) -> String {
+/// The elements of `listeners`: addresses without a name get one each.
+fn listeners(addresses: &[String]) -> Vec<String> {
     let named = addresses
         .iter()
         .enumerate()
@@ -143,7 +152,20 @@ fn listeners(addresses: &[String]) -> String {
             false if i == 0 => format!("PLAINTEXT://{address}"),
             false => format!("PLAINTEXT_{i}://{address}"),
         });
-    named.collect::<Vec<_>>().join(",")
+    named.collect()
+}
+
+/// What listeners speak that a flag names: what their name says, or else plain text.
+fn protocols(listeners: &[String]) -> String {
+    let names = listeners
+        .iter()
+        .filter_map(|listener| Some(listener.split_once("://")?.0));
+    let names: BTreeSet<_> = names.collect();
+    let protocols = names.into_iter().map(|name| {
+        let protocol = SecurityProtocol::from_name(name).unwrap_or(SecurityProtocol::Plaintext);
+        format!("{name}:{protocol}")
+    });
+    protocols.collect::<Vec<_>>().join(",")
 }
 
 async fn serve(builder: Builder, arguments: &Arguments) -> Result<(), Box<dyn Error>> {

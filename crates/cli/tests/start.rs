@@ -31,6 +31,20 @@ fn the_ready_line_says_where_and_how() {
 }
 
 #[test]
+fn listeners_given_by_flags_need_no_names() {
+    let home = Home::new();
+    let data = home.path("data");
+    let listeners = ["127.0.0.1:0", "localhost:0", "INSIDE://127.0.0.1:0"];
+    let listeners = listeners
+        .iter()
+        .flat_map(|listener| ["--listener", listener]);
+    let arguments: Vec<_> = listeners.chain(["--data", &data]).collect();
+    let mut broker = Running::start(&home, &arguments);
+    assert!(broker.line().starts_with("tidelog ready on 127.0.0.1:"));
+    assert_eq!(broker.stop("TERM"), (Some(0), String::new()));
+}
+
+#[test]
 fn both_signals_stop_in_order() {
     let home = Home::new();
     let data = home.path("data");
