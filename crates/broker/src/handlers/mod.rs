@@ -140,7 +140,9 @@ pub(crate) fn start(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -> Result<
         tracing::warn!(peer = %peer.address, %error, "refused a request, the connection is closed");
         Closed::BadRequest(error.to_string())
     };
-    let header = RequestHeader::read(&mut reader).map_err(bad)?;
+    let mut header = RequestHeader::read(&mut reader).map_err(bad)?;
+    // The header outlives the frame, which is to be free for the next read as soon as its records are written.
+    header.client_id = header.client_id.map(|id| id.detach());
     let api = header
         .api_key
         .api()

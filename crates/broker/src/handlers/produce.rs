@@ -8,7 +8,7 @@ use tidelog_protocol::messages::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
-use tidelog_record::{Batch, BatchError, Codec, Rejection};
+use tidelog_record::{Batch, BatchError, BatchHeader, Codec, Rejection};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Str, Timestamp};
 
 use super::wait::AppendWait;
@@ -31,13 +31,20 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
         let response = refuse_all(&request, ErrorCode::INVALID_REQUIRED_ACKS);
         return context.answer(&response);
     };
+    if request.transactional_id.is_none() && has_transactional_batch(&request) {
+        let code = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+        return context.answer(&refuse_all(&request, code));
+    }
     let wait = AppendWait::new();
     let mut response = ProduceResponse::default();
     let mut index = 0;
     for topic in &request.topic_data {
         let local = local_topic(&context, topic);
         let mut answer = TopicProduceResponse {
-            name: topic.name.clone(),
+            // Not a slice of the frame, which would keep its memory until the answer has left.
+            name: local
+                .as_ref()
+                .map_or_else(|_| topic.name.detach(), |local| local.name.clone()),
             topic_id: topic.topic_id,
             partition_responses: Vec::with_capacity(topic.partition_data.len()),
         };
@@ -54,8 +61,8 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
         }
         response.responses.push(answer);
     }
-    drop(request.topic_data);
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    drop(request);
     settle(&mut response, wait.wait(timeout).await);
     let failed = partitions(&mut response).any(|partition| partition.error_code.is_err());
     if acks == Acks::None {
@@ -68,6 +75,17 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
         };
     }
     context.answer(&response)
+}
+
+/// Whether a batch says that it is part of a transaction. One that is no batch at all is dealt with later.
+fn has_transactional_batch(request: &ProduceRequest) -> bool {
+    let partitions = request
+        .topic_data
+        .iter()
+        .flat_map(|topic| &topic.partition_data);
+    let mut batches =
+        partitions.filter_map(|data| BatchHeader::decode(data.records.as_ref()?).ok());
+    batches.any(|header| header.attributes.is_transactional())
 }
 
 fn acks(acks: i16) -> Option<Acks> {
@@ -180,6 +198,10 @@ impl Append<'_> {
         let is_zstd = matches!(batch.header().attributes.codec(), Ok(Codec::Zstd));
         if is_zstd && self.version < ZSTD_FROM_VERSION {
             return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE.into());
+        }
+        if batch.header().attributes.is_transactional() {
+            // No transaction can be open here: there is no coordinator that would have begun one.
+            return Err(ErrorCode::INVALID_TXN_STATE.into());
         }
         Ok(batch)
     }

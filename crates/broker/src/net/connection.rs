@@ -27,8 +27,8 @@ const REQUESTS_IN_PROGRESS_MAX: usize = 256;
 const OUTPUT_PENDING_BYTES_MAX: usize = 4 << 20;
 /// How much room a read offers when nothing is known of the frame to come.
 const READ_BYTES: usize = 64 << 10;
-/// An idle connection keeps no more than this as its buffer.
-const IDLE_BUFFER_BYTES_MAX: usize = 4 << 10;
+/// How long a connection that does nothing keeps its buffer: one that is busy uses the same memory again and again.
+const BUFFER_KEPT: Duration = Duration::from_secs(1);
 
 /// A started request.
 type Started = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -67,7 +67,7 @@ impl<T: Transport> Connection<T> {
             in_progress: VecDeque::new(),
             output: Output::default(),
             idle_timeout,
-            idle: Box::pin(tokio::time::sleep(idle_timeout)),
+            idle: Box::pin(tokio::time::sleep(BUFFER_KEPT.min(idle_timeout))),
             last_active: Instant::now(),
             input_ended: false,
         }
@@ -116,11 +116,7 @@ impl<T: Transport> Connection<T> {
         let wanted = self.read_size();
         self.input.reserve(wanted);
         match self.transport.poll_read(cx, &mut self.input) {
-            Poll::Pending => {
-                if self.input.is_empty() && self.input.capacity() > IDLE_BUFFER_BYTES_MAX {
-                    self.input = BytesMut::new();
-                }
-            }
+            Poll::Pending => {}
             Poll::Ready(Ok(0)) => {
                 self.input_ended = true;
                 progress = true;
@@ -200,15 +196,26 @@ impl<T: Transport> Connection<T> {
         Ok(progress)
     }
 
-    /// Waits for the idle timeout, which starts anew with every progress.
+    /// Waits for the time when the buffer of an idle connection is given back, and then for the time when the connection
+    /// is closed. Both start anew with every progress.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
         while self.idle.as_mut().poll(cx).is_ready() {
-            let until = self.last_active + self.idle_timeout;
-            if until <= Instant::now() && self.in_progress.is_empty() {
+            let now = Instant::now();
+            let holds_buffer = self.input.is_empty() && self.input.capacity() > 0;
+            if holds_buffer && now >= self.last_active + BUFFER_KEPT {
+                self.input = BytesMut::new();
+            }
+            if now >= self.last_active + self.idle_timeout && self.in_progress.is_empty() {
                 return Poll::Ready(Closed::Idle);
             }
-            let until = until.max(Instant::now() + Duration::from_millis(100));
-            self.idle.as_mut().reset(until);
+            let next = if self.input.capacity() > 0 {
+                BUFFER_KEPT
+            } else {
+                self.idle_timeout
+            };
+            // Never in the past: what is in progress may outlast both.
+            let next = (self.last_active + next).max(now + BUFFER_KEPT);
+            self.idle.as_mut().reset(next);
         }
         Poll::Pending
     }
