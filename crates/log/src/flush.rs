@@ -304,6 +304,7 @@ impl Log {
             return None;
         }
         let prepare = self.due_preparation();
+        let end = self.log_end_offset();
         let state = &mut self.upkeep;
         let interval = u64::from(self.config.checkpoint_interval_bytes);
         let mut index_of = None;
@@ -311,11 +312,13 @@ impl Log {
         if !state.snapshots.is_empty() {
             state.appended_at_snapshot = state.appended;
             remove_snapshot = state.middle_snapshot.take();
-        } else if state.appended - state.appended_at_snapshot > interval {
+        } else if end > state.last_snapshot
+            && state.appended - state.appended_at_snapshot > interval
+        {
             state.appended_at_snapshot = state.appended;
             index_of = Some(self.active().clone());
-            self.take_snapshot(self.log_end_offset());
-            remove_snapshot = self.upkeep.middle_snapshot.replace(self.log_end_offset());
+            self.take_snapshot(end);
+            remove_snapshot = self.upkeep.middle_snapshot.replace(end);
         }
         // At the beginning of a segment a snapshot stays as long as the segment does.
         let stays = |at: &Offset| {

@@ -408,12 +408,14 @@ impl Segment {
         Ok(self.next_offset())
     }
 
-    /// Shortens a file to `len`, if it exists and is longer.
+    /// Shortens an index file to `len`, durably, if it exists and is longer. If the entries came back after a crash, they
+    /// would point into batches that were written since.
     fn cut_file(&self, suffix: &str, len: usize) -> Result<(), LogError> {
         let path = self.path(suffix);
         match self.place.dir.open(&path, Access::Write) {
             Ok(file) if file.len().context("read", &path)? > len as u64 => {
-                file.set_len(len as u64).context("cut", &path)
+                file.set_len(len as u64).context("cut", &path)?;
+                file.sync_all().context("sync", &path)
             }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
