@@ -140,7 +140,8 @@ impl Groups {
             let earliest = groups.fire_timers();
             *groups.next_wake.lock() = earliest;
             // A deadline that was set before `next_wake` was stored may be earlier than it.
-            if groups.earliest() < earliest.or(groups.earliest()) {
+            let is_earlier = |at| earliest.is_none_or(|earliest| at < earliest);
+            if groups.earliest().is_some_and(is_earlier) {
                 continue;
             }
             let wake = groups.wake.notified();

@@ -203,9 +203,10 @@ impl Shard {
                         request_id,
                         response,
                     } => {
-                        // A client that has gone does not hear the answer.
-                        let parked = active.parked.remove(&request_id);
-                        let _ = parked.map(|sender| sender.send(response));
+                        if let Some(parked) = active.parked.remove(&request_id) {
+                            // A client that has gone does not hear the answer.
+                            let _ = parked.send(response);
+                        }
                     }
                 }
             }

@@ -50,7 +50,7 @@ impl Output {
                 }
                 Chunk::Deferred { token, .. } => {
                     let slice = response.files[token as usize].clone();
-                    if slice.len() > 0 {
+                    if !slice.is_empty() {
                         self.queue.push_back(Piece::File { slice, sent: 0 });
                     }
                 }
@@ -130,14 +130,14 @@ fn poll_write_file<T: Transport>(
 ) -> Poll<io::Result<usize>> {
     let len = (slice.len() - sent).min(FILE_CHUNK_BYTES);
     let position = slice.position() + sent as u64;
-    if let Some(fd) = slice.as_fd() {
-        if let Some(wrote) = transport.poll_send_file(cx, fd, position, len) {
-            return wrote.map(|wrote| match wrote {
-                // The file is shorter than promised: the answer cannot be completed.
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                wrote => wrote,
-            });
-        }
+    if let Some(fd) = slice.as_fd()
+        && let Some(wrote) = transport.poll_send_file(cx, fd, position, len)
+    {
+        return wrote.map(|wrote| match wrote {
+            // The file is shorter than promised: the answer cannot be completed.
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            wrote => wrote,
+        });
     }
     let mut bytes = vec![0; len];
     slice.read_at(&mut bytes, sent)?;
