@@ -7,6 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidelog_types::Timestamp;
 
+use crate::files::OpenFiles;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -56,6 +58,10 @@ pub trait Dir: Send + Sync + fmt::Debug {
     /// Takes a lock on a file, which is created if needed. Fails with [`io::ErrorKind::WouldBlock`] if somebody else, in
     /// this process or another, holds it. Dropping the answer lets go of it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+    /// What keeps the number of open files within a bound; `None` for no bound.
+    fn open_files(&self) -> Option<&OpenFiles> {
+        None
+    }
 }
 
 /// A held lock on a file.

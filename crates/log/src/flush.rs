@@ -289,6 +289,12 @@ impl Log {
         self.shared.check()?;
         // If the log was cut meanwhile, other bytes may stand at these offsets now: the next flush has to do it all.
         if flush.generation == self.shared.generation.load(Ordering::Acquire) {
+            for segment in &flush.dirty.segments {
+                segment.flushed();
+            }
+            if flush.end == self.log_end_offset() {
+                flush.active.flushed();
+            }
             self.dirty.clean(flush.dirty);
             self.flushed = self.flushed.max(flush.end);
         }

@@ -9,17 +9,35 @@ use std::time::UNIX_EPOCH;
 use tidelog_types::Timestamp;
 
 use crate::dir::{Access, Dir, DirEntry, File, Lock};
+use crate::files::OpenFiles;
 
 /// A directory of the operating system.
 #[derive(Debug)]
 pub struct FsDir {
     root: PathBuf,
+    open_files: OpenFiles,
 }
 
 impl FsDir {
     /// The directory at `root`. It is created when first needed, not here.
+    ///
+    /// Its logs hold at most half as many files open as the process may have; sockets need some too.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let limit = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        Self {
+            root: root.into(),
+            open_files: OpenFiles::new(limit / 2),
+        }
+    }
+
+    /// Another bound for the number of files that its logs hold open.
+    #[must_use]
+    pub fn with_open_files_max(self, files_max: usize) -> Self {
+        Self {
+            open_files: OpenFiles::new(files_max),
+            ..self
+        }
     }
 
     /// Where the directory is.
@@ -38,6 +56,10 @@ impl FsDir {
 }
 
 impl Dir for FsDir {
+    fn open_files(&self) -> Option<&OpenFiles> {
+        Some(&self.open_files)
+    }
+
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
         let mut options = fs::OpenOptions::new();
         options.read(true);

@@ -4,6 +4,8 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use crate::dir::File;
+use crate::error::{Context, LogError};
+use crate::files::Slot;
 
 /// An entry of the offset index: a batch and where it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ pub(crate) enum Entries<E> {
     /// All entries, of which the first `saved` are in the file already.
     Memory { entries: Vec<E>, saved: usize },
     /// The file, and how many entries it has.
-    Disk { file: Arc<dyn File>, count: usize },
+    Disk { file: Arc<Slot>, count: usize },
 }
 
 impl<E> Default for Entries<E> {
@@ -103,45 +105,46 @@ impl<E> Default for Entries<E> {
 }
 
 impl<E: Entry> Entries<E> {
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         match self {
             Self::Memory { entries, .. } => entries.len(),
             Self::Disk { count, .. } => *count,
         }
     }
 
-    pub(crate) fn entry(&self, i: usize) -> io::Result<E> {
+    pub(crate) fn entry(&self, i: usize) -> Result<E, LogError> {
         match self {
             Self::Memory { entries, .. } => Ok(entries[i]),
-            Self::Disk { file, .. } => {
-                let mut bytes = [0; 16];
-                let bytes = &mut bytes[..E::SIZE];
-                file.read_exact_at(bytes, (i * E::SIZE) as u64)?;
-                Ok(E::decode(bytes))
-            }
+            Self::Disk { file, .. } => read_entry(&*file.file()?, i).context("read", &file.path()),
         }
     }
 
-    pub(crate) fn last(&self) -> io::Result<Option<E>> {
+    pub(crate) fn last(&self) -> Result<Option<E>, LogError> {
         self.len().checked_sub(1).map(|i| self.entry(i)).transpose()
     }
 
     /// How many entries satisfy `holds`, given that they stand in front of those that do not.
-    pub(crate) fn count_while(&self, holds: impl Fn(E) -> bool) -> io::Result<usize> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if holds(self.entry(middle)?) {
-                low = middle + 1;
-            } else {
-                high = middle;
+    pub(crate) fn count_while(&self, holds: impl Fn(E) -> bool) -> Result<usize, LogError> {
+        match self {
+            Self::Memory { entries, .. } => Ok(entries.partition_point(|entry| holds(*entry))),
+            Self::Disk { file, count } => {
+                let open = file.file()?;
+                let (mut low, mut high) = (0, *count);
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    if holds(read_entry(&*open, middle).context("read", &file.path())?) {
+                        low = middle + 1;
+                    } else {
+                        high = middle;
+                    }
+                }
+                Ok(low)
             }
         }
-        Ok(low)
     }
 
     /// The last entry that satisfies `holds`.
-    pub(crate) fn last_while(&self, holds: impl Fn(E) -> bool) -> io::Result<Option<E>> {
+    pub(crate) fn last_while(&self, holds: impl Fn(E) -> bool) -> Result<Option<E>, LogError> {
         self.count_while(holds)?
             .checked_sub(1)
             .map(|i| self.entry(i))
@@ -156,27 +159,39 @@ impl<E: Entry> Entries<E> {
         }
     }
 
-    /// Keeps the first `count` entries.
-    pub(crate) fn truncate(&mut self, keep: usize) {
-        match self {
-            Self::Memory { entries, saved } => {
-                entries.truncate(keep);
-                *saved = (*saved).min(keep);
-            }
-            Self::Disk { count, .. } => *count = (*count).min(keep),
+    /// Keeps the first entries, as far as they satisfy `holds`, in memory. Answers how many that are.
+    pub(crate) fn keep_while(&mut self, holds: impl Fn(E) -> bool) -> Result<usize, LogError> {
+        self.load()?;
+        let keep = self.count_while(holds)?;
+        if let Self::Memory { entries, saved } = self {
+            entries.truncate(keep);
+            *saved = (*saved).min(keep);
         }
+        Ok(keep)
     }
 
     /// Brings all entries into memory.
-    pub(crate) fn load(&mut self) -> io::Result<()> {
+    pub(crate) fn load(&mut self) -> Result<(), LogError> {
         if let Self::Disk { file, count } = self {
-            let entries = read_entries(&**file, *count)?;
+            let entries = read_entries(&*file.file()?, *count).context("read", &file.path())?;
             *self = Self::Memory {
                 saved: entries.len(),
                 entries,
             };
         }
         Ok(())
+    }
+
+    /// Leaves the entries to the file, if it has them all.
+    pub(crate) fn release(&mut self, file: impl FnOnce() -> Arc<Slot>) {
+        if let Self::Memory { entries, saved } = self
+            && *saved == entries.len()
+        {
+            *self = Self::Disk {
+                count: entries.len(),
+                file: file(),
+            };
+        }
     }
 
     /// What the file lacks, and at which position it belongs.
@@ -195,11 +210,18 @@ impl<E: Entry> Entries<E> {
     }
 
     /// Notes that the file has the first `count` entries.
-    pub(crate) fn saved(&mut self, count: usize) {
+    pub(crate) const fn saved(&mut self, count: usize) {
         if let Self::Memory { saved, .. } = self {
             *saved = count;
         }
     }
+}
+
+fn read_entry<E: Entry>(file: &dyn File, i: usize) -> io::Result<E> {
+    let mut bytes = [0; 16];
+    let bytes = &mut bytes[..E::SIZE];
+    file.read_exact_at(bytes, (i * E::SIZE) as u64)?;
+    Ok(E::decode(bytes))
 }
 
 fn read_entries<E: Entry>(file: &dyn File, count: usize) -> io::Result<Vec<E>> {
@@ -208,18 +230,26 @@ fn read_entries<E: Entry>(file: &dyn File, count: usize) -> io::Result<Vec<E>> {
     Ok(bytes.chunks_exact(E::SIZE).map(E::decode).collect())
 }
 
-/// Looks through an index file. `None` if it cannot be the index of a segment: an entry does not follow the one in front
-/// of it, or lies beyond what `is_within` allows. Zero bytes at the end are none of the entries, a broker that was killed
-/// leaves them.
+/// Looks through an index file. `None` if there is none, or if it cannot be the index of a segment: an entry does not
+/// follow the one in front of it, or lies beyond what `is_within` allows. Zero bytes at the end are none of the entries, a
+/// broker that was killed leaves them.
 pub(crate) fn open_entries<E: Entry>(
-    file: Arc<dyn File>,
+    slot: Arc<Slot>,
     is_within: impl Fn(E) -> bool,
-) -> io::Result<Option<Entries<E>>> {
-    let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+) -> Result<Option<Entries<E>>, LogError> {
+    let file = match slot.file() {
+        Ok(file) => file,
+        Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let len = file.len().context("read", &slot.path())?;
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
     if len % E::SIZE != 0 {
         return Ok(None);
     }
-    let entries = read_entries::<E>(&*file, len / E::SIZE)?;
+    let entries = read_entries::<E>(&*file, len / E::SIZE).context("read", &slot.path())?;
     let zeros = entries
         .iter()
         .rev()
@@ -229,7 +259,7 @@ pub(crate) fn open_entries<E: Entry>(
     let rises = entries.windows(2).all(|pair| pair[1].follows(pair[0]));
     let sane = rises && entries.iter().all(|entry| is_within(*entry));
     Ok(sane.then_some(Entries::Disk {
-        file,
+        file: slot,
         count: entries.len(),
     }))
 }
@@ -247,16 +277,27 @@ pub(crate) fn write_entries(file: &dyn File, position: u64, bytes: &[u8]) -> io:
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::PathBuf;
+
+    use tidelog_types::Offset;
 
     use super::*;
-    use crate::dir::{Access, Dir};
+    use crate::files::Place;
+    use crate::names;
     use crate::testing::FaultDir;
 
-    fn file(bytes: &[u8]) -> Arc<dyn File> {
+    fn slot(bytes: &[u8]) -> Arc<Slot> {
         let dir = FaultDir::new();
-        dir.put("index", bytes);
-        dir.open(Path::new("index"), Access::Write).unwrap()
+        dir.put(names::of_segment(Offset::ZERO, names::OFFSET_INDEX), bytes);
+        let place = Place {
+            dir: Arc::new(dir),
+            path: PathBuf::new(),
+        };
+        Arc::new(Slot::new(
+            Arc::new(place),
+            Offset::ZERO,
+            names::OFFSET_INDEX,
+        ))
     }
 
     fn bytes(entries: &[(u32, u32)]) -> Vec<u8> {
@@ -268,7 +309,7 @@ mod tests {
     }
 
     fn open(bytes: &[u8]) -> Option<Entries<OffsetEntry>> {
-        open_entries(file(bytes), |entry: OffsetEntry| entry.position < 1000).unwrap()
+        open_entries(slot(bytes), |entry: OffsetEntry| entry.position < 1000).unwrap()
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod dir;
 mod directory;
 mod epochs;
 mod error;
+mod files;
 mod flush;
 mod flusher;
 mod fs;
@@ -64,6 +65,7 @@ pub use directory::{
 };
 pub use epochs::{EpochEntry, LeaderEpochs};
 pub use error::{AppendError, LogError, ReadError};
+pub use files::OpenFiles;
 pub use flush::{PendingFlush, Upkeep};
 pub use flusher::{FlushTarget, Flusher};
 pub use fs::FsDir;

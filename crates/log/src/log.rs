@@ -11,12 +11,13 @@ use crate::config::LogConfig;
 use crate::dir::Dir;
 use crate::epochs::{EpochEntry, LeaderEpochs};
 use crate::error::{AppendError, Context, LogError};
+use crate::files::Place;
 use crate::flush::{Dirty, UpkeepState};
 use crate::index::{Entry, OffsetEntry, TimeEntry};
 use crate::producers::{ProducerState, Producers, marker_of};
 use crate::reader::LogReader;
 use crate::recovery::{Recovery, Start};
-use crate::segment::{Place, Segment};
+use crate::segment::Segment;
 
 /// The log of one partition, with its single writer.
 ///

@@ -13,13 +13,14 @@ use crate::config::LogConfig;
 use crate::dir::{Access, DirEntry, read_file, remove_if_exists};
 use crate::epochs::LeaderEpochs;
 use crate::error::{Context, LogError};
+use crate::files::Place;
 use crate::flush::{Dirty, UpkeepState};
 use crate::log::{Active, Log, Shared};
 use crate::names;
 use crate::producers::{Producers, marker_of};
 use crate::retention::remove_segment_files;
 use crate::scan::{HEADERS_CHUNK, Scanned, Scanner, WHOLE_CHUNK};
-use crate::segment::{Place, Segment};
+use crate::segment::Segment;
 use crate::transactions::AbortedTransaction;
 
 /// What is known about a log before it is opened, from the checkpoints of its directory.

@@ -8,11 +8,12 @@ use tidelog_types::{Now, Offset, Timestamp, Uuid};
 
 use crate::dir::remove_if_exists;
 use crate::error::{Context, LogError};
+use crate::files::Place;
 use crate::log::{Active, Fault, Log};
 use crate::names;
 use crate::producers::Producers;
 use crate::recovery::{read_snapshot, replay};
-use crate::segment::{Place, Segment};
+use crate::segment::Segment;
 
 /// Removes the files of a segment and its producer snapshot, under their names with `suffix`.
 pub(crate) fn remove_segment_files(

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use tidelog_record::BatchHeader;
 use tidelog_types::{Offset, Timestamp};
 
-use crate::dir::{Access, Dir, File};
+use crate::dir::{Access, File};
 use crate::error::{Context, LogError};
+use crate::files::{Place, Slot};
 use crate::index::{Entries, Entry, OffsetEntry, TimeEntry, write_entries};
 use crate::names;
 use crate::scan::{HEADERS_CHUNK, Scanned, Scanner};
@@ -22,20 +23,6 @@ const RECENT_MAX: usize = 64;
 /// Space is prepared in pieces of this size, each of which an append may have to wait for.
 const PREPARE_CHUNK: u64 = 64 << 10;
 
-/// Where the files of a partition are.
-#[derive(Debug)]
-pub(crate) struct Place {
-    pub dir: Arc<dyn Dir>,
-    /// The folder of the partition.
-    pub path: PathBuf,
-}
-
-impl Place {
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-}
-
 /// A part of a log: a file of batches with its indexes.
 ///
 /// The writer appends to the last segment of a log, everybody reads all of them. Both locks are held for memory accesses
@@ -44,7 +31,7 @@ impl Place {
 pub(crate) struct Segment {
     place: Arc<Place>,
     base_offset: Offset,
-    file: Mutex<Option<Arc<dyn File>>>,
+    file: Arc<Slot>,
     space: Mutex<Space>,
     state: Mutex<State>,
 }
@@ -146,10 +133,11 @@ impl Segment {
 
     fn with_state(place: Arc<Place>, base_offset: Offset, state: State) -> Self {
         let len = u64::from(state.len);
+        let file = Arc::new(Slot::new(place.clone(), base_offset, names::LOG));
         Self {
             place,
             base_offset,
-            file: Mutex::new(None),
+            file,
             space: Mutex::new(Space {
                 end: len,
                 prepared: len,
@@ -183,22 +171,18 @@ impl Segment {
 
     /// The file of batches, opened if it is not.
     pub(crate) fn file(&self) -> Result<Arc<dyn File>, LogError> {
-        self.open(Access::Write)
+        self.file.file()
     }
 
     /// Creates the file, empty.
     pub(crate) fn create(&self) -> Result<(), LogError> {
-        self.open(Access::Truncate).map(drop)
+        self.file.set_unflushed(true);
+        self.file.create()
     }
 
-    fn open(&self, access: Access) -> Result<Arc<dyn File>, LogError> {
-        let mut slot = self.file.lock();
-        if let Some(file) = &*slot {
-            return Ok(file.clone());
-        }
-        let path = self.log_path();
-        let file = self.place.dir.open(&path, access).context("open", &path)?;
-        Ok(slot.insert(file).clone())
+    /// Notes that all of the file is durable.
+    pub(crate) fn flushed(&self) {
+        self.file.set_unflushed(false);
     }
 
     // Writing
@@ -210,6 +194,7 @@ impl Segment {
         header: &BatchHeader,
         index_interval_bytes: u32,
     ) -> Result<(), LogError> {
+        self.file.set_unflushed(true);
         let file = self.file()?;
         let position = {
             let mut space = self.space.lock();
@@ -358,14 +343,19 @@ impl Segment {
         Ok(())
     }
 
-    /// Drops the index from memory, if it is in the files as a whole. For segments that are not appended to.
+    /// Drops the index from memory, as far as it is in the files. For segments that are not appended to.
     pub(crate) fn release_index(&self) {
         let mut state = self.state.lock();
-        let saved =
-            |index: &Index| index.offsets.unsaved().is_none() && index.times.unsaved().is_none();
-        if state.index.as_ref().is_some_and(saved) {
-            state.index = None;
+        if let Some(index) = &mut state.index {
+            index
+                .offsets
+                .release(|| self.index_slot(names::OFFSET_INDEX));
+            index.times.release(|| self.index_slot(names::TIME_INDEX));
         }
+    }
+
+    fn index_slot(&self, suffix: &'static str) -> Arc<Slot> {
+        Arc::new(Slot::new(self.place.clone(), self.base_offset, suffix))
     }
 
     /// Cuts off the batch that holds `offset` and all behind it. Answers where the segment ends then: behind the last
@@ -377,6 +367,7 @@ impl Segment {
         let position = found.map_or_else(|| self.len(), |found| found.position);
         // A segment that was closed knows its end only as the beginning of the next one.
         let end = found.map_or(offset, |found| found.base_offset);
+        self.file.set_unflushed(true);
         let file = self.file()?;
         {
             let mut space = self.space.lock();
@@ -392,12 +383,14 @@ impl Segment {
         state.len = position;
         state.recent.retain(|recent| recent.position < position);
         let index = state.index.get_or_insert_default();
-        let keep = keep_in_memory(&mut index.offsets, |entry| entry.position < position);
-        let keep = keep.context("read", &self.path(names::OFFSET_INDEX))?;
+        let keep = index
+            .offsets
+            .keep_while(|entry| entry.position < position)?;
         self.cut_file(names::OFFSET_INDEX, keep * OffsetEntry::SIZE)?;
         let base = self.base_offset;
-        let keep = keep_in_memory(&mut index.times, |e| base + i64::from(e.offset) < end);
-        let keep = keep.context("read", &self.path(names::TIME_INDEX))?;
+        let keep = index
+            .times
+            .keep_while(|entry| base + i64::from(entry.offset) < end)?;
         self.cut_file(names::TIME_INDEX, keep * TimeEntry::SIZE)?;
         if let Some(aborted) = &mut state.aborted {
             aborted.retain(|aborted| aborted.last_offset < end);
@@ -430,9 +423,9 @@ impl Segment {
         let Some(index) = &state.index else {
             return Ok(());
         };
-        let io = |result: io::Result<_>| result.context("read", &self.log_path());
-        let last_offset = index.offsets.last().context("read", &self.log_path())?;
-        let last_time = index.times.last().context("read", &self.log_path())?;
+        let path = self.log_path();
+        let last_offset = index.offsets.last()?;
+        let last_time = index.times.last()?;
         state.last_indexed = last_offset.map_or(0, |entry| entry.position);
         let mut next_offset = self.base_offset;
         let mut max = (Timestamp::NONE, Offset::NONE);
@@ -444,7 +437,7 @@ impl Segment {
         }
         let (start, end) = (u64::from(state.last_indexed), u64::from(state.len));
         let mut scanner = Scanner::new(file, start, end, HEADERS_CHUNK);
-        while let Scanned::Batch(_, header) = io(scanner.next_header())? {
+        while let Scanned::Batch(_, header) = scanner.next_header().context("read", &path)? {
             if header.max_timestamp > max.0 {
                 max = (header.max_timestamp, header.last_offset());
             }
@@ -544,15 +537,4 @@ impl State {
             entries.get(after).map_or(self.len, |entry| entry.position),
         ))
     }
-}
-
-/// Keeps the first entries, as far as they satisfy `holds`, in memory. Answers how many that are.
-fn keep_in_memory<E: Entry>(
-    entries: &mut Entries<E>,
-    holds: impl Fn(E) -> bool,
-) -> io::Result<usize> {
-    entries.load()?;
-    let keep = entries.count_while(holds)?;
-    entries.truncate(keep);
-    Ok(keep)
 }

@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use tidelog_types::Timestamp;
 
 use crate::dir::{Access, Dir, DirEntry, File, Lock};
+use crate::files::OpenFiles;
 
 /// What a crash leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,7 @@ pub enum Op {
 #[derive(Clone, Debug, Default)]
 pub struct FaultDir {
     disk: Arc<Mutex<Disk>>,
+    open_files: Option<Arc<OpenFiles>>,
 }
 
 #[derive(Debug, Default)]
@@ -209,6 +211,15 @@ impl FaultDir {
     /// An empty directory on a faultless disk.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same directory, of which logs hold at most `files_max` files open.
+    #[must_use]
+    pub fn with_open_files_max(self, files_max: usize) -> Self {
+        Self {
+            open_files: Some(Arc::new(OpenFiles::new(files_max))),
+            ..self
+        }
     }
 
     /// Ends the life of the process that used the directory: its open files and locks are gone, and of what it wrote
@@ -385,6 +396,10 @@ impl Disk {
 }
 
 impl Dir for FaultDir {
+    fn open_files(&self) -> Option<&OpenFiles> {
+        self.open_files.as_deref()
+    }
+
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
         let mut disk = self.disk.lock();
         let file = match disk.names.get(path) {

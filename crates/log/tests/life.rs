@@ -556,3 +556,34 @@ fn readers_go_on_while_the_log_grows() {
     });
     assert!(log.segments_count() > 5);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn few_files_are_open_however_many_there_are() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = Arc::new(FsDir::new(root.path()).with_open_files_max(5));
+    let (mut log, _) = Log::open(dir, "t-0", small_segments(), Start::NEW, now()).unwrap();
+    let open_files = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+        targets
+            .filter(|target| target.starts_with(root.path()))
+            .count()
+    };
+    for i in 0..200 {
+        append(&mut log, &[i], 100);
+        if i % 10 == 0 {
+            flush(&mut log);
+        }
+    }
+    assert!(log.segments_count() > 20);
+    assert!(open_files() > 3, "what is not flushed stays open");
+    flush(&mut log);
+    assert_eq!(contents(&log).len(), 200);
+    let found = log
+        .reader()
+        .offset_for_timestamp(millis(50), offset(200))
+        .unwrap();
+    assert_eq!(found.unwrap().offset, offset(50));
+    assert!(open_files() <= 6, "{} are open", open_files());
+}

@@ -117,7 +117,7 @@ struct Model {
 
 impl Model {
     fn new(config: LogConfig) -> Self {
-        let dir = FaultDir::new();
+        let dir = FaultDir::new().with_open_files_max(3);
         dir.shorten_reads();
         let (log, _) = open(&dir, &config, Start::NEW);
         Self {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tidelog_record::{BatchError, BatchHeader};
 use tidelog_types::{Offset, Timestamp};
 
-use super::{Index, Place, Segment, Space, State};
-use crate::dir::{Access, File, read_file};
+use super::{Index, Segment, Space, State};
+use crate::dir::{File, read_file};
 use crate::error::{Context, LogError};
+use crate::files::Place;
 use crate::index::{Entry, OffsetEntry, TimeEntry, open_entries};
 use crate::names;
 use crate::scan::{HEADERS_CHUNK, Scanned, Scanner, WHOLE_CHUNK};
@@ -42,9 +43,9 @@ impl Segment {
         };
         let file = segment.file()?;
         let path = segment.log_path();
-        index.offsets.load().context("read", &path)?;
-        index.times.load().context("read", &path)?;
-        let last = index.offsets.last().context("read", &path)?;
+        index.offsets.load()?;
+        index.times.load()?;
+        let last = index.offsets.last()?;
         let start = last.map_or(0, |entry| entry.position);
         let mut scanner = Scanner::new(&*file, u64::from(start), u64::from(len), HEADERS_CHUNK);
         let mut next_offset = base_offset;
@@ -147,14 +148,8 @@ impl Segment {
         let wanted = u32::try_from(from - self.base_offset).unwrap_or(0);
         let opened = if wanted > 0 { self.open_index()? } else { None };
         if let Some(mut opened) = opened {
-            opened.offsets.load().context("read", &path)?;
-            opened.times.load().context("read", &path)?;
-            let keep = opened
-                .offsets
-                .count_while(|e| e.offset < wanted)
-                .context("read", &path)?;
-            opened.offsets.truncate(keep);
-            let last = opened.offsets.last().context("read", &path)?;
+            opened.offsets.keep_while(|entry| entry.offset < wanted)?;
+            let last = opened.offsets.last()?;
             if let Some(last) = last {
                 let position = u64::from(last.position);
                 let mut scanner = Scanner::new(file, position.min(len), len, HEADERS_CHUNK);
@@ -163,8 +158,9 @@ impl Segment {
                 if matches!(&first, Scanned::Batch(_, h) if h.last_offset() == expected) {
                     start = scanner.position() as u32;
                     next_offset = expected.next();
-                    let times = opened.times.count_while(|e| e.offset <= last.offset);
-                    opened.times.truncate(times.context("read", &path)?);
+                    opened
+                        .times
+                        .keep_while(|entry| entry.offset <= last.offset)?;
                     index = opened;
                 }
             }
@@ -201,21 +197,11 @@ impl Segment {
             let state = self.state.lock();
             (state.len, state.next_offset - self.base_offset)
         };
-        let file = |suffix| match self.place.dir.open(&self.path(suffix), Access::Write) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).context("open", &self.path(suffix)),
-        };
-        let (offsets, times) = (file(names::OFFSET_INDEX)?, file(names::TIME_INDEX)?);
-        let Some((offsets, times)) = offsets.zip(times) else {
-            return Ok(None);
-        };
         let is_within =
             |entry: OffsetEntry| entry.position < len && i64::from(entry.offset) < records;
-        let offsets =
-            open_entries(offsets, is_within).context("read", &self.path(names::OFFSET_INDEX))?;
-        let times = open_entries(times, |entry: TimeEntry| i64::from(entry.offset) < records)
-            .context("read", &self.path(names::TIME_INDEX))?;
+        let offsets = open_entries(self.index_slot(names::OFFSET_INDEX), is_within)?;
+        let is_within = |entry: TimeEntry| i64::from(entry.offset) < records;
+        let times = open_entries(self.index_slot(names::TIME_INDEX), is_within)?;
         // A segment with batches has an entry for its largest timestamp at least.
         let times = times.filter(|times| times.len() > 0 || len == 0);
         Ok(offsets
@@ -277,8 +263,8 @@ impl Segment {
     fn is_complete(&self, index: &Index) -> Result<bool, LogError> {
         let path = self.log_path();
         let file = self.file()?;
-        let last_offset = index.offsets.last().context("read", &path)?;
-        let last_time = index.times.last().context("read", &path)?;
+        let last_offset = index.offsets.last()?;
+        let last_time = index.times.last()?;
         let start = last_offset.map_or(0, |entry| u64::from(entry.position));
         let largest = last_time.map_or(-1, |entry| entry.timestamp);
         let mut scanner = Scanner::new(&*file, start, u64::from(self.len()), HEADERS_CHUNK);

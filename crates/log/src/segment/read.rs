@@ -1,14 +1,11 @@
 //! Looking things up in a segment.
 
-use std::io;
-
 use tidelog_record::BatchHeader;
 use tidelog_types::{Offset, Timestamp};
 
 use super::{Found, Index, Segment};
 use crate::error::{Context, LogError};
 use crate::index::{Entries, Entry};
-use crate::names;
 use crate::scan::{HEADERS_CHUNK, Scanned, Scanner};
 use crate::transactions::AbortedTransaction;
 
@@ -66,7 +63,6 @@ impl Segment {
         let wanted = u32::try_from((offset - self.base_offset).max(0)).unwrap_or(u32::MAX);
         let entry = self.search(
             |index| &index.offsets,
-            names::OFFSET_INDEX,
             |entries| entries.last_while(|entry| entry.offset <= wanted),
         )?;
         Ok(entry.map_or(0, |entry| entry.position))
@@ -76,8 +72,7 @@ impl Segment {
     fn search<E: Entry, T>(
         &self,
         entries: impl Fn(&Index) -> &Entries<E>,
-        suffix: &str,
-        search: impl Fn(&Entries<E>) -> io::Result<T>,
+        search: impl Fn(&Entries<E>) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
         let on_disk = {
             let state = self.state.lock();
@@ -86,11 +81,11 @@ impl Segment {
                     file: file.clone(),
                     count: *count,
                 },
-                Some(memory) => return search(memory).context("read", &self.path(suffix)),
+                Some(memory) => return search(memory),
                 None => Entries::default(),
             }
         };
-        search(&on_disk).context("read", &self.path(suffix))
+        search(&on_disk)
     }
 
     /// How many bytes lie between two offsets, at most, as far as that can be told without reading.
@@ -119,7 +114,7 @@ impl Segment {
             return Ok(max);
         }
         // A sealed segment has its largest timestamp in the last entry.
-        let last = self.search(|index| &index.times, names::TIME_INDEX, Entries::last)?;
+        let last = self.search(|index| &index.times, Entries::last)?;
         let max = last.map_or((Timestamp::NONE, Offset::NONE), |entry| {
             let offset = self.base_offset + i64::from(entry.offset);
             (Timestamp::from_millis(entry.timestamp), offset)
@@ -138,7 +133,6 @@ impl Segment {
         self.load_index()?;
         let floor = self.search(
             |index| &index.times,
-            names::TIME_INDEX,
             |entries| entries.last_while(|entry| entry.timestamp <= timestamp.as_millis()),
         )?;
         let offset = floor.map_or(0, |entry| i64::from(entry.offset));
@@ -151,7 +145,6 @@ impl Segment {
         let next_offset = self.next_offset();
         let entry = self.search(
             |index| &index.offsets,
-            names::OFFSET_INDEX,
             |entries| {
                 let behind = entries.count_while(|entry| entry.position < position)?;
                 (behind < entries.len())

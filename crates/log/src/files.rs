@@ -1,0 +1,171 @@
+//! Which files are open.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tidelog_types::Offset;
+
+use crate::dir::{Access, Dir, File};
+use crate::error::{Context, LogError};
+use crate::names;
+
+/// Where the files of a partition are.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub dir: Arc<dyn Dir>,
+    /// The folder of the partition.
+    pub path: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// Keeps the number of files within a bound that the logs of a directory hold open for reading.
+///
+/// Those not used for the longest time are closed, and opened again when they are needed. Who reads one just then goes on
+/// reading. A file with bytes that were not flushed stays open, since an error of the disk is told only to those who hold
+/// the file.
+#[derive(Debug)]
+pub struct OpenFiles {
+    files_max: usize,
+    /// In the order in which they were opened, or spared for having been used since.
+    queue: Mutex<VecDeque<Weak<Slot>>>,
+}
+
+impl OpenFiles {
+    /// At most `files_max` files, unless more than that wait for being flushed.
+    pub const fn new(files_max: usize) -> Self {
+        Self {
+            files_max,
+            queue: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    fn opened(&self, slot: &Arc<Slot>) {
+        let mut closed = Vec::new();
+        let mut queue = self.queue.lock();
+        queue.push_back(Arc::downgrade(slot));
+        let mut looked_at = 0;
+        while queue.len() > self.files_max && looked_at < 2 * queue.len() {
+            looked_at += 1;
+            let Some(candidate) = queue.pop_front() else {
+                break;
+            };
+            let Some(slot) = candidate.upgrade() else {
+                continue;
+            };
+            if slot.is_unflushed.load(Ordering::Acquire)
+                || slot.was_used.swap(false, Ordering::Relaxed)
+            {
+                queue.push_back(candidate);
+            } else {
+                closed.push(slot.file.lock().take());
+            }
+        }
+        drop(queue);
+    }
+}
+
+/// A file of a partition that is open, or was, or will be.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    place: Arc<Place>,
+    offset: Offset,
+    suffix: &'static str,
+    file: Mutex<Option<Arc<dyn File>>>,
+    was_used: AtomicBool,
+    is_unflushed: AtomicBool,
+}
+
+impl Slot {
+    pub(crate) const fn new(place: Arc<Place>, offset: Offset, suffix: &'static str) -> Self {
+        Self {
+            place,
+            offset,
+            suffix,
+            file: Mutex::new(None),
+            was_used: AtomicBool::new(false),
+            is_unflushed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.place
+            .file(&names::of_segment(self.offset, self.suffix))
+    }
+
+    /// The file, opened if it is not. It must exist.
+    pub(crate) fn file(self: &Arc<Self>) -> Result<Arc<dyn File>, LogError> {
+        self.open(Access::Write)
+    }
+
+    /// Creates the file, empty.
+    pub(crate) fn create(self: &Arc<Self>) -> Result<(), LogError> {
+        self.open(Access::Truncate).map(drop)
+    }
+
+    fn open(self: &Arc<Self>, access: Access) -> Result<Arc<dyn File>, LogError> {
+        let mut slot = self.file.lock();
+        self.was_used.store(true, Ordering::Relaxed);
+        if let Some(file) = &*slot {
+            return Ok(file.clone());
+        }
+        let path = self.path();
+        let file = self.place.dir.open(&path, access).context("open", &path)?;
+        *slot = Some(file.clone());
+        drop(slot);
+        if let Some(open_files) = self.place.dir.open_files() {
+            open_files.opened(self);
+        }
+        Ok(file)
+    }
+
+    /// Says whether the file has bytes that were not flushed.
+    pub(crate) fn set_unflushed(&self, is_unflushed: bool) {
+        self.is_unflushed.store(is_unflushed, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::FsDir;
+
+    fn is_open(slot: &Slot) -> bool {
+        slot.file.lock().is_some()
+    }
+
+    #[test]
+    fn the_files_not_used_for_the_longest_time_are_closed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = FsDir::new(root.path()).with_open_files_max(2);
+        let place = Arc::new(Place {
+            dir: Arc::new(dir),
+            path: PathBuf::new(),
+        });
+        let slots: Vec<_> = (0..4)
+            .map(|i| Arc::new(Slot::new(place.clone(), Offset::new(i), names::LOG)))
+            .collect();
+        slots[0].create().unwrap();
+        slots[0].set_unflushed(true);
+        let held = {
+            slots[1].create().unwrap();
+            slots[1].file().unwrap()
+        };
+        slots[2].create().unwrap();
+        slots[3].create().unwrap();
+        assert!(is_open(&slots[0]), "it was not flushed");
+        assert!(!is_open(&slots[1]));
+        assert!(is_open(&slots[3]));
+        assert_eq!(held.len().unwrap(), 0, "who has the file keeps it");
+        slots[1].file().unwrap();
+        assert!(is_open(&slots[1]));
+        assert_eq!(slots.iter().filter(|slot| is_open(slot)).count(), 2);
+    }
+}
