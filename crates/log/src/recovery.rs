@@ -20,7 +20,7 @@ use crate::names;
 use crate::producers::{Producers, marker_of};
 use crate::retention::remove_segment_files;
 use crate::scan::{HEADERS_CHUNK, Scanned, Scanner, WHOLE_CHUNK};
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentRecovery};
 use crate::transactions::AbortedTransaction;
 
 /// What is known about a log before it is opened, from the checkpoints of its directory.
@@ -356,30 +356,10 @@ impl Opening {
             for aborted in aborted {
                 segment.add_aborted(aborted)?;
             }
-            recovery.scanned_bytes += found.scanned;
-            recovery.cut_bytes += found.cut;
             next += 1;
             let following = segments.get(next).map(|segment| segment.base_offset());
-            // Prepared space behind a closed segment is no damage, but a hole in front of the next segment is. A segment that
-            // begins before this one ends was cut off by a truncation, of which the disk has only a part.
-            let end = segment.next_offset();
-            let fits = |next: Offset| {
-                if found.changed {
-                    next == end
-                } else {
-                    next >= end
-                }
-            };
-            cut = found.cut > 0 || !following.is_none_or(fits);
-            if cut {
-                let reason = found.reason.map_or_else(
-                    || "the next segment does not continue this one".to_owned(),
-                    |reason| reason.to_string(),
-                );
-                tracing::warn!(segment = %segment.log_path().display(), %end,
-                    cut_bytes = found.cut, reason, "the log is cut at the first batch that is not whole");
-                recovery.cut_reason = Some(reason);
-            } else if let Some(following) = following {
+            cut = self.is_cut(&segment, &found, following, recovery);
+            if let (false, Some(following)) = (cut, following) {
                 segment.seal()?;
                 self.snapshots.push((following, producers.encode()));
             }
@@ -397,6 +377,33 @@ impl Opening {
         let end = last(segments).next_offset();
         epochs.truncate_from_end(end);
         Ok((epochs, producers))
+    }
+
+    /// Whether the log ends with this segment, since the rest of it is damaged or what follows does not fit.
+    fn is_cut(
+        &self,
+        segment: &Segment,
+        found: &SegmentRecovery,
+        following: Option<Offset>,
+        recovery: &mut Recovery,
+    ) -> bool {
+        recovery.scanned_bytes += found.scanned;
+        recovery.cut_bytes += found.cut;
+        let end = segment.next_offset();
+        // Prepared space behind a closed segment is no damage, but a hole in front of the next segment is. A segment that
+        // begins before this one ends was cut off by a truncation, of which the disk has only a part.
+        let fits = |next: Offset| next == end || (next > end && !found.changed);
+        if found.cut == 0 && following.is_none_or(fits) {
+            return false;
+        }
+        let reason = found.reason.as_ref().map_or_else(
+            || "the next segment does not continue this one".to_owned(),
+            |reason| reason.to_string(),
+        );
+        tracing::warn!(segment = %segment.log_path().display(), %end, cut_bytes = found.cut, reason,
+            "the log is cut at the first batch that is not whole");
+        recovery.cut_reason = Some(reason);
+        true
     }
 
     /// Removes snapshots that describe what is not there, or that nobody needs: in the middle of a segment only the
@@ -572,21 +579,8 @@ fn tidy(place: &Place, entries: Vec<DirEntry>) -> Result<Vec<DirEntry>, LogError
     for name in unready {
         remove(name)?;
     }
-    let mut replaced: Option<(Offset, Offset)> = None;
-    for name in ready.iter().filter(|name| name.ends_with(".log.swap")) {
-        let Some(base) = base_of(name) else { continue };
-        let end = end_of_segment(place, name)?.unwrap_or(base);
-        let (low, high) = replaced.unwrap_or((base, end));
-        replaced = Some((low.min(base), high.max(end)));
-    }
-    if let Some((low, high)) = replaced {
-        let is_replaced = |name: &str| {
-            let base = base_of(name).filter(|base| (low..high).contains(base));
-            base.is_some() && !name.ends_with(".swap")
-        };
-        for entry in entries.iter().filter(|entry| is_replaced(&entry.name)) {
-            remove(&entry.name)?;
-        }
+    for name in replaced_by(place, &ready, &entries)? {
+        remove(name)?;
     }
     for name in &ready {
         changed = true;
@@ -614,6 +608,35 @@ fn tidy(place: &Place, entries: Vec<DirEntry>) -> Result<Vec<DirEntry>, LogError
         remove_if_exists(dir, &path).context("remove", &path)?;
     }
     Ok(kept)
+}
+
+/// The names of the files that the segments in `ready` take the place of.
+fn replaced_by<'a>(
+    place: &Place,
+    ready: &[&String],
+    entries: &'a [DirEntry],
+) -> Result<Vec<&'a str>, LogError> {
+    let mut replaced: Option<(Offset, Offset)> = None;
+    for name in ready.iter().filter(|name| name.ends_with(".log.swap")) {
+        let Some((base, _)) = names::parse(name) else {
+            continue;
+        };
+        let end = end_of_segment(place, name)?.unwrap_or(base);
+        let (low, high) = replaced.unwrap_or((base, end));
+        replaced = Some((low.min(base), high.max(end)));
+    }
+    let Some((low, high)) = replaced else {
+        return Ok(Vec::new());
+    };
+    let is_replaced = |name: &&str| {
+        let base = names::parse(name).filter(|(base, _)| (low..high).contains(base));
+        base.is_some() && !name.ends_with(".swap")
+    };
+    Ok(entries
+        .iter()
+        .map(|entry| entry.name.as_str())
+        .filter(is_replaced)
+        .collect())
 }
 
 /// The offset behind the last batch of a segment file of any name.

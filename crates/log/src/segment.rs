@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tidelog_record::BatchHeader;
 use tidelog_types::{Offset, Timestamp};
 
+pub(crate) use self::open::SegmentRecovery;
 use crate::dir::{Access, File};
 use crate::error::{Context, LogError};
 use crate::files::{Place, Slot};
