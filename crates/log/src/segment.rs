@@ -321,7 +321,8 @@ impl Segment {
             let counts = (index.offsets.len(), index.times.len());
             (index.offsets.unsaved(), index.times.unsaved(), counts)
         };
-        for (suffix, unsaved) in [(names::OFFSET_INDEX, offsets), (names::TIME_INDEX, times)] {
+        // The times first: whoever finds the offsets complete takes the times for complete too.
+        for (suffix, unsaved) in [(names::TIME_INDEX, times), (names::OFFSET_INDEX, offsets)] {
             let path = self.path(suffix);
             // Kafka wants the files to exist, even if they are empty.
             let (position, bytes) = unsaved.unwrap_or_default();
