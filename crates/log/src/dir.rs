@@ -81,6 +81,12 @@ pub trait File: Send + Sync + fmt::Debug {
     }
     /// Cuts the file, or extends it by zero bytes.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Asks for blocks on the disk for `len` bytes from `position` on, without changing the length. Only a hint: where the
+    /// file system has no such thing, nothing happens.
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        let _ = (position, len);
+        Ok(())
+    }
     /// Makes the bytes durable, and the length as far as needed to read them.
     fn sync_data(&self) -> io::Result<()>;
     /// Makes the bytes and all that is known about the file durable.

@@ -189,6 +189,8 @@ pub struct Upkeep {
     snapshots: Vec<(Offset, Vec<u8>)>,
     remove_snapshot: Option<Offset>,
     prepare: Option<(Arc<Segment>, u32)>,
+    /// The active segment, if blocks are to be set aside for it.
+    reserve: Option<Arc<Segment>>,
 }
 
 impl Upkeep {
@@ -203,6 +205,12 @@ impl Upkeep {
         {
             self.shared.poison(&error);
             return;
+        }
+        if let Some(segment) = &self.reserve
+            && let Err(error) = segment.reserve(RESERVE_BYTES)
+        {
+            let log = self.shared.place.path.display();
+            tracing::debug!(%log, %error, "no space was reserved; appending takes more work");
         }
         let aside = self.shared.aside.lock();
         if self.shared.generation.load(Ordering::Acquire) == self.generation
@@ -244,6 +252,9 @@ impl Upkeep {
 const SMALL_FLUSH_BYTES: u64 = 64 << 10;
 /// After so many small flushes in a row space is prepared.
 const SMALL_FLUSHES_MIN: u32 = 4;
+/// How much space is reserved at a time, and how large a segment must be for that.
+const RESERVE_BYTES: u64 = 32 << 20;
+const RESERVE_FROM_BYTES: u64 = 1 << 20;
 /// The first preparation of a log; each one after it is twice as large.
 const PREPARE_BYTES_MIN: u32 = 64 << 10;
 
@@ -310,6 +321,7 @@ impl Log {
             return None;
         }
         let prepare = self.due_preparation();
+        let reserve = self.due_reservation();
         let end = self.log_end_offset();
         let state = &mut self.upkeep;
         let interval = u64::from(self.config.checkpoint_interval_bytes);
@@ -333,7 +345,8 @@ impl Log {
         };
         let remove_snapshot = remove_snapshot.filter(|at| !stays(at));
         let state = &mut self.upkeep;
-        if state.sealed.is_empty() && state.snapshots.is_empty() && prepare.is_none() {
+        let has_files = !state.sealed.is_empty() || !state.snapshots.is_empty();
+        if !has_files && prepare.is_none() && reserve.is_none() {
             return None;
         }
         Some(Upkeep {
@@ -343,8 +356,21 @@ impl Log {
             snapshots: std::mem::take(&mut state.snapshots),
             remove_snapshot,
             prepare,
+            reserve,
             shared: self.shared.clone(),
         })
+    }
+
+    /// Reserving pays for a log that is appended to in bulk: writing into blocks that are set aside already takes the file
+    /// system less work. A log that has not shown that it grows reserves nothing.
+    fn due_reservation(&self) -> Option<Arc<Segment>> {
+        let active = self.active();
+        let len = u64::from(active.len());
+        let room = u64::from(self.config.segment_bytes).saturating_sub(len);
+        let due = len >= RESERVE_FROM_BYTES
+            && room >= RESERVE_BYTES
+            && active.reserved() < RESERVE_BYTES / 4;
+        due.then(|| active.clone())
     }
 
     /// Preparing pays for a log that is flushed often with little each time: the flush then changes no metadata of the
@@ -373,8 +399,8 @@ impl Log {
         Some((active, bytes))
     }
 
-    /// Closes the log, which is then not to be written any more: everything is durable, the files are as Kafka leaves them, and nothing has to be recovered at the
-    /// next start. Answers the recovery point, which is the end of the log.
+    /// Closes the log, which is then not to be written any more: everything is durable, the files are as Kafka leaves them,
+    /// and nothing has to be recovered at the next start. Answers the recovery point, which is the end of the log.
     pub fn close(&mut self) -> Result<Offset, LogError> {
         self.shared.check()?;
         if !self.active.exists {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use tidelog_types::Timestamp;
 
 use crate::dir::{Access, Dir, DirEntry, File, Lock};
@@ -135,7 +137,7 @@ impl Dir for FsDir {
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
         rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| match error {
-                rustix::io::Errno::ACCESS => io::ErrorKind::WouldBlock.into(),
+                Errno::ACCESS => io::ErrorKind::WouldBlock.into(),
                 error => io::Error::from(error),
             })?;
         Ok(Box::new(FsLock(file)))
@@ -171,6 +173,13 @@ impl File for FsFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, position, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            done => Ok(done?),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

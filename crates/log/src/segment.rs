@@ -44,6 +44,8 @@ struct Space {
     end: u64,
     /// Up to where the file has blocks that are written; at least `end`.
     prepared: u64,
+    /// Up to where the file has blocks, written or not; 0 if none were asked for.
+    reserved: u64,
     /// Whether nothing is to be prepared any more.
     sealed: bool,
 }
@@ -142,6 +144,7 @@ impl Segment {
             space: Mutex::new(Space {
                 end: len,
                 prepared: len,
+                reserved: 0,
                 sealed: false,
             }),
             state: Mutex::new(state),
@@ -257,6 +260,29 @@ impl Segment {
         file.sync_data().context("sync", &path)
     }
 
+    /// Has the file system set blocks aside behind the batches, so that appending need not look for them one by one.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<(), LogError> {
+        let file = self.file()?;
+        let mut space = self.space.lock();
+        if space.sealed {
+            return Ok(());
+        }
+        let from = space.reserved.max(space.end);
+        match file.reserve(from, bytes) {
+            Ok(()) => space.reserved = from + bytes,
+            // A disk without room for this has none for the batches soon, and they will tell.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => space.reserved = u64::MAX,
+            Err(error) => return Err(error).context("reserve space for", &self.log_path()),
+        }
+        Ok(())
+    }
+
+    /// How many reserved bytes are left.
+    pub(crate) fn reserved(&self) -> u64 {
+        let space = self.space.lock();
+        space.reserved.saturating_sub(space.end)
+    }
+
     /// How many prepared bytes are left, and how many can be.
     pub(crate) fn prepared(&self) -> u64 {
         let space = self.space.lock();
@@ -275,11 +301,13 @@ impl Segment {
     fn trim(&self) -> Result<(), LogError> {
         let mut space = self.space.lock();
         space.sealed = true;
-        if space.prepared > space.end {
+        // Cutting also gives back what was reserved.
+        if space.prepared.max(space.reserved) > space.end {
             self.file()?
                 .set_len(space.end)
                 .context("cut", &self.log_path())?;
             space.prepared = space.end;
+            space.reserved = 0;
         }
         Ok(())
     }
@@ -378,6 +406,7 @@ impl Segment {
             *space = Space {
                 end: len,
                 prepared: len,
+                reserved: 0,
                 sealed: false,
             };
         }

@@ -129,6 +129,7 @@ impl Segment {
         *self.space.lock() = Space {
             end: valid,
             prepared: valid,
+            reserved: 0,
             sealed: false,
         };
         Ok(SegmentRecovery {
