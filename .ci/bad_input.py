@@ -309,6 +309,7 @@ NOW = int(time.time() * 1000)
 
 # Kafka 4.3.1 answers these with UNKNOWN_SERVER_ERROR because an exception slips through; a code that says what is wrong is as good.
 BROKEN = (UNKNOWN_SERVER_ERROR, CORRUPT_MESSAGE, INVALID_RECORD)
+UNKNOWN_CODEC = (*BROKEN, UNSUPPORTED_COMPRESSION_TYPE)
 # Kafka 4.3.1 takes these as they are although its own rules forbid them; a refusal is as good.
 TAKEN_OR_REFUSED = (NONE, INVALID_RECORD, INVALID_TIMESTAMP)
 
@@ -351,8 +352,8 @@ BAD_RECORDS = {
     "a header count below zero": (INVALID_RECORD, batch([record(b"a", headers=varint(-5))])),
     "a header count of a million": (INVALID_RECORD, batch([record(b"a", headers=varint(1_000_000))])),
     "a header without a key": (INVALID_RECORD, batch([record(b"a", headers=varint(1) + varint(-1) + varint(1) + b"v")])),
-    "codec 5": (BROKEN, batch(attributes=5)),
-    "codec 7": (BROKEN, batch(attributes=7)),
+    "codec 5": (UNKNOWN_CODEC, batch(attributes=5)),
+    "codec 7": (UNKNOWN_CODEC, batch(attributes=7)),
     "a good batch in gzip": (NONE, batch(TWO, raw=gzipped(TWO), attributes=1)),
     "gzip that is none": (BROKEN, batch(TWO, raw=b"not gzip at all", attributes=1)),
     "gzip cut off": (BROKEN, batch(TWO, raw=gzipped(TWO)[:-12], attributes=1)),
@@ -592,17 +593,17 @@ def foreign_and_damaged_identity(server):
     own.stop()
     good = (own.data / "meta.properties").read_text()
     broken = {
-        "another node id": (good.replace("node.id=1\n", "node.id=7\n"), ["node.id", "7"]),
-        "an unknown version": (good.replace("version=1\n", "version=99\n"), ["version", "99"]),
-        "no cluster id": ("".join(line for line in good.splitlines(True) if not line.startswith("cluster.id")), ["cluster.id"]),
-        "a node id that is no number": (good.replace("node.id=1\n", "node.id=one\n"), ["node.id"]),
-        "an empty file": ("", []),
-        "bytes that are no text": ("\0\0\0\0", []),
+        "another node id": (good.replace("node.id=1\n", "node.id=7\n"), ["node.id", "7", str(own.data)]),
+        "an unknown version": (good.replace("version=1\n", "version=99\n"), ["meta.properties", "version", "99"]),
+        "no cluster id": ("".join(line for line in good.splitlines(True) if not line.startswith("cluster.id")), ["meta.properties", "cluster.id"]),
+        "a node id that is no number": (good.replace("node.id=1\n", "node.id=one\n"), ["meta.properties", "node.id"]),
+        "an empty file": ("", ["meta.properties"]),
+        "bytes that are no text": ("\0\0\0\0", ["meta.properties"]),
     }
     for what, (text, words) in broken.items():
         expect_that(f"{what}: the test has changed the file", text != good, good)
         (own.data / "meta.properties").write_text(text)
-        refuse(f"meta.properties with {what}", ["--config", own.properties_file], ["meta.properties", *words], folder=own.data)
+        refuse(f"meta.properties with {what}", ["--config", own.properties_file], words, folder=own.data)
     (own.data / "meta.properties").write_text(good)
     own.start()
     own.stop()

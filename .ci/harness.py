@@ -204,10 +204,14 @@ class Tidelog(Server):
 class Kafka(Server):
     original = True
 
+    def __init__(self, folder=None, features=(), **properties):
+        super().__init__(folder, **properties)
+        self.features = [argument for feature in features for argument in ("--feature", feature)]
+
     def command(self):
         if not self.data.exists():
             cluster_id = java("kafka.tools.StorageTool", "random-uuid").out.split()[-1]
-            java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", self.properties_file)
+            java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", self.properties_file, *self.features)
         return [*JAVA, "-Xmx1g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=info", "-Dorg.slf4j.simpleLogger.logFile=System.out",
                 "-cp", f"{KAFKA_LIBS}/*", "kafka.Kafka", self.properties_file]
 
