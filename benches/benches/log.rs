@@ -184,7 +184,7 @@ fn recover(root: &Path) {
         size as f64 / time.as_secs_f64() / f64::from(1 << 30)
     });
     report_runs("recover 256 MiB", "GiB/s", runs.collect());
-    let log = open(root, "recover-0", config.clone(), Start::NEW);
+    let mut log = open(root, "recover-0", config.clone(), Start::NEW);
     let recovery_point = log.close().expect("closed");
     let began = Instant::now();
     let log = open(
