@@ -184,9 +184,14 @@ class Broker:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=30)
+        try:
+            code = self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
         self.process.stdout.close()
-        shutil.rmtree(self.directory)
+        # With --durability memory there is none.
+        shutil.rmtree(self.directory, ignore_errors=True)
         if code != 0:
             raise RuntimeError(f"the broker ended with {code}")
 
