@@ -27,14 +27,11 @@ const TOPIC_ID_FROM_VERSION: i16 = 13;
 /// the client looks for the leaders anew.
 pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer {
     let version = context.header.api_version;
-    let Some(acks) = acks(request.acks) else {
-        let response = refuse_all(&request, ErrorCode::INVALID_REQUIRED_ACKS);
-        return context.answer(&response);
+    let acks = match check_transaction(&request).and_then(|()| acks(request.acks)) {
+        Ok(acks) => acks,
+        Err(_) if request.acks == 0 => return unanswerable(),
+        Err(code) => return context.answer(&refuse_all(&request, code)),
     };
-    if request.transactional_id.is_none() && has_transactional_batch(&request) {
-        let code = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
-        return context.answer(&refuse_all(&request, code));
-    }
     let wait = AppendWait::new();
     let mut response = ProduceResponse::default();
     let mut index = 0;
@@ -67,9 +64,7 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
     let failed = partitions(&mut response).any(|partition| partition.error_code.is_err());
     if acks == Acks::None {
         return if failed {
-            Answer::Close(Closed::BadRequest(
-                "a produce request with acks=0 failed".into(),
-            ))
+            unanswerable()
         } else {
             Answer::Silent
         };
@@ -77,23 +72,39 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
     context.answer(&response)
 }
 
-/// Whether a batch says that it is part of a transaction. One that is no batch at all is dealt with later.
-fn has_transactional_batch(request: &ProduceRequest) -> bool {
+/// How a request with `acks=0` fails.
+fn unanswerable() -> Answer {
+    Answer::Close(Closed::BadRequest(
+        "a produce request with acks=0 failed".into(),
+    ))
+}
+
+/// Batches of a transaction need its id, and come from one producer. What is no batch at all is dealt with later.
+fn check_transaction(request: &ProduceRequest) -> Result<(), ErrorCode> {
     let partitions = request
         .topic_data
         .iter()
         .flat_map(|topic| &topic.partition_data);
-    let mut batches =
-        partitions.filter_map(|data| BatchHeader::decode(data.records.as_ref()?).ok());
-    batches.any(|header| header.attributes.is_transactional())
+    let headers = partitions.filter_map(|data| BatchHeader::decode(data.records.as_ref()?).ok());
+    let mut transactional = headers.filter(|header| header.attributes.is_transactional());
+    let Some(first) = transactional.next() else {
+        return Ok(());
+    };
+    if request.transactional_id.is_none() {
+        return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    }
+    if transactional.any(|header| header.producer_id != first.producer_id) {
+        return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+    }
+    Ok(())
 }
 
-fn acks(acks: i16) -> Option<Acks> {
+fn acks(acks: i16) -> Result<Acks, ErrorCode> {
     match acks {
-        0 => Some(Acks::None),
-        1 => Some(Acks::Leader),
-        -1 => Some(Acks::All),
-        _ => None,
+        0 => Ok(Acks::None),
+        1 => Ok(Acks::Leader),
+        -1 => Ok(Acks::All),
+        _ => Err(ErrorCode::INVALID_REQUIRED_ACKS),
     }
 }
 
@@ -194,7 +205,14 @@ impl Append<'_> {
     fn only_batch(&self, records: Option<&Bytes>) -> Result<Batch, Refused> {
         let records = records.filter(|records| !records.is_empty());
         let records = records.ok_or(ErrorCode::INVALID_RECORD)?;
-        let batch = Batch::parse(records.clone())?;
+        let batch = Batch::parse(records.clone()).map_err(|error| match error {
+            // What is not whole does not count as a batch, and would not be whole the next time either.
+            BatchError::Truncated { .. } => Refused {
+                code: ErrorCode::INVALID_RECORD,
+                ..error.into()
+            },
+            error => error.into(),
+        })?;
         let is_zstd = matches!(batch.header().attributes.codec(), Ok(Codec::Zstd));
         if is_zstd && self.version < ZSTD_FROM_VERSION {
             return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE.into());
