@@ -18,6 +18,8 @@ const MAX_TIMESTAMP: (i64, i16) = (-3, 7);
 const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
 const LATEST_TIERED: (i64, i16) = (-5, 9);
 const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
+/// From this version on a client is told the epoch of the record that was found.
+const LEADER_EPOCH_FROM_VERSION: i16 = 4;
 /// `isolation_level` of a consumer that wants committed transactions only.
 const READ_COMMITTED: i8 = 1;
 
@@ -46,7 +48,12 @@ pub(super) async fn handle(context: Context, request: ListOffsetsRequest) -> Ans
                 partition_index,
                 timestamp,
                 offset,
-                leader_epoch,
+                // Older versions have no room for it.
+                leader_epoch: if context.header.api_version < LEADER_EPOCH_FROM_VERSION {
+                    LeaderEpoch::NONE
+                } else {
+                    leader_epoch
+                },
                 ..Default::default()
             },
             Err(error_code) => ListOffsetsPartitionResponse {
