@@ -31,13 +31,18 @@ pub(super) async fn handle(context: Context, request: DeleteRecordsRequest) -> A
             })
             .collect(),
     });
-    let response = DeleteRecordsResponse {
+    let mut response = DeleteRecordsResponse {
         topics: topics.collect(),
         ..Default::default()
     };
     // The new start must survive a crash before the client hears of it.
     if let Err(error) = context.node.store.checkpoint_log_starts() {
         tracing::error!(%error, "cannot store the log start offsets");
+        let results = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
+        for result in results.filter(|result| result.error_code.is_ok()) {
+            result.error_code = ErrorCode::KAFKA_STORAGE_ERROR;
+            result.low_watermark = Offset::NONE;
+        }
     }
     context.answer(&response)
 }
