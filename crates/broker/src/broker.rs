@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicI64;
 
 use arc_swap::ArcSwap;
 use tidelog_log::testing::FaultDir;
-use tidelog_log::{Dir, DirectoryError, Flusher, FsDir, LogDirectory, MetaProperties};
+use tidelog_log::{DirectoryError, Flusher, LogDirectory, MetaProperties};
 use tidelog_metadata::bootstrap::SUPPORTED_FEATURES;
 use tidelog_metadata::configs::{BrokerConfig, Durability, Listener, SecurityProtocol};
 use tidelog_metadata::controller::{
@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::builder::Disks;
 use crate::clock::Clock;
 use crate::error::{ShutdownError, StartError};
 use crate::fetch_session::{self, FetchSessions};
@@ -112,6 +113,7 @@ impl Broker {
     pub(crate) async fn start(
         config: BrokerConfig,
         workers: Vec<Handle>,
+        disks: &Disks,
     ) -> Result<Self, StartError> {
         check_supported(&config)?;
         // Before the disk is touched: a port in use must leave no trace.
@@ -119,7 +121,7 @@ impl Broker {
         let clock = Clock;
         let node_id = config.node_id();
         let durability = config.durability();
-        let (directories, cluster_id) = open_directories(&config, node_id)?;
+        let (directories, cluster_id) = open_directories(&config, node_id, disks)?;
         let metadata_dir = metadata_directory(&config, &directories);
         let mut metadata = metadata::open(clock, &config, &directories[metadata_dir]).await?;
         let groups = Groups::new(groups::config(&config), clock);
@@ -325,12 +327,13 @@ fn host_name() -> String {
 fn open_directories(
     config: &BrokerConfig,
     node_id: NodeId,
+    disks: &Disks,
 ) -> Result<(Vec<DataDirectory>, String), StartError> {
-    let known = identify(config, node_id)?;
+    let known = identify(config, node_id, disks)?;
     let mut opened = Vec::new();
     for path in config.log_dirs() {
         let path = PathBuf::from(path);
-        let files = LogDirectory::open(dir(config, &path));
+        let files = LogDirectory::open(disks.open(config, &path));
         let files = files.map_err(|source| StartError::directory(&path, source))?;
         opened.push((path, files));
     }
@@ -370,25 +373,21 @@ fn open_directories(
 }
 
 /// Checks whose the log directories are, before anything is locked or created. Answers the cluster, unless all are new.
-fn identify(config: &BrokerConfig, node_id: NodeId) -> Result<Option<String>, StartError> {
+fn identify(
+    config: &BrokerConfig,
+    node_id: NodeId,
+    disks: &Disks,
+) -> Result<Option<String>, StartError> {
     let mut cluster_id = None;
     for path in config.log_dirs().iter().map(Path::new) {
         let refuse = |source| StartError::directory(path, source);
-        let properties = LogDirectory::peek(&*dir(config, path)).map_err(refuse)?;
+        let properties = LogDirectory::peek(&*disks.open(config, path)).map_err(refuse)?;
         if let Some(properties) = properties {
             let cluster_id = cluster_id.get_or_insert_with(|| properties.cluster_id.clone());
             properties.check(cluster_id, node_id).map_err(refuse)?;
         }
     }
     Ok(cluster_id)
-}
-
-/// Where the files of a log directory are.
-fn dir(config: &BrokerConfig, path: &Path) -> Arc<dyn Dir> {
-    match config.durability() {
-        Durability::Memory => Arc::new(FaultDir::new()),
-        Durability::Fsync | Durability::PageCache => Arc::new(FsDir::new(path)),
-    }
 }
 
 fn metadata_directory(config: &BrokerConfig, directories: &[DataDirectory]) -> usize {

@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tidelog_log::testing::FaultDir;
+use tidelog_log::{Dir, FsDir};
 use tidelog_metadata::configs::{BrokerConfig, Durability, Warning};
 use tokio::runtime::Handle;
 
@@ -14,6 +17,22 @@ use crate::{Broker, StartError};
 pub struct Builder {
     properties: BTreeMap<String, String>,
     workers: Vec<Handle>,
+    disks: Disks,
+}
+
+/// What takes the place of the file system under some of the log directories.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disks(BTreeMap<PathBuf, Arc<dyn Dir>>);
+
+impl Disks {
+    /// Where the files of a log directory are.
+    pub(crate) fn open(&self, config: &BrokerConfig, path: &Path) -> Arc<dyn Dir> {
+        match (self.0.get(path), config.durability()) {
+            (Some(dir), _) => Arc::clone(dir),
+            (None, Durability::Memory) => Arc::new(FaultDir::new()),
+            (None, Durability::Fsync | Durability::PageCache) => Arc::new(FsDir::new(path)),
+        }
+    }
 }
 
 impl Builder {
@@ -39,6 +58,7 @@ impl Builder {
                 .map(|(key, value)| (key.into(), value.into()))
                 .into(),
             workers: Vec::new(),
+            disks: Disks::default(),
         }
     }
 
@@ -68,6 +88,14 @@ impl Builder {
     pub fn data_dir(self, directory: impl AsRef<Path>) -> Self {
         let directory = directory.as_ref().to_string_lossy().into_owned();
         self.property("log.dirs", directory)
+    }
+
+    /// Keeps the data in `dir`, which is called by this path: how tests put a failing disk under a broker.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn data_dir_on(mut self, path: impl AsRef<Path>, dir: Arc<dyn Dir>) -> Self {
+        self.disks.0.insert(path.as_ref().to_owned(), dir);
+        self.data_dir(path)
     }
 
     /// What an acknowledgement promises, where a topic does not say otherwise.
@@ -100,6 +128,6 @@ impl Builder {
         } else {
             self.workers
         };
-        Broker::start(config, workers).await
+        Broker::start(config, workers, &self.disks).await
     }
 }

@@ -1,0 +1,17 @@
+//! Brokers as their clients see them: real sockets, real files, every test a broker of its own.
+//!
+//! Tests named `corner_N` prove statement N of the list of hard corners, on which other brokers and clients have stumbled.
+
+mod client;
+mod connections;
+mod disk;
+mod faults;
+mod fetch;
+mod groups;
+mod offsets;
+mod ops;
+mod produce;
+mod restart;
+mod server;
+mod topics;
+mod wire;

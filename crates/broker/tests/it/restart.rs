@@ -1,0 +1,246 @@
+//! What is there after a stop, after a crash, and who may use a directory.
+
+use std::path::Path;
+
+use tidelog_broker::StartError;
+use tidelog_types::ErrorCode;
+
+use crate::client::Client;
+use crate::ops::{ALL, Topic, batch, produce_request, sequenced};
+use crate::server::{Server, builder};
+
+/// Files of the directory that end like this, with the folder they lie in.
+fn files_ending(dir: &Path, ending: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in std::fs::read_dir(dir).unwrap() {
+        let folder = folder.unwrap().path();
+        if !folder.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(&folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.strip_prefix(dir).unwrap().to_str().unwrap();
+            if name.ends_with(ending) {
+                found.push(name.to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn everything_is_there_after_an_orderly_stop() {
+    let mut server = Server::start().await;
+    let mut client = server.client().await;
+    let topic = client
+        .create_topic("kept", 2, &[("retention.ms", "-1")])
+        .await;
+    let producer = client.producer().await;
+    client
+        .produce(&topic, 0, sequenced(producer, 0, &["a", "b"]))
+        .await;
+    client.put(&topic, 1, &["c"]).await;
+    crate::groups::find_coordinator(&mut client, "g").await;
+    let committed = crate::groups::commit(&mut client, "g", &topic, (0, 2, 0)).await;
+    assert_eq!(committed, ErrorCode::NONE);
+    let cluster_id = server.broker.as_ref().unwrap().cluster_id().to_owned();
+    for round in 1..4 {
+        server.stop().await;
+        let marker = server.dir.path().join(".kafka_cleanshutdown");
+        assert!(marker.exists(), "round {round}");
+        server.run().await;
+        assert!(!marker.exists(), "a crash from now on is a crash");
+        let broker = server.broker.as_ref().unwrap();
+        assert_eq!(broker.cluster_id(), cluster_id);
+        let mut client = server.client().await;
+        let described = client.describe("kept").await;
+        assert_eq!(
+            (described.topic_id, described.partitions.len()),
+            (topic.id, 2)
+        );
+        let kept: Vec<_> = client.read(&topic, 0, 0).await;
+        assert_eq!(kept.len(), 1 + round);
+        assert_eq!(kept[..2], [(0, "a".to_owned()), (1, "b".to_owned())]);
+        assert_eq!(client.read(&topic, 1, 0).await, [(0, "c".to_owned())]);
+        // The producer goes on where it was, and its last batch is known again.
+        let sequence = 1 + i32::try_from(round).unwrap();
+        let records = sequenced(producer, sequence, &["more"]);
+        for _ in 0..2 {
+            let answer = client.produce(&topic, 0, records.clone()).await;
+            assert_eq!(answer.error_code, ErrorCode::NONE);
+            assert_eq!(answer.base_offset.value(), i64::from(sequence));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_served_to_its_end_and_new_ones_are_refused_after_a_stop() {
+    let mut server = Server::start().await;
+    let mut client = server.client().await;
+    let topic = client.create_topic("stops", 1, &[]).await;
+    client.put(&topic, 0, &["a"]).await;
+    let address = server.address();
+    server.stop().await;
+    client.ended().await;
+    assert!(tokio::net::TcpStream::connect(&address).await.is_err());
+}
+
+/// Runs a broker and a client in a runtime of their own, which ends with all its tasks and without a stop: what is left is
+/// what a crash of the process leaves.
+fn until_crash<F: Future + Send + 'static>(
+    dir: &Path,
+    work: impl FnOnce(Client) -> F + Send + 'static,
+) -> F::Output
+where
+    F::Output: Send + 'static,
+{
+    let builder = builder().data_dir(dir);
+    let process = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let broker = builder.start().await.unwrap();
+            let client = Client::connect(&broker.bootstrap_servers()).await;
+            work(client).await
+        })
+    });
+    process.join().unwrap()
+}
+
+#[test]
+fn every_acknowledged_record_is_there_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let topic = until_crash(dir.path(), |mut client| async move {
+        let topic = client.create_topic("crashed", 1, &[]).await;
+        client.put(&topic, 0, &["0"]).await;
+        topic
+    });
+    for round in 1..5 {
+        let marker = dir.path().join(".kafka_cleanshutdown");
+        assert!(!marker.exists());
+        let topic = topic.clone();
+        until_crash(dir.path(), move |mut client| async move {
+            let expected: Vec<_> = (0..round).map(|i| (i, i.to_string())).collect();
+            assert_eq!(client.read(&topic, 0, 0).await, expected);
+            assert_eq!(client.put(&topic, 0, &[&round.to_string()]).await, round);
+        });
+    }
+}
+
+#[test]
+fn what_a_crash_has_torn_off_is_cut_and_the_rest_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let topic = until_crash(dir.path(), |mut client| async move {
+        let topic = client.create_topic("torn", 1, &[]).await;
+        client.put(&topic, 0, &["a"]).await;
+        client.put(&topic, 0, &["b"]).await;
+        topic
+    });
+    let log = dir.path().join("torn-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    // The length that was set aside for the file may go beyond what was written.
+    let written = 2 * batch(&["a"]).len();
+    bytes.truncate(written);
+    bytes.extend_from_slice(&batch(&["never acknowledged"])[..50]);
+    std::fs::write(&log, bytes).unwrap();
+    until_crash(dir.path(), move |mut client| async move {
+        let expected = [(0, "a".to_owned()), (1, "b".to_owned())];
+        assert_eq!(client.read(&topic, 0, 0).await, expected);
+        assert_eq!(client.put(&topic, 0, &["c"]).await, 2);
+    });
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_broker() {
+    let server = Server::start().await;
+    let error = server.builder().start().await.unwrap_err();
+    assert!(matches!(error, StartError::Directory { .. }), "{error}");
+    // The first one does not notice.
+    let mut client = server.client().await;
+    let topic = client.create_topic("mine", 1, &[]).await;
+    assert_eq!(client.put(&topic, 0, &["a"]).await, 0);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_and_nothing_is_written() {
+    let server = Server::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new");
+    let listener = format!("PLAINTEXT://{}", server.address());
+    let error = builder().listener(&listener).data_dir(&path).start().await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, StartError::AddressInUse { .. }), "{error}");
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn brokers_in_one_process_know_nothing_of_each_other() {
+    let servers = [
+        Server::start().await,
+        Server::start().await,
+        Server::start().await,
+    ];
+    let mut ids = std::collections::BTreeSet::new();
+    for (i, server) in servers.iter().enumerate() {
+        let mut client = server.client().await;
+        let topic = client.create_topic("same-name", 1, &[]).await;
+        client.put(&topic, 0, &[&i.to_string()]).await;
+        ids.insert(server.broker.as_ref().unwrap().cluster_id().to_owned());
+    }
+    assert_eq!(ids.len(), 3);
+    for (i, server) in servers.iter().enumerate() {
+        let mut client = server.client().await;
+        let described = client.describe("same-name").await;
+        let topic = Topic {
+            name: described.name.unwrap(),
+            id: described.topic_id,
+        };
+        assert_eq!(client.read(&topic, 0, 0).await, [(0, i.to_string())]);
+    }
+    for mut server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_topic_leaves_nothing_that_comes_back() {
+    let mut server = Server::start().await;
+    let mut client = server.client().await;
+    let topic = client.create_topic("leaves", 2, &[]).await;
+    client.put(&topic, 0, &["a"]).await;
+    assert_eq!(
+        crate::topics::delete(&mut client, &topic.name).await,
+        ErrorCode::NONE
+    );
+    server.restart().await;
+    let left = files_ending(server.dir.path(), ".log");
+    assert!(
+        left.iter().all(|file| !file.starts_with("leaves")),
+        "{left:?}"
+    );
+    let mut client = server.client().await;
+    let described = client.describe("leaves").await;
+    assert_eq!(described.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+#[tokio::test]
+async fn every_durability_serves_what_it_was_given() {
+    for durability in ["fsync", "page-cache", "memory"] {
+        let server = Server::start().await;
+        let mut client = server.client().await;
+        let topic = client
+            .create_topic("durability", 1, &[("tidelog.durability", durability)])
+            .await;
+        for (acks, offset) in [(1, 0), (ALL, 1)] {
+            let request = produce_request(&topic, acks, &[(0, batch(&["a"]))]);
+            let response = client.ask(&request).await;
+            let answer = &response.responses[0].partition_responses[0];
+            assert_eq!(answer.error_code, ErrorCode::NONE, "{durability}");
+            assert_eq!(answer.base_offset.value(), offset);
+        }
+        assert_eq!(client.read(&topic, 0, 0).await.len(), 2, "{durability}");
+    }
+}
