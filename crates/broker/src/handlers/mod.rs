@@ -63,6 +63,20 @@ pub(crate) enum Answer {
     Close(Closed),
 }
 
+impl Answer {
+    /// How many bytes of memory it holds; pieces of files take none.
+    pub(crate) fn len(&self) -> usize {
+        let Self::Send(response) = self else { return 0 };
+        let chunks = response.chunks.iter();
+        chunks
+            .map(|chunk| match chunk {
+                Chunk::Bytes(bytes) => bytes.len(),
+                Chunk::Deferred { .. } => 0,
+            })
+            .sum()
+    }
+}
+
 /// Why a connection is closed.
 #[derive(Debug)]
 pub(crate) enum Closed {

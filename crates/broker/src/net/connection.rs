@@ -23,6 +23,9 @@ use crate::node::Node;
 
 /// How many requests of one connection may be in progress before the broker stops reading from it.
 const REQUESTS_IN_PROGRESS_MAX: usize = 256;
+/// How many bytes the requests in progress may hold, their frames and the answers that wait for their turn, before the
+/// broker stops reading from a connection. One request may be larger.
+const BYTES_IN_PROGRESS_MAX: usize = 16 << 20;
 /// How many bytes of answers may wait for the client before the broker stops starting its requests.
 const OUTPUT_PENDING_BYTES_MAX: usize = 4 << 20;
 /// How much room a read offers when nothing is known of the frame to come.
@@ -42,6 +45,8 @@ pub(crate) struct Connection<T> {
     /// The longest frame this client has sent whole: so much it is trusted to send again.
     frame_bytes_seen: usize,
     in_progress: VecDeque<Step>,
+    /// What they hold together.
+    bytes_in_progress: usize,
     output: Output,
     idle_timeout: Duration,
     idle: Pin<Box<Sleep>>,
@@ -50,9 +55,29 @@ pub(crate) struct Connection<T> {
 }
 
 /// A request of which the answer has not been handed to the output.
-enum Step {
+struct Step {
+    /// The length of its frame, or of its answer.
+    bytes: usize,
+    state: State,
+}
+
+enum State {
     Waiting(Started),
     Done(Answer),
+}
+
+impl Step {
+    /// Polls the request if it has no answer yet; tells whether it has one now.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if let State::Waiting(started) = &mut self.state {
+            let Poll::Ready(answer) = started.as_mut().poll(cx) else {
+                return false;
+            };
+            self.bytes = answer.len();
+            self.state = State::Done(answer);
+        }
+        true
+    }
 }
 
 impl<T: Transport> Connection<T> {
@@ -65,6 +90,7 @@ impl<T: Transport> Connection<T> {
             input: BytesMut::new(),
             frame_bytes_seen: 0,
             in_progress: VecDeque::new(),
+            bytes_in_progress: 0,
             output: Output::default(),
             idle_timeout,
             idle: Box::pin(tokio::time::sleep(BUFFER_KEPT.min(idle_timeout))),
@@ -144,6 +170,7 @@ impl<T: Transport> Connection<T> {
 
     fn has_room(&self) -> bool {
         self.in_progress.len() < REQUESTS_IN_PROGRESS_MAX
+            && self.bytes_in_progress < BYTES_IN_PROGRESS_MAX
             && self.output.pending_bytes() < OUTPUT_PENDING_BYTES_MAX
     }
 
@@ -159,11 +186,13 @@ impl<T: Transport> Connection<T> {
             };
             progress = true;
             self.frame_bytes_seen = self.frame_bytes_seen.max(frame.len());
-            let mut started = handlers::start(&self.node, &self.peer, frame)?;
-            self.in_progress.push_back(match started.as_mut().poll(cx) {
-                Poll::Ready(answer) => Step::Done(answer),
-                Poll::Pending => Step::Waiting(started),
-            });
+            let mut step = Step {
+                bytes: frame.len(),
+                state: State::Waiting(handlers::start(&self.node, &self.peer, frame)?),
+            };
+            step.poll(cx);
+            self.bytes_in_progress += step.bytes;
+            self.in_progress.push_back(step);
         }
         Ok(progress)
     }
@@ -177,15 +206,20 @@ impl<T: Transport> Connection<T> {
     fn collect_answers(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
         let mut progress = false;
         while let Some(step) = self.in_progress.front_mut() {
-            if let Step::Waiting(started) = step {
-                match started.as_mut().poll(cx) {
-                    Poll::Ready(answer) => *step = Step::Done(answer),
-                    Poll::Pending => break,
-                }
+            let before = step.bytes;
+            let done = step.poll(cx);
+            self.bytes_in_progress = self.bytes_in_progress - before + step.bytes;
+            if !done {
+                break;
             }
-            let Some(Step::Done(answer)) = self.in_progress.pop_front() else {
+            let Some(Step {
+                bytes,
+                state: State::Done(answer),
+            }) = self.in_progress.pop_front()
+            else {
                 break;
             };
+            self.bytes_in_progress -= bytes;
             progress = true;
             match answer {
                 Answer::Send(response) => self.output.push(response),

@@ -8,7 +8,7 @@ use tidelog_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsRe
 use tidelog_protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
-use tidelog_protocol::messages::fetch::FetchResponse;
+use tidelog_protocol::messages::fetch::{FetchResponse, ForgottenTopic};
 use tidelog_protocol::messages::metadata::MetadataResponse;
 use tidelog_protocol::messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
@@ -18,7 +18,7 @@ use tidelog_types::{ErrorCode, NodeId};
 
 use crate::client::{Client, soon};
 use crate::disk::{GatedDir, Keeper};
-use crate::ops::{ALL, Topic, batch, fetch_request, long, produce_request, sequenced};
+use crate::ops::{ALL, Topic, batch, fetch_request, long, produce_request, sequenced, values};
 use crate::server::{Server, builder};
 
 /// A broker whose flushes can be held up.
@@ -290,6 +290,40 @@ async fn a_client_that_never_reads_is_not_read_from_for_ever() {
     // Once it reads, it gets everything in order.
     for _ in 0..answers.min(20) {
         assert!(deaf.frame().await.len() > 10_000);
+    }
+}
+
+#[tokio::test]
+async fn large_requests_behind_one_that_waits_are_not_taken_in_for_ever() {
+    const ENOUGH: usize = 128 << 20;
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let topic = client.create_topic("piles-up", 1, &[]).await;
+    let mut fetch = fetch_request(&topic, &[(0, 0)]);
+    fetch.max_wait_ms = 600_000;
+    // So that each request takes a megabyte.
+    fetch.forgotten_topics_data = vec![ForgottenTopic {
+        partitions: vec![9; 250_000],
+        ..Default::default()
+    }];
+    let bytes = client.encode(18, &fetch);
+    let (mut sent, mut at) = (0, 0);
+    loop {
+        match client.try_send(&bytes[at..]) {
+            Some(n) => {
+                sent += n;
+                at = (at + n) % bytes.len();
+                assert!(sent < ENOUGH, "the broker takes in requests without end");
+            }
+            None if !client.writable(Duration::from_millis(300)).await => break,
+            None => {}
+        }
+    }
+    let mut other = server.client().await;
+    other.put(&topic, 0, &["wakes"]).await;
+    for _ in 0..sent / bytes.len() {
+        let response: FetchResponse = client.receive(18).await;
+        assert_eq!(values(&response.responses[0].partitions[0]).len(), 1);
     }
 }
 
