@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidelog_broker::Broker;
 use tidelog_log::testing::{Crash, FaultDir, Op};
 use tidelog_protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
+use tidelog_protocol::messages::fetch::FetchResponse;
 use tidelog_types::ErrorCode;
 
 use crate::client::Client;
@@ -100,6 +101,41 @@ async fn requests_that_wait_for_a_flush_hear_that_it_failed() {
         assert_eq!(answer.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
         assert_eq!(answer.base_offset.value(), -1);
     }
+}
+
+#[tokio::test]
+async fn corner_7_a_fetch_that_waits_hears_that_its_partition_went_offline() {
+    let disk = FaultDir::new();
+    let (broker, mut client) = start(&disk).await;
+    let topic = client.create_topic("offline", 1, &[]).await;
+    let mut reader = Client::connect(&broker.bootstrap_servers()).await;
+    let mut fetch = fetch_request(&topic, &[(0, 0)]);
+    fetch.max_wait_ms = 600_000;
+    reader.send(18, &fetch).await;
+    disk.fail(Op::Write, 0, ErrorKind::Other);
+    let code = write(&mut client, &topic, ALL, "lost").await;
+    assert_eq!(code, ErrorCode::KAFKA_STORAGE_ERROR);
+    let response: FetchResponse = reader.receive(18).await;
+    let data = &response.responses[0].partitions[0];
+    assert_eq!(data.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_read_is_no_empty_log() {
+    let disk = FaultDir::new();
+    let (broker, mut client) = start(&disk).await;
+    let topic = client.create_topic("unreadable", 1, &[]).await;
+    client.put(&topic, 0, &["0"]).await;
+    disk.fail(Op::Read, 0, ErrorKind::Other);
+    let mut reader = Client::connect(&broker.bootstrap_servers()).await;
+    reader.send(18, &fetch_request(&topic, &[(0, 0)])).await;
+    // The answer was begun before the records are read, so that the connection is all that can be given up.
+    reader.ended().await;
+    let by_time = client.list_offset(&topic, 0, 0).await;
+    assert!(by_time.error_code.is_err());
+    disk.heal();
+    assert_eq!(client.read(&topic, 0, 0).await, numbered(0..1));
+    assert_eq!(client.put(&topic, 0, &["1"]).await, 1);
 }
 
 #[tokio::test]

@@ -95,6 +95,13 @@ pub(crate) async fn join(client: &mut Client, group: &str) -> JoinGroupResponse 
     joined
 }
 
+/// Sends a join request with the id that the coordinator gave, and does not wait for the answer.
+pub(crate) async fn begin_to_join(client: &mut Client, group: &str) {
+    let first = client.call(JOIN, &join_request(group, "", None)).await;
+    let request = join_request(group, &first.member_id, None);
+    client.send(JOIN, &request).await;
+}
+
 fn sync_request(
     group: &str,
     joined: &JoinGroupResponse,
@@ -302,9 +309,7 @@ async fn corner_33_a_rejoin_rebalances_for_the_leader_and_not_for_a_follower() {
     one.call(SYNC, &sync_request("rejoin", &first, &[(&leader, "all")]))
         .await;
     // A second member: both must join again.
-    let pending = two.call(JOIN, &join_request("rejoin", "", None)).await;
-    two.send(JOIN, &join_request("rejoin", &pending.member_id, None))
-        .await;
+    begin_to_join(&mut two, "rejoin").await;
     soon(async {
         while heartbeat(&mut one, "rejoin", 1, &leader).await != ErrorCode::REBALANCE_IN_PROGRESS {}
     })

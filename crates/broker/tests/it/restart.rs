@@ -5,8 +5,8 @@ use std::path::Path;
 use tidelog_broker::StartError;
 use tidelog_types::ErrorCode;
 
-use crate::client::Client;
-use crate::ops::{ALL, Topic, batch, produce_request, sequenced};
+use crate::client::{Client, soon};
+use crate::ops::{ALL, Topic, batch, fetch_request, produce_request, sequenced};
 use crate::server::{Server, builder};
 
 /// Files of the directory that end like this, with the folder they lie in.
@@ -84,6 +84,51 @@ async fn a_connection_is_served_to_its_end_and_new_ones_are_refused_after_a_stop
     server.stop().await;
     client.ended().await;
     assert!(tokio::net::TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_requests_that_wait() {
+    let mut server = Server::start().await;
+    let mut fetching = server.client().await;
+    let topic = fetching.create_topic("waiting", 1, &[]).await;
+    let mut fetch = fetch_request(&topic, &[(0, 0)]);
+    fetch.max_wait_ms = 600_000;
+    fetching.send(18, &fetch).await;
+    // A second member that waits until the first one joins again.
+    let (mut one, mut two) = (server.client().await, server.client().await);
+    crate::groups::find_coordinator(&mut one, "g").await;
+    let joined = crate::groups::join(&mut one, "g").await;
+    assert_eq!(joined.generation_id, 1);
+    crate::groups::begin_to_join(&mut two, "g").await;
+    soon(server.stop()).await;
+    fetching.ended().await;
+    two.ended().await;
+    server.run().await;
+    let mut client = server.client().await;
+    assert_eq!(client.put(&topic, 0, &["a"]).await, 0);
+}
+
+#[tokio::test]
+async fn a_broker_that_was_dropped_lets_go_of_its_directory() {
+    let mut server = Server::start().await;
+    let mut client = server.client().await;
+    let topic = client.create_topic("dropped", 1, &[]).await;
+    client.put(&topic, 0, &["a"]).await;
+    drop(server.broker.take());
+    client.ended().await;
+    // Its last task may still be on its way out.
+    let restarted = soon(async {
+        loop {
+            match server.builder().start().await {
+                Ok(broker) => return broker,
+                Err(StartError::Directory { .. }) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    });
+    server.broker = Some(restarted.await);
+    let mut client = server.client().await;
+    assert_eq!(client.read(&topic, 0, 0).await, [(0, "a".to_owned())]);
 }
 
 /// Runs a broker and a client in a runtime of their own, which ends with all its tasks and without a stop: what is left is
