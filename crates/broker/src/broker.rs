@@ -156,6 +156,10 @@ impl Broker {
             }
         };
         store.set_aside_strays();
+        if !store.was_clean() {
+            // What was recovered need not be read again after the next crash.
+            store.checkpoint();
+        }
         let sessions = fetch_session::Config {
             slots_max: usize::try_from(config.max_incremental_fetch_session_cache_slots())
                 .unwrap_or(0),

@@ -152,15 +152,14 @@ pub fn validate(batch: &Batch, rules: &Rules, now: Timestamp) -> Result<Validate
         Some(target) if target.codec() != codec => recompress(batch, rules, now, target)?,
         _ if codec == Codec::None || needs_records(batch, rules, now) => {
             let max_timestamp = check_records(batch, rules, now, rules.limits, |_| {})?;
-            if create_time {
-                // The index of the log by time goes by this field; a client may have got it wrong.
-                batch
-                    .clone()
-                    .with_timestamps(TimestampType::CreateTime, max_timestamp)
-            } else {
-                batch.clone()
-            }
+            with_max_timestamp(batch, rules, max_timestamp)
         }
+        _ if rules.deep => match check_records(batch, rules, now, looking_limits(rules), |_| {}) {
+            Ok(max_timestamp) => with_max_timestamp(batch, rules, max_timestamp),
+            // Nothing depends on it but that the records are well-formed, which is not worth the memory.
+            Err(rejection) if rejection.error_code == ErrorCode::MESSAGE_TOO_LARGE => batch.clone(),
+            Err(rejection) => return Err(rejection),
+        },
         _ => batch.clone(),
     };
     Ok(if create_time {
@@ -174,6 +173,31 @@ pub fn validate(batch: &Batch, rules: &Rules, now: Timestamp) -> Result<Validate
             log_append_time: Some(now),
         }
     })
+}
+
+/// The largest record that is unfolded only to look at it.
+const LOOKED_AT_RECORD_BYTES_MAX: usize = 8 << 20;
+
+fn looking_limits(rules: &Rules) -> Limits {
+    let record_bytes_max = rules
+        .limits
+        .record_bytes_max
+        .min(LOOKED_AT_RECORD_BYTES_MAX);
+    Limits {
+        record_bytes_max,
+        ..rules.limits
+    }
+}
+
+/// The batch with the largest timestamp that its records really have: the index of the log by time goes by it, and a client
+/// may have got it wrong.
+fn with_max_timestamp(batch: &Batch, rules: &Rules, max_timestamp: Timestamp) -> Batch {
+    let batch = batch.clone();
+    if rules.timestamp_type == TimestampType::CreateTime {
+        batch.with_timestamps(TimestampType::CreateTime, max_timestamp)
+    } else {
+        batch
+    }
 }
 
 /// What can be said without looking at the records.
@@ -250,7 +274,7 @@ fn check_timestamp_type(batch: &Batch) -> Result<(), Rejection> {
 
 /// Whether a rule can only be answered by looking at compressed records.
 fn needs_records(batch: &Batch, rules: &Rules, now: Timestamp) -> bool {
-    if rules.deep || rules.compacted {
+    if rules.compacted {
         return true;
     }
     // Out of range by the header: then the records are to be named. A lower bound of the times is

@@ -4,8 +4,8 @@
 use bytes::{Bytes, BytesMut};
 use tidelog_record::crc::crc32c;
 use tidelog_record::{
-    Attributes, Batch, BatchBuilder, Codec, Compression, REJECTED_RECORDS_MAX, Record, Rejection,
-    Rules, TimestampType, Validated, validate,
+    Attributes, Batch, BatchBuilder, Codec, Compression, Limits, REJECTED_RECORDS_MAX, Record,
+    Rejection, Rules, TimestampType, Validated, validate,
 };
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
@@ -457,19 +457,24 @@ fn a_bomb_is_defused() {
             ..Rules::default()
         };
         assert!(validate(&bomb, &rules, NOW).is_ok());
-        rules.limits.batch_bytes_max = 2 << 20;
-        assert_eq!(
-            refused(&bomb, &rules).error_code,
-            ErrorCode::MESSAGE_TOO_LARGE,
-            "{codec}"
-        );
-        rules.limits = Rules::default().limits;
-        rules.limits.record_bytes_max = 1 << 19;
-        assert_eq!(
-            refused(&bomb, &rules).error_code,
-            ErrorCode::MESSAGE_TOO_LARGE,
-            "{codec}"
-        );
+        let small = [(2 << 20, usize::MAX), (usize::MAX, 1 << 19)];
+        for (batch_bytes_max, record_bytes_max) in small {
+            rules.limits = Limits {
+                batch_bytes_max,
+                record_bytes_max,
+            };
+            // A rule that hangs on the records cannot be answered without them.
+            rules.compacted = true;
+            let rejection = refused(&bomb, &rules);
+            assert_eq!(
+                rejection.error_code,
+                ErrorCode::MESSAGE_TOO_LARGE,
+                "{codec}"
+            );
+            // Where none does, looking at them ends at the limit.
+            rules.compacted = false;
+            assert!(validate(&bomb, &rules, NOW).is_ok(), "{codec}");
+        }
     }
 }
 

@@ -31,7 +31,9 @@ impl Str {
     pub fn from_utf8(bytes: Bytes) -> Result<Self, InvalidUtf8> {
         match std::str::from_utf8(&bytes) {
             Ok(_) => Ok(Self(bytes)),
-            Err(e) => Err(InvalidUtf8 { valid_up_to: e.valid_up_to() }),
+            Err(e) => Err(InvalidUtf8 {
+                valid_up_to: e.valid_up_to(),
+            }),
         }
     }
 

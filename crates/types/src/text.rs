@@ -167,7 +167,11 @@ impl fmt::Display for InvalidTopicName {
             Self::Empty => f.write_str("the topic name is empty"),
             Self::Dots => f.write_str("the topic name may not be '.' or '..'"),
             Self::TooLong => {
-                write!(f, "the topic name is longer than {} characters", TopicName::LEN_MAX)
+                write!(
+                    f,
+                    "the topic name is longer than {} characters",
+                    TopicName::LEN_MAX
+                )
             }
             Self::Character(c) => write!(
                 f,

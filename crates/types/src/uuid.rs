@@ -65,7 +65,11 @@ impl fmt::Display for Uuid {
         let mut text = [0_u8; 22];
         for (i, c) in text.iter_mut().enumerate() {
             // 21 characters of 6 bits, and the last one carries the remaining 2 bits on its left.
-            let group = if i < 21 { bits >> (122 - 6 * i) } else { bits << 4 };
+            let group = if i < 21 {
+                bits >> (122 - 6 * i)
+            } else {
+                bits << 4
+            };
             *c = ALPHABET[(group & 0x3f) as usize];
         }
         f.pad(std::str::from_utf8(&text).unwrap_or_default())
@@ -89,7 +93,11 @@ impl FromStr for Uuid {
         let mut bits = 0_u128;
         for (i, c) in text.iter().enumerate() {
             let digit = ALPHABET.iter().position(|a| a == c).ok_or(InvalidUuid)? as u128;
-            bits = if i < 21 { (bits << 6) | digit } else { (bits << 2) | (digit >> 4) };
+            bits = if i < 21 {
+                (bits << 6) | digit
+            } else {
+                (bits << 2) | (digit >> 4)
+            };
         }
         Ok(Self(bits.to_be_bytes()))
     }
@@ -108,7 +116,12 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in ["", "AAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAA+Q", "AAAAAAAAAAAAAAAAAAAAAQ=="] {
+        for text in [
+            "",
+            "AAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAA+Q",
+            "AAAAAAAAAAAAAAAAAAAAAQ==",
+        ] {
             assert_eq!(text.parse::<Uuid>(), Err(InvalidUuid), "{text}");
         }
     }

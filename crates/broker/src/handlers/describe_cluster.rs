@@ -15,7 +15,12 @@ pub(super) async fn handle(context: Context, request: DescribeClusterRequest) ->
     let refuse = |error_code: ErrorCode, message: &str| DescribeClusterResponse {
         error_code,
         error_message: Some(message.into()),
-        endpoint_type: request.endpoint_type,
+        // Version 0 has only brokers, and what is not known is answered as if it were.
+        endpoint_type: if request.endpoint_type == CONTROLLERS {
+            CONTROLLERS
+        } else {
+            BROKERS
+        },
         ..Default::default()
     };
     match request.endpoint_type {

@@ -117,6 +117,7 @@ fn unknown(name: &TopicName) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic {
         error_code,
         name: Some(name.clone()),
+        topic_authorized_operations: authorized_operations::TOPIC,
         ..Default::default()
     }
 }

@@ -207,6 +207,13 @@ impl<'a> Reader<'a> {
         PartitionData {
             partition_index: wanted.partition,
             error_code,
+            // Kafka has no list for a partition that it could not read, and an empty one for one that it does not know.
+            aborted_transactions: match error_code {
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => {
+                    Some(Vec::new())
+                }
+                _ => None,
+            },
             high_watermark: Offset::NONE,
             last_stable_offset: Offset::NONE,
             log_start_offset: Offset::NONE,

@@ -13,9 +13,18 @@ pub(super) async fn handle(context: Context, request: InitProducerIdRequest) -> 
         producer_epoch: ProducerEpoch::NONE,
         ..Default::default()
     };
-    // Transactions need a coordinator, which this broker does not have.
-    if request.transactional_id.is_some() {
+    let has_id = request.producer_id != ProducerId::NONE;
+    let has_epoch = request.producer_epoch != ProducerEpoch::NONE;
+    let is_empty = request
+        .transactional_id
+        .as_ref()
+        .is_some_and(|id| id.is_empty());
+    if is_empty || has_id != has_epoch {
         return context.answer(&refuse(ErrorCode::INVALID_REQUEST));
+    }
+    // Transactions need a coordinator, which this broker does not have. Clients take this code for final.
+    if request.transactional_id.is_some() {
+        return context.answer(&refuse(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
     }
     // A producer without transactions that asks for its next epoch gets a new id: nobody else knows the old one.
     let response = match node

@@ -1,5 +1,7 @@
 //! Metadata: brokers, topics and leaders, and topics that come into being because somebody asked for them.
 
+use std::collections::HashSet;
+
 use tidelog_metadata::image::{Image, PartitionImage, TopicImage};
 use tidelog_protocol::messages::create_topics::CreatableTopic;
 use tidelog_protocol::messages::metadata::{
@@ -33,8 +35,11 @@ pub(super) async fn handle(context: Context, request: MetadataRequest) -> Answer
             answered.extend(image.topics().map(|topic| describe(topic)));
         }
         Some(topics) => {
+            let mut named = HashSet::new();
             for topic in topics {
-                answered.push(one(&context, &request, topic).await);
+                if named.insert((topic.topic_id, &topic.name)) {
+                    answered.push(one(&context, &request, topic).await);
+                }
             }
         }
     }

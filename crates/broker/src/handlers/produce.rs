@@ -13,7 +13,7 @@ use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Str, Timestamp};
 
 use super::wait::AppendWait;
 use super::{Answer, Closed, Context};
-use crate::store::partition::{Acks, AppendRefused};
+use crate::store::partition::{Acks, AppendRefused, Partition};
 use crate::store::topics::LocalTopic;
 
 /// The client id that may write to internal topics.
@@ -159,7 +159,7 @@ impl Append<'_> {
                 error_code: refused.code,
                 base_offset: Offset::NONE,
                 log_append_time_ms: Timestamp::NONE,
-                log_start_offset: Offset::NONE,
+                log_start_offset: refused.log_start_offset,
                 record_errors: refused.records,
                 error_message: refused.message,
                 ..answer
@@ -176,9 +176,33 @@ impl Append<'_> {
             .partition(data.index)?
             .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let batch = self.only_batch(data.records.as_ref())?;
+        self.append_batch(topic, &partition, &batch)
+            .map_err(|refused| {
+                // What is wrong with the batch, or with its place in the log, is answered along with where the log begins.
+                let log_start_offset = match refused.code {
+                    ErrorCode::CORRUPT_MESSAGE
+                    | ErrorCode::NOT_LEADER_OR_FOLLOWER
+                    | ErrorCode::MESSAGE_TOO_LARGE
+                    | ErrorCode::RECORD_LIST_TOO_LARGE
+                    | ErrorCode::KAFKA_STORAGE_ERROR => Offset::NONE,
+                    _ => partition.published().marks.log_start_offset,
+                };
+                Refused {
+                    log_start_offset,
+                    ..refused
+                }
+            })
+    }
+
+    fn append_batch(
+        &self,
+        topic: &LocalTopic,
+        partition: &Partition,
+        batch: &Batch,
+    ) -> Result<PartitionProduceResponse, Refused> {
         let rules = topic.rules();
         let now = self.context.node.clock.now().timestamp;
-        let validated = tidelog_record::validate(&batch, &rules, now)?;
+        let validated = tidelog_record::validate(batch, &rules, now)?;
         let waiter = self.wait.expect(self.index);
         let appended = partition.append(&validated.batch, LeaderEpoch::NONE, self.acks, waiter);
         match appended {
@@ -230,40 +254,47 @@ struct Refused {
     code: ErrorCode,
     message: Option<Str>,
     records: Vec<BatchIndexAndErrorMessage>,
+    log_start_offset: Offset,
+}
+
+impl Refused {
+    const fn new(code: ErrorCode, message: Option<Str>) -> Self {
+        Self {
+            code,
+            message,
+            records: Vec::new(),
+            log_start_offset: Offset::NONE,
+        }
+    }
 }
 
 impl From<ErrorCode> for Refused {
     fn from(code: ErrorCode) -> Self {
-        Self {
-            code,
-            message: None,
-            records: Vec::new(),
-        }
+        Self::new(code, None)
     }
 }
 
 impl From<BatchError> for Refused {
     fn from(error: BatchError) -> Self {
-        Self {
-            code: error.error_code(),
-            message: Some(error.to_string().into()),
-            records: Vec::new(),
-        }
+        // Bytes that end early do not hold the one batch that was due.
+        let code = match &error {
+            BatchError::Truncated { .. } => ErrorCode::INVALID_RECORD,
+            error => error.error_code(),
+        };
+        Self::new(code, Some(error.to_string().into()))
     }
 }
 
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Self {
         let records = rejection.records.into_iter();
+        let records = records.map(|record| BatchIndexAndErrorMessage {
+            batch_index: record.batch_index,
+            batch_index_error_message: Some(record.message.into()),
+        });
         Self {
-            code: rejection.error_code,
-            message: Some(rejection.message.into()),
-            records: records
-                .map(|record| BatchIndexAndErrorMessage {
-                    batch_index: record.batch_index,
-                    batch_index_error_message: Some(record.message.into()),
-                })
-                .collect(),
+            records: records.collect(),
+            ..Self::new(rejection.error_code, Some(rejection.message.into()))
         }
     }
 }
@@ -271,14 +302,9 @@ impl From<Rejection> for Refused {
 impl From<AppendRefused> for Refused {
     fn from(refused: AppendRefused) -> Self {
         let code = refused.error_code();
-        let message = match refused {
-            AppendRefused::Replica(_) => None,
-            AppendRefused::Log(error) => Some(error.to_string().into()),
-        };
-        Self {
-            code,
-            message,
-            records: Vec::new(),
+        match refused {
+            AppendRefused::Replica(_) => Self::new(code, None),
+            AppendRefused::Log(error) => Self::new(code, Some(error.to_string().into())),
         }
     }
 }

@@ -28,6 +28,10 @@ const REQUESTS_IN_PROGRESS_MAX: usize = 256;
 const BYTES_IN_PROGRESS_MAX: usize = 16 << 20;
 /// How many bytes of answers may wait for the client before the broker stops starting its requests.
 const OUTPUT_PENDING_BYTES_MAX: usize = 4 << 20;
+/// How many pieces of answers may wait likewise.
+const OUTPUT_PIECES_MAX: usize = 1024;
+/// How long requests in progress are still served for a client that will send no more, and has probably gone.
+const GRACE_AFTER_END: Duration = Duration::from_secs(1);
 /// How much room a read offers when nothing is known of the frame to come.
 const READ_BYTES: usize = 64 << 10;
 /// How long a connection that does nothing keeps its buffer: one that is busy uses the same memory again and again.
@@ -145,6 +149,7 @@ impl<T: Transport> Connection<T> {
             Poll::Pending => {}
             Poll::Ready(Ok(0)) => {
                 self.input_ended = true;
+                self.idle.as_mut().reset(Instant::now() + GRACE_AFTER_END);
                 progress = true;
             }
             Poll::Ready(Ok(_)) => {
@@ -172,6 +177,7 @@ impl<T: Transport> Connection<T> {
         self.in_progress.len() < REQUESTS_IN_PROGRESS_MAX
             && self.bytes_in_progress < BYTES_IN_PROGRESS_MAX
             && self.output.pending_bytes() < OUTPUT_PENDING_BYTES_MAX
+            && self.output.pieces() < OUTPUT_PIECES_MAX
     }
 
     /// Starts the complete requests in the buffer, in order.
@@ -234,6 +240,9 @@ impl<T: Transport> Connection<T> {
     /// is closed. Both start anew with every progress.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
         while self.idle.as_mut().poll(cx).is_ready() {
+            if self.input_ended {
+                return Poll::Ready(Closed::ByClient);
+            }
             let now = Instant::now();
             let holds_buffer = self.input.is_empty() && self.input.capacity() > 0;
             if holds_buffer && now >= self.last_active + BUFFER_KEPT {

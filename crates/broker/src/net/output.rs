@@ -34,6 +34,11 @@ impl Output {
         self.bytes
     }
 
+    /// How many pieces wait, in memory and in files: each takes some memory of its own.
+    pub(crate) fn pieces(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

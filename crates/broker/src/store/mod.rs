@@ -344,6 +344,11 @@ impl Store {
         }
     }
 
+    /// Whether all directories were closed in order before this start.
+    pub(crate) fn was_clean(&self) -> bool {
+        self.directories.iter().all(|directory| directory.was_clean)
+    }
+
     /// Writes all checkpoints that have changed.
     pub(crate) fn checkpoint(&self) {
         for (index, directory) in self.directories.iter().enumerate() {

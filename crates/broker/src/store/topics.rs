@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use tidelog_metadata::configs::{CompressionType, TimestampType, TopicConfig};
-use tidelog_record::{Codec, Compression, Rules};
+use tidelog_record::{Codec, Compression, Limits, Rules};
 use tidelog_types::{ErrorCode, PartitionIndex, TopicId, TopicName};
 
 use super::partition::Partition;
@@ -145,14 +145,30 @@ impl LocalTopic {
     }
 }
 
+/// How far a batch may unfold while its records are looked at one by one, which takes little memory however many they are.
+const UNFOLDED_BYTES_MAX: usize = 512 << 20;
+/// How far it may unfold where it is compressed anew, for which it is held as a whole.
+const HELD_BYTES_MAX: usize = 100 << 20;
+
 fn rules(config: &TopicConfig) -> Rules {
+    let compression = compression(config);
+    let batch_bytes_max = match compression {
+        None => UNFOLDED_BYTES_MAX,
+        Some(_) => HELD_BYTES_MAX,
+    };
     Rules {
-        compression: compression(config),
+        compression,
+        limits: Limits {
+            batch_bytes_max,
+            record_bytes_max: batch_bytes_max,
+        },
         compacted: config.compact,
         timestamp_type: timestamp_type(config),
         timestamp_before_max_ms: config.message_timestamp_before_max_ms,
         timestamp_after_max_ms: config.message_timestamp_after_max_ms,
         max_message_bytes: usize::try_from(config.max_message_bytes).unwrap_or(0),
+        // A batch that cannot be read would stop every consumer for good, so each record is looked at, as Kafka does.
+        deep: true,
         ..Rules::default()
     }
 }

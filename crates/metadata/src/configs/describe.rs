@@ -276,8 +276,15 @@ fn broker_chain(name: &str, broker: &BrokerConfig) -> Vec<ConfigSynonym> {
         .take_while(|synonym| synonym.name != name)
         .count();
     chain.drain(..before);
+    if HAVE_NO_DEFAULT_IN_KAFKA.contains(&name) && chain.len() > 1 {
+        chain.retain(|synonym| synonym.source != ConfigSource::Default);
+    }
     chain
 }
+
+/// What Kafka insists on being told, and shows no default of.
+const HAVE_NO_DEFAULT_IN_KAFKA: [&str; 3] =
+    ["node.id", "process.roles", "controller.listener.names"];
 
 /// The names under which a broker config may be set, the most exact first.
 fn broker_synonyms(name: &str) -> Vec<&str> {

@@ -31,7 +31,8 @@ pub(in crate::handlers) async fn handle(
     let found = find(&context, request.key_type, &request.key).await;
     context.answer(&FindCoordinatorResponse {
         error_code: found.error_code,
-        error_message: found.error_message,
+        // The older versions have a text for success, too.
+        error_message: found.error_message.or(Some(Str::from_static("NONE"))),
         node_id: found.node_id,
         host: found.host,
         port: found.port,
@@ -50,8 +51,13 @@ async fn find(context: &Context, key_type: i8, key: &Str) -> Coordinator {
     };
     match key_type {
         GROUP => {}
-        TRANSACTION | SHARE => {
-            let text = "this broker has no coordinator for transactions and share groups";
+        TRANSACTION => {
+            // Clients take this code for final, where others would have them ask again and again.
+            let text = "this broker has no coordinator for transactions";
+            return refuse(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, text);
+        }
+        SHARE => {
+            let text = "this broker has no coordinator for share groups";
             return refuse(ErrorCode::INVALID_REQUEST, text);
         }
         _ => return refuse(ErrorCode::INVALID_REQUEST, "there is no such kind of key"),

@@ -2,8 +2,7 @@
 
 use tidelog_coordinator::group::{GroupRequest, GroupResponse};
 use tidelog_protocol::messages::offset_delete::{
-    OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition,
-    OffsetDeleteResponseTopic,
+    OffsetDeleteRequest, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
 use tidelog_types::ErrorCode;
 
@@ -14,10 +13,17 @@ pub(in crate::handlers) async fn handle(
     mut request: OffsetDeleteRequest,
 ) -> Answer {
     let image = context.node.image.load();
-    let unknown: Vec<_> = request
-        .topics
-        .extract_if(.., |topic| image.topic(&topic.name).is_none())
-        .collect();
+    let mut unknown = Vec::new();
+    for topic in &mut request.topics {
+        let known = image.topic(&topic.name);
+        let exists = |index| known.is_some_and(|known| known.partition(index).is_some());
+        let partitions: Vec<_> = topic
+            .partitions
+            .extract_if(.., |partition| !exists(partition.partition_index))
+            .collect();
+        unknown.push((topic.name.clone(), partitions));
+    }
+    request.topics.retain(|topic| !topic.partitions.is_empty());
     drop(image);
     let group_id = request.group_id.clone();
     let mut response = match context
@@ -28,19 +34,22 @@ pub(in crate::handlers) async fn handle(
         other => return context.mismatch(&other),
     };
     if response.error_code.is_ok() {
-        let refused = unknown.into_iter().map(|topic| OffsetDeleteResponseTopic {
-            name: topic.name,
-            partitions: topic
-                .partitions
+        for (name, partitions) in unknown {
+            let refused = partitions
                 .iter()
                 .map(|partition| OffsetDeleteResponsePartition {
                     partition_index: partition.partition_index,
                     error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-                })
-                .collect(),
-        });
-        response.topics.extend(refused);
+                });
+            match response.topics.iter_mut().find(|topic| topic.name == name) {
+                Some(topic) => topic.partitions.extend(refused),
+                None => response.topics.push(OffsetDeleteResponseTopic {
+                    name,
+                    partitions: refused.collect(),
+                }),
+            }
+        }
+        response.topics.retain(|topic| !topic.partitions.is_empty());
     }
-    let response: OffsetDeleteResponse = response;
     context.answer(&response)
 }
