@@ -169,7 +169,6 @@ fn rules(config: &TopicConfig) -> Rules {
         max_message_bytes: usize::try_from(config.max_message_bytes).unwrap_or(0),
         // A batch that cannot be read would stop every consumer for good, so each record is looked at, as Kafka does.
         deep: true,
-        ..Rules::default()
     }
 }
 
