@@ -4,7 +4,6 @@ mod admin;
 mod api_versions;
 mod authorized_operations;
 mod delete_records;
-mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_topic_partitions;
@@ -29,7 +28,9 @@ use tidelog_protocol::{
 };
 use tidelog_types::Str;
 
-use self::admin::{alter_configs, create_partitions, create_topics, incremental_alter_configs};
+use self::admin::{
+    alter_configs, create_partitions, create_topics, delete_topics, incremental_alter_configs,
+};
 use self::groups::{
     delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,

@@ -164,7 +164,7 @@ impl ControllerRequest {
     }
 
     /// The answer that refuses all of it.
-    pub(super) fn refused(&self, error: &ApiError) -> ControllerResponse {
+    pub fn refused(&self, error: &ApiError) -> ControllerResponse {
         let mut response = match self {
             Self::CreateTopics(request) => {
                 let topic = |t: &create_topics::CreatableTopic| refused_topic(&t.name, error);
