@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 use arc_swap::ArcSwap;
 use tidelog_log::testing::FaultDir;
 use tidelog_log::{DirectoryError, Flusher, LogDirectory, MetaProperties};
-use tidelog_metadata::bootstrap::SUPPORTED_FEATURES;
+use tidelog_metadata::bootstrap::registered_features;
 use tidelog_metadata::configs::{BrokerConfig, Durability, Listener, SecurityProtocol};
 use tidelog_metadata::controller::{
     BrokerEpoch, BrokerRegistration, ControllerRequest, ControllerResponse,
@@ -418,14 +418,13 @@ async fn register(
         port: listener.port,
         security_protocol: SecurityProtocol::Plaintext.id(),
     });
-    let features = SUPPORTED_FEATURES.iter();
     let registration = BrokerRegistration {
         broker_id: node_id,
         incarnation_id: random_uuid(),
         endpoints: endpoints.collect(),
         rack: config.broker_rack().map(Str::from),
-        features: features
-            .map(|(name, levels)| (Str::from_static(name), *levels))
+        features: registered_features()
+            .map(|(name, levels)| (Str::from_static(name), levels))
             .collect(),
         log_dirs: store
             .directories()

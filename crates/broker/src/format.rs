@@ -24,7 +24,9 @@ use std::{fmt, io};
 
 use bytes::Bytes;
 use tidelog_log::{DirectoryError, FsDir, LogDirectory, MetaProperties, SnapshotId};
-use tidelog_metadata::bootstrap::{METADATA_VERSION, MetadataVersion, bootstrap_records};
+use tidelog_metadata::bootstrap::{
+    METADATA_VERSION, MetadataVersion, UNSERVED_FEATURES, bootstrap_records,
+};
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
 use tidelog_types::{LeaderEpoch, NodeId, Offset, Timestamp, Uuid};
@@ -41,14 +43,6 @@ const KRAFT_VERSIONS: KRaftVersionFeature = KRaftVersionFeature {
     min_supported_version: 0,
     max_supported_version: 1,
 };
-/// Features of Kafka 4.3 that this version does not have. They may be asked for at level 0, which is off.
-const FEATURES_NOT_YET: [&str; 5] = [
-    "eligible.leader.replicas.version",
-    "group.version",
-    "share.version",
-    "streams.version",
-    "transaction.version",
-];
 
 /// What to format, and for what cluster.
 #[derive(Clone, Debug)]
@@ -534,11 +528,16 @@ fn metadata_version(options: &FormatOptions) -> Result<MetadataVersion, FormatEr
                 return Err(FormatError::KRaftVersion { level });
             }
             KRAFT_VERSION => {}
-            name if FEATURES_NOT_YET.contains(&name) && level == 0 => {}
+            name if is_unserved(name) && level == 0 => {}
             _ => return Err(FormatError::UnsupportedFeature { name: name.clone() }),
         }
     }
     Ok(version)
+}
+
+/// Whether a feature may be asked for at level 0 only, which is off.
+fn is_unserved(name: &str) -> bool {
+    UNSERVED_FEATURES.iter().any(|feature| feature.name == name)
 }
 
 fn encode(snapshot: &Snapshot, metadata_version: MetadataVersion, now: Timestamp) -> Bytes {

@@ -116,6 +116,67 @@ pub const SUPPORTED_FEATURES: &[(&str, SupportedLevels)] = &[(
     },
 )];
 
+/// A feature of Kafka 4.3 that a cluster may have switched on already, and that this version does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnservedFeature {
+    /// The name.
+    pub name: &'static str,
+    /// The levels with which the records of a cluster can still be read.
+    pub levels: SupportedLevels,
+    /// What is different from Apache Kafka on this node.
+    pub consequence: &'static str,
+}
+
+/// The features that [`SUPPORTED_FEATURES`] lacks. A node registers with them, so that it can go on where Kafka stopped:
+/// the level stays finalized, and what belongs to the feature stays as it is. They are not offered to clients and not
+/// switched on where a cluster begins.
+pub const UNSERVED_FEATURES: &[UnservedFeature] = &[
+    UnservedFeature::new(
+        ELIGIBLE_LEADER_REPLICAS_VERSION,
+        1,
+        "replicas that are eligible may lead, but none becomes eligible",
+    ),
+    UnservedFeature::new(
+        "group.version",
+        1,
+        "consumer groups (KIP-848) keep their committed offsets, but members cannot join",
+    ),
+    UnservedFeature::new(
+        "share.version",
+        1,
+        "share groups are not served, their state is kept",
+    ),
+    UnservedFeature::new(
+        "streams.version",
+        1,
+        "streams groups are not served, their state is kept",
+    ),
+    UnservedFeature::new(
+        "transaction.version",
+        2,
+        "transactions are not served, and one that is open stays open",
+    ),
+];
+
+impl UnservedFeature {
+    const fn new(name: &'static str, max: i16, consequence: &'static str) -> Self {
+        let levels = SupportedLevels { min: 0, max };
+        Self {
+            name,
+            levels,
+            consequence,
+        }
+    }
+}
+
+/// The levels of all features with which a node of this version can be a member of a cluster, by name.
+pub fn registered_features() -> impl Iterator<Item = (&'static str, SupportedLevels)> {
+    let unserved = UNSERVED_FEATURES
+        .iter()
+        .map(|feature| (feature.name, feature.levels));
+    SUPPORTED_FEATURES.iter().copied().chain(unserved)
+}
+
 /// The records with which a fresh cluster begins, in one batch.
 ///
 /// Kafka's `format` finalizes every feature at its latest level. Here only metadata.version is finalized so far: what

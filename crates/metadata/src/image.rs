@@ -177,6 +177,26 @@ impl Image {
         self.next_producer_id
     }
 
+    /// How many access control entries there are.
+    pub fn access_control_entries_count(&self) -> usize {
+        self.security.access_control_entries.len()
+    }
+
+    /// How many SCRAM credentials there are (KIP-554).
+    pub fn scram_credentials_count(&self) -> usize {
+        self.security.scram_credentials.len()
+    }
+
+    /// How many delegation tokens there are.
+    pub fn delegation_tokens_count(&self) -> usize {
+        self.security.delegation_tokens.len()
+    }
+
+    /// How many entities have client quotas.
+    pub fn quotas_count(&self) -> usize {
+        self.quotas.len()
+    }
+
     /// Whether no record has left anything.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

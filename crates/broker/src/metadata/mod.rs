@@ -9,6 +9,7 @@ mod open;
 mod publisher;
 pub(crate) mod snapshot;
 mod thread;
+mod unserved;
 
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;

@@ -3,13 +3,16 @@
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use tidelog_log::{Log, LogConfig, LogDirectory, Start};
+use tidelog_log::{Log, LogConfig, LogDirectory, SnapshotId, Start};
 use tidelog_metadata::Delta;
-use tidelog_metadata::bootstrap::{MetadataVersion, SUPPORTED_FEATURES, bootstrap_records};
+use tidelog_metadata::bootstrap::{MetadataVersion, bootstrap_records, registered_features};
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_metadata::controller::{Config as ControllerConfig, ControllerRequest, Limits};
 use tidelog_metadata::image::Image;
+use tidelog_protocol::records::control::{ControlRecord, VotersRecord};
 use tidelog_protocol::records::metadata::MetadataRecord;
+use tidelog_record::Batch;
+use tidelog_record::control::ControlType;
 use tidelog_replication::quorum::{self, Quorum, QuorumState, Voter};
 use tidelog_types::{LeaderEpoch, NodeId, Offset, TopicId, Uuid};
 use tokio::sync::oneshot;
@@ -17,7 +20,7 @@ use tokio::sync::oneshot;
 use super::log::MetadataLog;
 use super::snapshot::{Snapshot, read_snapshot};
 use super::thread::{MetadataThread, Setup, apply};
-use super::{ControllerHandle, METADATA_FOLDER, MetadataHandle};
+use super::{ControllerHandle, METADATA_FOLDER, MetadataHandle, unserved};
 use crate::clock::Clock;
 use crate::error::StartError;
 use crate::random::random_bytes;
@@ -35,28 +38,22 @@ pub(crate) async fn open(
         reason,
     };
     let files = &directory.files;
-    let (mut image, snapshot_end, snapshot_epoch) =
-        load_snapshot(files, config.node_id()).map_err(refuse)?;
-    let start = Start {
-        log_start_offset: snapshot_end,
-        recovery_point: Offset::ZERO,
-        clean: directory.was_clean,
-        topic_id: Some(TopicId::CLUSTER_METADATA),
-    };
-    let log_config = log_config(config);
-    let opened = Log::open(files.dir(), METADATA_FOLDER, log_config, start, clock.now());
-    let (log, recovery) = opened.map_err(|error| refuse(error.to_string()))?;
-    if recovery.cut_bytes > 0 {
-        tracing::warn!(?recovery, "the metadata log was cut while it was recovered");
-    }
+    let node_id = config.node_id();
+    let Loaded {
+        mut image,
+        end: snapshot_end,
+        epoch: snapshot_epoch,
+    } = load_snapshot(files, node_id).map_err(refuse)?;
+    let log = open_log(clock, config, directory, snapshot_end).map_err(refuse)?;
     // With one voter everything in the log was, or will be, committed by this node.
     let mut applied = snapshot_end;
     for batch in log.reader().batches(snapshot_end, log.log_end_offset()) {
         let batch = batch.map_err(|error| refuse(error.to_string()))?;
+        check_voters(voters_in(&batch).map_err(refuse)?.as_ref(), node_id).map_err(refuse)?;
         apply(&mut image, &batch, &mut Delta::default()).map_err(refuse)?;
         applied = batch.header().next_offset();
     }
-    let node_id = config.node_id();
+    unserved::warn_of(&image);
     let quorum = quorum(
         clock,
         files,
@@ -118,32 +115,107 @@ fn log_config(config: &BrokerConfig) -> LogConfig {
     }
 }
 
-/// The newest snapshot in the folder of the log, and where it ends.
-fn load_snapshot(
-    files: &LogDirectory,
-    node_id: NodeId,
-) -> Result<(Image, Offset, LeaderEpoch), String> {
-    let mut image = Image::default();
+/// What a snapshot replaces of the log.
+#[derive(Default)]
+struct Loaded {
+    image: Image,
+    /// The offset behind the last record that is in the image.
+    end: Offset,
+    epoch: LeaderEpoch,
+}
+
+/// Loads the newest snapshot that is whole. An older one does as well as long as the log reaches back to it.
+fn load_snapshot(files: &LogDirectory, node_id: NodeId) -> Result<Loaded, String> {
     let ids = files
         .snapshots(METADATA_FOLDER)
         .map_err(|error| error.to_string())?;
-    let Some(id) = ids.last().copied() else {
-        return Ok((image, Offset::ZERO, LeaderEpoch::NONE));
-    };
-    let bytes = files
-        .read_snapshot(METADATA_FOLDER, id)
-        .map_err(|error| error.to_string())?;
-    let snapshot = read_snapshot(bytes.unwrap_or_default()).map_err(|error| error.to_string())?;
-    check_voters(&snapshot, node_id)?;
-    for record in &snapshot.records {
-        image.apply(record).map_err(|error| error.to_string())?;
+    for id in ids.into_iter().rev() {
+        let bytes = files
+            .read_snapshot(METADATA_FOLDER, id)
+            .map_err(|error| error.to_string())?;
+        match read_snapshot(bytes.unwrap_or_default()) {
+            Ok(snapshot) => return load(&snapshot, id, node_id),
+            Err(error) => {
+                tracing::warn!(snapshot = id.file_name(), %error, "a damaged snapshot is passed over");
+            }
+        }
     }
-    Ok((image, id.end_offset, LeaderEpoch::new(id.epoch)))
+    Ok(Loaded {
+        epoch: LeaderEpoch::NONE,
+        ..Loaded::default()
+    })
+}
+
+fn load(snapshot: &Snapshot, id: SnapshotId, node_id: NodeId) -> Result<Loaded, String> {
+    check_voters(snapshot.voters.as_ref(), node_id)?;
+    let mut image = Image::default();
+    for record in &snapshot.records {
+        let applied = image.apply(record);
+        applied.map_err(|error| format!("{}: {error}", id.file_name()))?;
+    }
+    Ok(Loaded {
+        image,
+        end: id.end_offset,
+        epoch: LeaderEpoch::new(id.epoch),
+    })
+}
+
+/// Opens the log, which has to go on from where the snapshot ends. What lies before that is kept.
+fn open_log(
+    clock: Clock,
+    config: &BrokerConfig,
+    directory: &DataDirectory,
+    snapshot_end: Offset,
+) -> Result<Log, String> {
+    let start = Start {
+        log_start_offset: Offset::ZERO,
+        recovery_point: Offset::ZERO,
+        clean: directory.was_clean,
+        topic_id: Some(TopicId::CLUSTER_METADATA),
+    };
+    let dir = directory.files.dir();
+    let opened = Log::open(dir, METADATA_FOLDER, log_config(config), start, clock.now());
+    let (mut log, recovery) = opened.map_err(|error| error.to_string())?;
+    if recovery.cut_bytes > 0 {
+        tracing::warn!(?recovery, "the metadata log was cut while it was recovered");
+    }
+    let (log_start, log_end) = (log.log_start_offset(), log.log_end_offset());
+    if log_start > snapshot_end {
+        return Err(format!(
+            "the log begins at offset {log_start}, and no snapshot that can be read reaches so far; restore one from a copy"
+        ));
+    }
+    if log_end < snapshot_end {
+        // Everything in the log is in the snapshot too, which came from elsewhere or was flushed earlier.
+        tracing::warn!(%log_end, %snapshot_end, "the metadata log ends before its snapshot, and is begun anew there");
+        log.truncate_fully_and_start_at(snapshot_end, clock.now())
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(log)
+}
+
+/// The voters that a control batch of the log sets (KIP-853).
+fn voters_in(batch: &Batch) -> Result<Option<VotersRecord>, String> {
+    if !batch.header().attributes.is_control() {
+        return Ok(None);
+    }
+    let mut voters = None;
+    for record in batch.records().map_err(|error| error.to_string())? {
+        let record = record.map_err(|error| error.to_string())?;
+        let key = record.key.unwrap_or_default();
+        if ControlType::decode_key(&key).map_err(|error| error.to_string())?
+            == ControlType::KRaftVoters
+        {
+            let value = record.value.unwrap_or_default();
+            voters = Some(VotersRecord::decode_value(&value).map_err(|error| error.to_string())?);
+        }
+    }
+    Ok(voters)
 }
 
 /// This version leads a quorum of its own only.
-fn check_voters(snapshot: &Snapshot, node_id: NodeId) -> Result<(), String> {
-    let voters = snapshot.voters.iter().flat_map(|record| &record.voters);
+fn check_voters(voters: Option<&VotersRecord>, node_id: NodeId) -> Result<(), String> {
+    let voters = voters.iter().flat_map(|record| &record.voters);
     match voters.map(|voter| voter.voter_id).find(|id| *id != node_id) {
         None => Ok(()),
         Some(other) => Err(format!(
@@ -189,8 +261,8 @@ fn quorum(
     Ok(Quorum::new(clock.now(), config, restored))
 }
 
-/// What `format` wrote for the first start, or else what a new cluster begins with. Features that this version does not
-/// have cannot be switched on.
+/// What `format` wrote for the first start, or else what a new cluster begins with. Kafka's format switches on features that
+/// this version does not have; they stay switched on for when Kafka goes on. Those that nobody knows are left out.
 fn first_records(files: &LogDirectory) -> Result<Vec<MetadataRecord>, String> {
     let content = files.read_bootstrap().map_err(|error| error.to_string())?;
     let Some(content) = content else {
@@ -201,9 +273,12 @@ fn first_records(files: &LogDirectory) -> Result<Vec<MetadataRecord>, String> {
         .records;
     records.retain(|record| match record {
         MetadataRecord::FeatureLevel(feature) => {
-            let known = SUPPORTED_FEATURES.iter().any(|(name, _)| feature.name == *name);
+            let known = registered_features().any(|(name, levels)| {
+                feature.name == *name && levels.contains(feature.feature_level)
+            });
             if !known {
-                tracing::warn!(feature = %feature.name, "a feature of bootstrap.checkpoint is not supported and stays off");
+                tracing::warn!(feature = %feature.name, level = feature.feature_level,
+                    "a feature of bootstrap.checkpoint is not known and stays off");
             }
             known
         }

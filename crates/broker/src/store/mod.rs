@@ -150,6 +150,7 @@ impl Store {
         if recovery.cut_bytes > 0 || recovery.was_reset {
             tracing::warn!(partition = %name, ?recovery, "a log was cut while it was recovered");
         }
+        warn_of_transactions(&name, &log);
         let log_end_offset = log.log_end_offset();
         let restored = Restored {
             log_start_offset: log.log_start_offset(),
@@ -412,6 +413,16 @@ impl Store {
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Nobody ends a transaction yet that Kafka has left open. Its records stay, and readers of committed records stop at them.
+fn warn_of_transactions(partition: &TopicPartition, log: &Log) {
+    for (producer_id, state) in log.producers() {
+        if let Some(first_offset) = state.current_txn_first_offset {
+            tracing::warn!(%partition, %producer_id, %first_offset,
+                "a transaction is open, and stays so: this version does not serve transactions");
+        }
     }
 }
 
