@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::messages::*;
 use crate::{
     DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Kind, Message, Reader,
-    RequestHeader, ResponseHeader, Version, VersionRange, Wire, Writer,
+    RequestHeader, ResponseHeader, Schema, Version, VersionRange, Wire, Writer,
 };
 
 /// The number of an API. Numbers that are not known survive.
@@ -30,17 +30,25 @@ pub struct Api {
     pub key: ApiKey,
     /// Kafka's name.
     pub name: &'static str,
-    /// The versions in which a request is understood.
+    /// Every version that was ever released, and the unstable one that may come next: what this
+    /// crate reads and writes.
     pub versions: VersionRange,
-    /// The versions that an ApiVersions response lists.
+    /// The versions that Apache Kafka 4.3.1 understands. Kafka 4.0 dropped those before (KIP-896);
+    /// those behind are unstable.
+    pub supported: VersionRange,
+    /// The versions that an ApiVersions response of Apache Kafka 4.3.1 lists.
     ///
-    /// They differ from [`versions`](Self::versions) for Produce, which is listed from 0 on, since
-    /// librdkafka takes its lowest version for a sign of which codecs there are.
+    /// They differ from [`supported`](Self::supported) for Produce, which is listed from 0 on,
+    /// since librdkafka takes its lowest version for a sign of which codecs there are.
     pub advertised: VersionRange,
     /// The versions with flexible encoding (KIP-482).
     pub flexible: VersionRange,
     /// Where the API may be called.
     pub listeners: &'static [Listener],
+    /// What a request looks like on the wire.
+    pub request: &'static Schema,
+    /// What a response looks like on the wire.
+    pub response: &'static Schema,
 }
 
 /// A message that is sent to a broker or controller.
@@ -57,12 +65,19 @@ pub trait ApiResponse: Message {
     const KEY: ApiKey;
 }
 
-/// `Name = key, module::Request => module::Response, [listeners], understood versions, advertised
-/// versions;`
+/// `Name = key, module::Request => Response, [listeners], supported versions;`
+///
+/// One API a line, in the order of the keys. The supported versions are those that Apache Kafka
+/// 4.3.1 understands; `advertised 0..` behind them lowers the first version that it lists. All that
+/// this crate speaks is said by the struct of the request: `#[wire(versions = ..)]` has every
+/// version ever released, and the unstable one if there is one, which is the one behind the
+/// supported ones. A new line needs a module in `messages.rs`, and nothing else: the constants of
+/// [`ApiKey`], [`Request`], [`Response`] and the dispatch follow from it.
 macro_rules! apis {
-    ($(
+    (retired: $($retired:ident = $retired_key:literal),*;
+    $(
         $name:ident = $key:literal, $module:ident::$request:ident => $response:ident,
-        [$($listener:ident)*] $(, stable ..=$stable:literal)? $(, advertised $first:literal..)?;
+        [$($listener:ident)*], $min:literal..=$max:literal $(, advertised $first:literal..)?;
     )*) => {
         #[allow(non_upper_case_globals, reason = "keys are matched by Kafka's names of the APIs")]
         impl ApiKey {
@@ -70,25 +85,36 @@ macro_rules! apis {
                 #[doc = concat!(stringify!($name), ", number ", stringify!($key), ".")]
                 pub const $name: Self = Self($key);
             )*
+            $(
+                #[doc = concat!(stringify!($retired), ", number ", stringify!($retired_key), ".")]
+                ///
+                /// Retired: brokers with ZooKeeper spoke it among themselves, until Kafka 4.0.
+                pub const $retired: Self = Self($retired_key);
+            )*
         }
 
-        /// Every API that is known, in the order of the numbers.
+        /// Every API that is known, in the order of the numbers; without those that are
+        /// [retired](RETIRED).
         pub const APIS: &[Api] = &[$({
-            #[allow(unused_mut, unused_assignments, reason = "few lines narrow or widen the range")]
-            let mut versions = $module::$request::VERSIONS;
-            $(versions.max = $stable;)?
+            const SUPPORTED: VersionRange = VersionRange::new($min, $max);
             #[allow(unused_mut, reason = "few lines widen the range")]
-            let mut advertised = versions;
+            let mut advertised = SUPPORTED;
             $(advertised.min = $first;)?
             Api {
                 key: ApiKey::$name,
                 name: stringify!($name),
-                versions,
+                versions: $module::$request::VERSIONS,
+                supported: SUPPORTED,
                 advertised,
                 flexible: $module::$request::FLEXIBLE,
                 listeners: &[$(Listener::$listener),*],
+                request: $module::$request::SCHEMA,
+                response: $module::$response::SCHEMA,
             }
         }),*];
+
+        /// The numbers that no API has any more, and the names that they had.
+        pub const RETIRED: &[(ApiKey, &str)] = &[$((ApiKey::$retired, stringify!($retired))),*];
 
         $(
             impl ApiRequest for $module::$request {
@@ -129,7 +155,9 @@ macro_rules! apis {
                 }
             }
 
-            fn read_known(
+            /// Reads a request of `key` in `version`, without its header. Bytes behind the request
+            /// are left, as Kafka does.
+            pub fn read(
                 reader: &mut Reader,
                 key: ApiKey,
                 version: i16,
@@ -194,44 +222,35 @@ macro_rules! apis {
 
 #[rustfmt::skip]
 apis! {
-    Produce = 0, produce::ProduceRequest => ProduceResponse, [Broker], advertised 0..;
-    Fetch = 1, fetch::FetchRequest => FetchResponse, [Broker Controller];
-    ListOffsets = 2, list_offsets::ListOffsetsRequest => ListOffsetsResponse, [Broker];
-    Metadata = 3, metadata::MetadataRequest => MetadataResponse, [Broker];
-    OffsetCommit = 8, offset_commit::OffsetCommitRequest => OffsetCommitResponse, [Broker];
-    OffsetFetch = 9, offset_fetch::OffsetFetchRequest => OffsetFetchResponse, [Broker];
-    FindCoordinator = 10, find_coordinator::FindCoordinatorRequest
-        => FindCoordinatorResponse, [Broker];
-    JoinGroup = 11, join_group::JoinGroupRequest => JoinGroupResponse, [Broker];
-    Heartbeat = 12, heartbeat::HeartbeatRequest => HeartbeatResponse, [Broker];
-    LeaveGroup = 13, leave_group::LeaveGroupRequest => LeaveGroupResponse, [Broker];
-    SyncGroup = 14, sync_group::SyncGroupRequest => SyncGroupResponse, [Broker];
-    DescribeGroups = 15, describe_groups::DescribeGroupsRequest => DescribeGroupsResponse, [Broker];
-    ListGroups = 16, list_groups::ListGroupsRequest => ListGroupsResponse, [Broker];
-    ApiVersions = 18, api_versions::ApiVersionsRequest => ApiVersionsResponse, [Broker Controller];
-    CreateTopics = 19, create_topics::CreateTopicsRequest
-        => CreateTopicsResponse, [Broker Controller];
-    DeleteTopics = 20, delete_topics::DeleteTopicsRequest
-        => DeleteTopicsResponse, [Broker Controller];
-    DeleteRecords = 21, delete_records::DeleteRecordsRequest => DeleteRecordsResponse, [Broker];
-    InitProducerId = 22, init_producer_id::InitProducerIdRequest
-        => InitProducerIdResponse, [Broker], stable ..=5;
-    OffsetForLeaderEpoch = 23, offset_for_leader_epoch::OffsetForLeaderEpochRequest
-        => OffsetForLeaderEpochResponse, [Broker];
-    DescribeConfigs = 32, describe_configs::DescribeConfigsRequest
-        => DescribeConfigsResponse, [Broker Controller];
-    AlterConfigs = 33, alter_configs::AlterConfigsRequest
-        => AlterConfigsResponse, [Broker Controller];
-    CreatePartitions = 37, create_partitions::CreatePartitionsRequest
-        => CreatePartitionsResponse, [Broker Controller];
-    DeleteGroups = 42, delete_groups::DeleteGroupsRequest => DeleteGroupsResponse, [Broker];
-    IncrementalAlterConfigs = 44, incremental_alter_configs::IncrementalAlterConfigsRequest
-        => IncrementalAlterConfigsResponse, [Broker Controller];
-    OffsetDelete = 47, offset_delete::OffsetDeleteRequest => OffsetDeleteResponse, [Broker];
-    DescribeCluster = 60, describe_cluster::DescribeClusterRequest
-        => DescribeClusterResponse, [Broker Controller];
-    DescribeTopicPartitions = 75, describe_topic_partitions::DescribeTopicPartitionsRequest
-        => DescribeTopicPartitionsResponse, [Broker];
+    retired: LeaderAndIsr = 4, StopReplica = 5, UpdateMetadata = 6, ControlledShutdown = 7;
+
+    Produce = 0, produce::ProduceRequest => ProduceResponse, [Broker], 3..=13, advertised 0..;
+    Fetch = 1, fetch::FetchRequest => FetchResponse, [Broker Controller], 4..=18;
+    ListOffsets = 2, list_offsets::ListOffsetsRequest => ListOffsetsResponse, [Broker], 1..=11;
+    Metadata = 3, metadata::MetadataRequest => MetadataResponse, [Broker], 0..=13;
+    OffsetCommit = 8, offset_commit::OffsetCommitRequest => OffsetCommitResponse, [Broker], 2..=10;
+    OffsetFetch = 9, offset_fetch::OffsetFetchRequest => OffsetFetchResponse, [Broker], 1..=10;
+    FindCoordinator = 10, find_coordinator::FindCoordinatorRequest => FindCoordinatorResponse, [Broker], 0..=6;
+    JoinGroup = 11, join_group::JoinGroupRequest => JoinGroupResponse, [Broker], 0..=9;
+    Heartbeat = 12, heartbeat::HeartbeatRequest => HeartbeatResponse, [Broker], 0..=4;
+    LeaveGroup = 13, leave_group::LeaveGroupRequest => LeaveGroupResponse, [Broker], 0..=5;
+    SyncGroup = 14, sync_group::SyncGroupRequest => SyncGroupResponse, [Broker], 0..=5;
+    DescribeGroups = 15, describe_groups::DescribeGroupsRequest => DescribeGroupsResponse, [Broker], 0..=6;
+    ListGroups = 16, list_groups::ListGroupsRequest => ListGroupsResponse, [Broker], 0..=5;
+    ApiVersions = 18, api_versions::ApiVersionsRequest => ApiVersionsResponse, [Broker Controller], 0..=4;
+    CreateTopics = 19, create_topics::CreateTopicsRequest => CreateTopicsResponse, [Broker Controller], 2..=7;
+    DeleteTopics = 20, delete_topics::DeleteTopicsRequest => DeleteTopicsResponse, [Broker Controller], 1..=6;
+    DeleteRecords = 21, delete_records::DeleteRecordsRequest => DeleteRecordsResponse, [Broker], 0..=2;
+    InitProducerId = 22, init_producer_id::InitProducerIdRequest => InitProducerIdResponse, [Broker], 0..=5;
+    OffsetForLeaderEpoch = 23, offset_for_leader_epoch::OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse, [Broker], 2..=4;
+    DescribeConfigs = 32, describe_configs::DescribeConfigsRequest => DescribeConfigsResponse, [Broker Controller], 1..=4;
+    AlterConfigs = 33, alter_configs::AlterConfigsRequest => AlterConfigsResponse, [Broker Controller], 0..=2;
+    CreatePartitions = 37, create_partitions::CreatePartitionsRequest => CreatePartitionsResponse, [Broker Controller], 0..=3;
+    DeleteGroups = 42, delete_groups::DeleteGroupsRequest => DeleteGroupsResponse, [Broker], 0..=2;
+    IncrementalAlterConfigs = 44, incremental_alter_configs::IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse, [Broker Controller], 0..=1;
+    OffsetDelete = 47, offset_delete::OffsetDeleteRequest => OffsetDeleteResponse, [Broker], 0..=0;
+    DescribeCluster = 60, describe_cluster::DescribeClusterRequest => DescribeClusterResponse, [Broker Controller], 0..=2;
+    DescribeTopicPartitions = 75, describe_topic_partitions::DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse, [Broker], 0..=0;
 }
 
 impl ApiKey {
@@ -252,9 +271,13 @@ impl ApiKey {
             .map(|i| &APIS[i])
     }
 
-    /// Kafka's name of the API, if it is known.
+    /// Kafka's name of the API, if it is known or [retired](RETIRED).
     pub fn name(self) -> Option<&'static str> {
-        self.api().map(|api| api.name)
+        let retired = || RETIRED.iter().find(|(key, _)| *key == self);
+        match self.api() {
+            Some(api) => Some(api.name),
+            None => retired().map(|(_, name)| *name),
+        }
     }
 
     /// Whether a request of `version` has a header with tagged fields; `None` if the API is not
@@ -273,6 +296,11 @@ impl Api {
     /// Whether the API may be called on `listener`.
     pub fn is_on(&self, listener: Listener) -> bool {
         self.listeners.contains(&listener)
+    }
+
+    /// Whether `version` is known and may still change before it is released.
+    pub const fn is_unstable(&self, version: i16) -> bool {
+        self.versions.contains(version) && version > self.supported.max
     }
 }
 
@@ -313,28 +341,12 @@ impl Wire for ApiKey {
 impl Request {
     /// Reads the request that follows `header`.
     ///
-    /// Only stable versions are understood. Bytes behind the request are ignored, as Kafka does.
-    pub fn read(reader: &mut Reader, header: &RequestHeader) -> Result<Self, DecodeError> {
-        let RequestHeader {
-            api_key,
-            api_version: version,
-            ..
-        } = *header;
-        match api_key.api() {
-            None => Err(unknown_key(reader, api_key)),
-            Some(api) if !api.versions.contains(version) => {
-                let error = reader.error(DecodeErrorKind::UnsupportedVersion { version });
-                Err(error.in_field(api.name, "version"))
-            }
-            Some(_) => Self::read_known(reader, api_key, version),
-        }
-    }
 
     /// Reads a header and the request behind it: all of a frame.
     pub fn read_frame(frame: Bytes) -> Result<(RequestHeader, Self), DecodeError> {
         let mut reader = Reader::new(frame);
         let header = RequestHeader::read(&mut reader)?;
-        let request = Self::read(&mut reader, &header)?;
+        let request = Self::read(&mut reader, header.api_key, header.api_version)?;
         Ok((header, request))
     }
 }
@@ -439,32 +451,33 @@ mod tests {
         for api in APIS {
             assert_eq!(api.key.name(), Some(api.name));
         }
-        assert_eq!(ApiKey::new(4).name(), None);
-        assert_eq!(ApiKey::new(4).to_string(), "API 4");
+        assert_eq!(ApiKey::new(4).to_string(), "LeaderAndIsr");
+        assert!(ApiKey::LeaderAndIsr.api().is_none());
+        assert_eq!(ApiKey::new(9999).to_string(), "API 9999");
     }
 
     #[test]
-    fn produce_is_advertised_from_zero_and_understood_from_three() {
+    fn what_kafka_supports_is_known() {
+        for api in APIS {
+            let both = api.versions.intersection(api.supported);
+            assert_eq!(both, api.supported, "{}", api.name);
+            let unstable = api.versions.iter().filter(|v| api.is_unstable(*v)).count();
+            assert!(unstable <= 1, "{}", api.name);
+        }
+    }
+
+    #[test]
+    fn produce_is_advertised_from_zero_and_supported_from_three() {
         let produce = ApiKey::Produce.api().unwrap();
         assert_eq!(produce.advertised, VersionRange::new(0, 13));
-        assert_eq!(produce.versions, VersionRange::new(3, 13));
-        let header = RequestHeader {
-            api_key: ApiKey::Produce,
-            api_version: 2,
-            ..Default::default()
-        };
-        let error = Request::read(&mut Reader::new(Bytes::new()), &header).unwrap_err();
-        assert_eq!(
-            error.kind(),
-            DecodeErrorKind::UnsupportedVersion { version: 2 }
-        );
+        assert_eq!(produce.supported, VersionRange::new(3, 13));
     }
 
     #[test]
-    fn unstable_versions_are_neither_advertised_nor_understood() {
+    fn an_unstable_version_is_known_and_not_advertised() {
         let api = ApiKey::InitProducerId.api().unwrap();
         assert_eq!(api.advertised, VersionRange::new(0, 5));
-        assert_eq!(api.versions, VersionRange::new(0, 5));
+        assert!(api.is_unstable(6) && !api.is_unstable(5) && !api.is_unstable(7));
     }
 
     #[test]

@@ -64,8 +64,8 @@ mod wire;
 mod writer;
 
 pub use api::{
-    APIS, Api, ApiKey, ApiRequest, ApiResponse, Listener, Request, Response, encode_request,
-    encode_response,
+    APIS, Api, ApiKey, ApiRequest, ApiResponse, Listener, RETIRED, Request, Response,
+    encode_request, encode_response,
 };
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
 pub use header::{RequestHeader, ResponseHeader};

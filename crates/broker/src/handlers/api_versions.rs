@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use tidelog_metadata::bootstrap::SUPPORTED_FEATURES;
+use tidelog_protocol::ApiKey;
 use tidelog_protocol::messages::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
-use tidelog_protocol::{APIS, ApiKey, Listener};
 use tidelog_types::{ErrorCode, Str};
 
-use super::{Answer, Context};
+use super::{Answer, Context, SERVED};
 
 /// Clients before this version cannot read a feature whose lowest level is 0.
 const FEATURES_FROM_ZERO_VERSION: i16 = 4;
@@ -68,8 +68,9 @@ pub(super) async fn refuse_version(context: Context) -> Answer {
 }
 
 fn api_keys() -> Vec<ApiVersion> {
-    APIS.iter()
-        .filter(|api| api.is_on(Listener::Broker))
+    SERVED
+        .iter()
+        .filter_map(|key| key.api())
         .map(|api| ApiVersion {
             api_key: api.key,
             min_version: api.advertised.min,

@@ -24,7 +24,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidelog_log::FileSlice;
 use tidelog_protocol::{
-    ApiKey, ApiResponse, Chunk, Listener, Reader, Request, RequestHeader, Writer, encode_response,
+    ApiKey, ApiResponse, Chunk, DecodeErrorKind, Reader, Request, RequestHeader, Writer,
+    encode_response,
 };
 use tidelog_types::Str;
 
@@ -158,10 +159,7 @@ pub(crate) fn start(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -> Result<
     let mut header = RequestHeader::read(&mut reader).map_err(bad)?;
     // The header outlives the frame, which is to be free for the next read as soon as its records are written.
     header.client_id = header.client_id.map(|id| id.detach());
-    let api = header
-        .api_key
-        .api()
-        .filter(|api| api.is_on(Listener::Broker));
+    let api = header.api_key.api().filter(|api| is_served(api.key));
     let Some(api) = api else {
         return Err(Closed::BadRequest(format!(
             "{} is not served here",
@@ -173,7 +171,12 @@ pub(crate) fn start(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -> Result<
         peer: Arc::clone(peer),
         header,
     };
-    if header.api_key == ApiKey::ApiVersions && !api.versions.contains(header.api_version) {
+    let version = header.api_version;
+    if !api.supported.contains(version) {
+        if api.key != ApiKey::ApiVersions {
+            let error = reader.error(DecodeErrorKind::UnsupportedVersion { version });
+            return Err(bad(error.in_field(api.name, "version")));
+        }
         // The client finds out which versions there are, in the only version that it must understand.
         let context = context(RequestHeader {
             api_version: 0,
@@ -181,51 +184,58 @@ pub(crate) fn start(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -> Result<
         });
         return Ok(Box::pin(api_versions::refuse_version(context)));
     }
-    let request = Request::read(&mut reader, &header).map_err(bad)?;
+    let request = Request::read(&mut reader, api.key, version).map_err(bad)?;
     Ok(route(context(header), request))
 }
 
-/// Lists the handlers.
-macro_rules! route {
-    ($context:ident, $request:ident, { $($api:ident => $module:ident,)* }) => {
-        match $request {
-            $(Request::$api(request) => Box::pin($module::handle($context, request)),)*
-            other => {
-                let closed = Closed::BadRequest(format!("{} is not served here", other.key()));
-                Box::pin(std::future::ready(Answer::Close(closed)))
+/// Lists the handlers, and with them the APIs that this broker serves and advertises, in the order of their numbers.
+macro_rules! handlers {
+    ($($api:ident => $module:ident,)*) => {
+        /// What is served on the listeners of a broker. The codec knows more.
+        const SERVED: &[ApiKey] = &[$(ApiKey::$api),*];
+
+        const fn is_served(key: ApiKey) -> bool {
+            matches!(key, $(ApiKey::$api)|*)
+        }
+
+        fn route(context: Context, request: Request) -> Started {
+            match request {
+                $(Request::$api(request) => Box::pin($module::handle(context, request)),)*
+                other => {
+                    let closed = Closed::BadRequest(format!("{} is not served here", other.key()));
+                    Box::pin(std::future::ready(Answer::Close(closed)))
+                }
             }
         }
     };
 }
 
-fn route(context: Context, request: Request) -> Started {
-    route!(context, request, {
-        Produce => produce,
-        Fetch => fetch,
-        ListOffsets => list_offsets,
-        Metadata => metadata,
-        OffsetCommit => offset_commit,
-        OffsetFetch => offset_fetch,
-        FindCoordinator => find_coordinator,
-        JoinGroup => join_group,
-        Heartbeat => heartbeat,
-        LeaveGroup => leave_group,
-        SyncGroup => sync_group,
-        DescribeGroups => describe_groups,
-        ListGroups => list_groups,
-        ApiVersions => api_versions,
-        CreateTopics => create_topics,
-        DeleteTopics => delete_topics,
-        DeleteRecords => delete_records,
-        InitProducerId => init_producer_id,
-        OffsetForLeaderEpoch => offset_for_leader_epoch,
-        DescribeConfigs => describe_configs,
-        AlterConfigs => alter_configs,
-        CreatePartitions => create_partitions,
-        DeleteGroups => delete_groups,
-        IncrementalAlterConfigs => incremental_alter_configs,
-        OffsetDelete => offset_delete,
-        DescribeCluster => describe_cluster,
-        DescribeTopicPartitions => describe_topic_partitions,
-    })
+handlers! {
+    Produce => produce,
+    Fetch => fetch,
+    ListOffsets => list_offsets,
+    Metadata => metadata,
+    OffsetCommit => offset_commit,
+    OffsetFetch => offset_fetch,
+    FindCoordinator => find_coordinator,
+    JoinGroup => join_group,
+    Heartbeat => heartbeat,
+    LeaveGroup => leave_group,
+    SyncGroup => sync_group,
+    DescribeGroups => describe_groups,
+    ListGroups => list_groups,
+    ApiVersions => api_versions,
+    CreateTopics => create_topics,
+    DeleteTopics => delete_topics,
+    DeleteRecords => delete_records,
+    InitProducerId => init_producer_id,
+    OffsetForLeaderEpoch => offset_for_leader_epoch,
+    DescribeConfigs => describe_configs,
+    AlterConfigs => alter_configs,
+    CreatePartitions => create_partitions,
+    DeleteGroups => delete_groups,
+    IncrementalAlterConfigs => incremental_alter_configs,
+    OffsetDelete => offset_delete,
+    DescribeCluster => describe_cluster,
+    DescribeTopicPartitions => describe_topic_partitions,
 }

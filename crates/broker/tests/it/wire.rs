@@ -329,9 +329,9 @@ async fn corner_4_every_version_that_is_advertised_is_understood_and_answered() 
             None if server.broker.is_none() => continue,
             None => panic!("{} is advertised", advertised.api_key),
         };
-        assert_eq!(advertised.max_version, api.versions.max, "{}", api.name);
+        assert_eq!(advertised.max_version, api.supported.max, "{}", api.name);
         // Produce is advertised from a version on that nobody has to understand.
-        for version in api.versions.min..=advertised.max_version {
+        for version in api.supported.min..=advertised.max_version {
             println!("{} version {version}", api.name);
             for topic in [&topic, &unknown] {
                 let frame = client.encode_any(version, &request(api, version, topic));
@@ -411,10 +411,7 @@ async fn corner_3_the_lowest_versions_are_what_librdkafka_looks_for() {
         assert_eq!(api.min_version, 0, "{key}");
     }
     let keys: Vec<_> = response.api_keys.iter().map(|api| api.api_key).collect();
-    if server.broker.is_some() {
-        let ours: Vec<_> = APIS.iter().map(|api| api.key).collect();
-        assert_eq!(keys, ours);
-    }
+    assert!(keys.is_sorted());
 }
 
 #[tokio::test]
@@ -534,8 +531,8 @@ async fn random_bytes_do_no_harm() {
         // Every other time the beginning is right, so that it is the body that makes no sense.
         if round % 2 == 0 && bytes.len() > 12 {
             let api = &APIS[random() as usize % APIS.len()];
-            let span = api.versions.max - api.versions.min + 1;
-            let version = api.versions.min + (random() % span as u32) as i16;
+            let span = api.supported.max - api.supported.min + 1;
+            let version = api.supported.min + (random() % span as u32) as i16;
             bytes[..2].copy_from_slice(&api.key.code().to_be_bytes());
             bytes[2..4].copy_from_slice(&version.to_be_bytes());
             bytes[8..10].copy_from_slice(&(-1_i16).to_be_bytes());

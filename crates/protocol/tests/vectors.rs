@@ -1,0 +1,336 @@
+//! Every message in every version against bytes that Kafka's own classes wrote.
+//!
+//! `TIDELOG_VECTORS=DIR` runs the tests over other vectors of the same layout.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use tidelog_protocol::{ApiKey, Reader, RequestHeader, ResponseHeader, Writer};
+
+use crate::support::{Subject, Vector, assert_same, directory, subjects, to_json, vectors};
+
+/// What has vectors and no struct yet, or not in all versions.
+#[rustfmt::skip]
+const NOT_YET: &[&str] = &[
+    "api/AddOffsetsToTxnRequest",
+    "api/AddOffsetsToTxnResponse",
+    "api/AddPartitionsToTxnRequest",
+    "api/AddPartitionsToTxnResponse",
+    "api/AddRaftVoterRequest",
+    "api/AddRaftVoterResponse",
+    "api/AllocateProducerIdsRequest",
+    "api/AllocateProducerIdsResponse",
+    "api/AlterClientQuotasRequest",
+    "api/AlterClientQuotasResponse",
+    "api/AlterPartitionReassignmentsRequest",
+    "api/AlterPartitionReassignmentsResponse",
+    "api/AlterPartitionRequest",
+    "api/AlterPartitionResponse",
+    "api/AlterReplicaLogDirsRequest",
+    "api/AlterReplicaLogDirsResponse",
+    "api/AlterShareGroupOffsetsRequest",
+    "api/AlterShareGroupOffsetsResponse",
+    "api/AlterUserScramCredentialsRequest",
+    "api/AlterUserScramCredentialsResponse",
+    "api/AssignReplicasToDirsRequest",
+    "api/AssignReplicasToDirsResponse",
+    "api/BeginQuorumEpochRequest",
+    "api/BeginQuorumEpochResponse",
+    "api/BrokerHeartbeatRequest",
+    "api/BrokerHeartbeatResponse",
+    "api/BrokerRegistrationRequest",
+    "api/BrokerRegistrationResponse",
+    "api/ConsumerGroupDescribeRequest",
+    "api/ConsumerGroupDescribeResponse",
+    "api/ConsumerGroupHeartbeatRequest",
+    "api/ConsumerGroupHeartbeatResponse",
+    "api/ControllerRegistrationRequest",
+    "api/ControllerRegistrationResponse",
+    "api/CreateAclsRequest",
+    "api/CreateAclsResponse",
+    "api/CreateDelegationTokenRequest",
+    "api/CreateDelegationTokenResponse",
+    "api/DeleteAclsRequest",
+    "api/DeleteAclsResponse",
+    "api/DeleteShareGroupOffsetsRequest",
+    "api/DeleteShareGroupOffsetsResponse",
+    "api/DeleteShareGroupStateRequest",
+    "api/DeleteShareGroupStateResponse",
+    "api/DescribeAclsRequest",
+    "api/DescribeAclsResponse",
+    "api/DescribeClientQuotasRequest",
+    "api/DescribeClientQuotasResponse",
+    "api/DescribeDelegationTokenRequest",
+    "api/DescribeDelegationTokenResponse",
+    "api/DescribeLogDirsRequest",
+    "api/DescribeLogDirsResponse",
+    "api/DescribeProducersRequest",
+    "api/DescribeProducersResponse",
+    "api/DescribeQuorumRequest",
+    "api/DescribeQuorumResponse",
+    "api/DescribeShareGroupOffsetsRequest",
+    "api/DescribeShareGroupOffsetsResponse",
+    "api/DescribeTransactionsRequest",
+    "api/DescribeTransactionsResponse",
+    "api/DescribeUserScramCredentialsRequest",
+    "api/DescribeUserScramCredentialsResponse",
+    "api/ElectLeadersRequest",
+    "api/ElectLeadersResponse",
+    "api/EndQuorumEpochRequest",
+    "api/EndQuorumEpochResponse",
+    "api/EndTxnRequest",
+    "api/EndTxnResponse",
+    "api/EnvelopeRequest",
+    "api/EnvelopeResponse",
+    "api/ExpireDelegationTokenRequest",
+    "api/ExpireDelegationTokenResponse",
+    "api/FetchSnapshotRequest",
+    "api/FetchSnapshotResponse",
+    "api/GetTelemetrySubscriptionsRequest",
+    "api/GetTelemetrySubscriptionsResponse",
+    "api/InitializeShareGroupStateRequest",
+    "api/InitializeShareGroupStateResponse",
+    "api/ListConfigResourcesRequest",
+    "api/ListConfigResourcesResponse",
+    "api/ListPartitionReassignmentsRequest",
+    "api/ListPartitionReassignmentsResponse",
+    "api/ListTransactionsRequest",
+    "api/ListTransactionsResponse",
+    "api/PushTelemetryRequest",
+    "api/PushTelemetryResponse",
+    "api/ReadShareGroupStateRequest",
+    "api/ReadShareGroupStateResponse",
+    "api/ReadShareGroupStateSummaryRequest",
+    "api/ReadShareGroupStateSummaryResponse",
+    "api/RemoveRaftVoterRequest",
+    "api/RemoveRaftVoterResponse",
+    "api/RenewDelegationTokenRequest",
+    "api/RenewDelegationTokenResponse",
+    "api/SaslAuthenticateRequest",
+    "api/SaslAuthenticateResponse",
+    "api/SaslHandshakeRequest",
+    "api/SaslHandshakeResponse",
+    "api/ShareAcknowledgeRequest",
+    "api/ShareAcknowledgeResponse",
+    "api/ShareFetchRequest",
+    "api/ShareFetchResponse",
+    "api/ShareGroupDescribeRequest",
+    "api/ShareGroupDescribeResponse",
+    "api/ShareGroupHeartbeatRequest",
+    "api/ShareGroupHeartbeatResponse",
+    "api/StreamsGroupDescribeRequest",
+    "api/StreamsGroupDescribeResponse",
+    "api/StreamsGroupHeartbeatRequest",
+    "api/StreamsGroupHeartbeatResponse",
+    "api/TxnOffsetCommitRequest",
+    "api/TxnOffsetCommitResponse",
+    "api/UnregisterBrokerRequest",
+    "api/UnregisterBrokerResponse",
+    "api/UpdateFeaturesRequest",
+    "api/UpdateFeaturesResponse",
+    "api/UpdateRaftVoterRequest",
+    "api/UpdateRaftVoterResponse",
+    "api/VoteRequest",
+    "api/VoteResponse",
+    "api/WriteShareGroupStateRequest",
+    "api/WriteShareGroupStateResponse",
+    "api/WriteTxnMarkersRequest",
+    "api/WriteTxnMarkersResponse",
+    "api-until-3.9/AlterPartitionRequest",
+    "api-until-3.9/AlterPartitionResponse",
+    "api-until-3.9/AlterReplicaLogDirsRequest",
+    "api-until-3.9/AlterReplicaLogDirsResponse",
+    "api-until-3.9/CreateAclsRequest",
+    "api-until-3.9/CreateAclsResponse",
+    "api-until-3.9/CreateDelegationTokenRequest",
+    "api-until-3.9/CreateDelegationTokenResponse",
+    "api-until-3.9/CreateTopicsRequest",
+    "api-until-3.9/CreateTopicsResponse",
+    "api-until-3.9/DeleteAclsRequest",
+    "api-until-3.9/DeleteAclsResponse",
+    "api-until-3.9/DeleteTopicsRequest",
+    "api-until-3.9/DeleteTopicsResponse",
+    "api-until-3.9/DescribeAclsRequest",
+    "api-until-3.9/DescribeAclsResponse",
+    "api-until-3.9/DescribeConfigsRequest",
+    "api-until-3.9/DescribeConfigsResponse",
+    "api-until-3.9/DescribeDelegationTokenRequest",
+    "api-until-3.9/DescribeDelegationTokenResponse",
+    "api-until-3.9/DescribeLogDirsRequest",
+    "api-until-3.9/DescribeLogDirsResponse",
+    "api-until-3.9/ExpireDelegationTokenRequest",
+    "api-until-3.9/ExpireDelegationTokenResponse",
+    "api-until-3.9/FetchRequest",
+    "api-until-3.9/FetchResponse",
+    "api-until-3.9/ListOffsetsRequest",
+    "api-until-3.9/ListOffsetsResponse",
+    "api-until-3.9/OffsetCommitRequest",
+    "api-until-3.9/OffsetCommitResponse",
+    "api-until-3.9/OffsetFetchRequest",
+    "api-until-3.9/OffsetFetchResponse",
+    "api-until-3.9/OffsetForLeaderEpochRequest",
+    "api-until-3.9/OffsetForLeaderEpochResponse",
+    "api-until-3.9/ProduceRequest",
+    "api-until-3.9/ProduceResponse",
+    "api-until-3.9/RenewDelegationTokenRequest",
+    "api-until-3.9/RenewDelegationTokenResponse",
+    "api-until-3.9/WriteTxnMarkersRequest",
+    "api-until-3.9/WriteTxnMarkersResponse",
+    "common/ControlRecordTypeSchema",
+    "common/DefaultPrincipal",
+    "raft/QuorumState",
+    "share/ShareSnapshotKey",
+    "share/ShareSnapshotValue",
+    "share/ShareUpdateKey",
+    "share/ShareUpdateValue",
+    "storage/ProducerSnapshot",
+    "storage/RemoteLogSegmentMetadataRecord",
+    "storage/RemoteLogSegmentMetadataSnapshotRecord",
+    "storage/RemoteLogSegmentMetadataUpdateRecord",
+    "storage/RemotePartitionDeleteMetadataRecord",
+    "transaction/TransactionLogKey",
+    "transaction/TransactionLogValue",
+];
+
+/// Vectors under another name than the struct's: how Kafka 0.8 committed offsets.
+const ALIASES: &[(&str, &str)] = &[
+    ("group/LegacyOffsetCommitKey", "OffsetCommitKey"),
+    ("group/LegacyOffsetCommitValue", "OffsetCommitValue"),
+];
+
+/// Checked by tests of their own, since the headers are written by hand.
+const HEADERS: [&str; 2] = ["common/RequestHeader", "common/ResponseHeader"];
+
+#[test]
+fn every_message_is_read_and_written_as_kafka_does() {
+    let subjects = subjects();
+    let (mut messages, mut count) = (BTreeSet::new(), 0);
+    for (set, name) in files() {
+        let place = format!("{set}/{name}");
+        if HEADERS.contains(&&*place) {
+            continue;
+        }
+        let alias = ALIASES.iter().find(|(alias, _)| *alias == place);
+        let named = alias.map_or(&*name, |(_, name)| name);
+        let subject = subjects
+            .iter()
+            .find(|subject| subject.name == named && subject.sets.contains(&&*set));
+        let Some(subject) = subject else {
+            assert!(NOT_YET.contains(&&*place), "{place} is not known");
+            continue;
+        };
+        for (i, vector) in vectors(&set, &name).iter().enumerate() {
+            let place = format!("{place} {} (vector {i})", vector.version);
+            if subject.versions.contains(vector.version) {
+                check(subject, vector, &place);
+                count += 1;
+            } else {
+                let known = format!("{set}/{name}");
+                assert!(NOT_YET.contains(&&*known), "{place} is not known");
+            }
+        }
+        messages.insert(named.to_owned());
+    }
+    for subject in &subjects {
+        let vectors = subject.vectors();
+        for version in subject.versions.iter() {
+            assert!(
+                vectors.iter().any(|v| v.version == version),
+                "{} has no vector of version {version}",
+                subject.name,
+            );
+        }
+    }
+    #[allow(
+        clippy::print_stdout,
+        reason = "how much was checked is part of the answer"
+    )]
+    {
+        println!("{} messages, {count} vectors", messages.len());
+    }
+}
+
+/// The folders and names of all vectors.
+fn files() -> Vec<(String, String)> {
+    let list = |path: &std::path::Path| -> Vec<_> {
+        let entries = std::fs::read_dir(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect()
+    };
+    let text = |name: Option<&std::ffi::OsStr>| {
+        let name = name.and_then(std::ffi::OsStr::to_str);
+        name.expect("a name in UTF-8").to_owned()
+    };
+    let folders = list(&directory()).into_iter().filter(|path| path.is_dir());
+    let mut files: Vec<_> = folders
+        // Record sets are the business of another crate.
+        .filter(|folder| !folder.ends_with("records"))
+        .flat_map(|folder| {
+            let names = list(&folder).into_iter();
+            names.map(move |file| (text(folder.file_name()), text(file.file_stem())))
+        })
+        .collect();
+    assert!(!files.is_empty(), "there are no vectors");
+    files.sort();
+    files
+}
+
+fn check(subject: &Subject, vector: &Vector, place: &str) {
+    let written = subject
+        .recode(&vector.bytes, vector.version)
+        .unwrap_or_else(|e| panic!("{place}: {e}"));
+    assert_eq!(written, vector.bytes, "{place}: {}", vector.json);
+    let version = subject.version(vector.version);
+    let json =
+        to_json(subject.schema, &vector.bytes, version).unwrap_or_else(|e| panic!("{place}: {e}"));
+    assert_same(&json, &vector.json, place);
+}
+
+/// The APIs in the vectors are random numbers. Which header there is follows from the API, so a
+/// known one is put there.
+#[test]
+fn request_headers_are_read_and_written_as_kafka_does() {
+    for Vector {
+        version,
+        bytes,
+        json,
+    } in vectors("common", "RequestHeader")
+    {
+        let api_version = if version == 2 { 4 } else { 0 };
+        let mut bytes = bytes.to_vec();
+        bytes[..2].copy_from_slice(&ApiKey::Heartbeat.code().to_be_bytes());
+        bytes[2..4].copy_from_slice(&i16::to_be_bytes(api_version));
+        let bytes = Bytes::from(bytes);
+
+        let mut reader = Reader::new(bytes.clone()).keep_unknown_tags();
+        let header = RequestHeader::read(&mut reader).unwrap();
+        reader.finish().unwrap();
+        assert_eq!(json["correlationId"], header.correlation_id);
+        assert_eq!(json["clientId"].as_str(), header.client_id.as_deref());
+        let mut writer = Writer::new().emit_unknown_tags(reader.take_unknown_tags());
+        header.write(&mut writer).unwrap();
+        assert_eq!(writer.finish_contiguous().unwrap(), bytes);
+    }
+}
+
+#[test]
+fn response_headers_are_read_and_written_as_kafka_does() {
+    for Vector {
+        version,
+        bytes,
+        json,
+    } in vectors("common", "ResponseHeader")
+    {
+        let api_version = if version == 1 { 4 } else { 0 };
+        let mut reader = Reader::new(bytes.clone()).keep_unknown_tags();
+        let header = ResponseHeader::read(&mut reader, ApiKey::Heartbeat, api_version).unwrap();
+        reader.finish().unwrap();
+        assert_eq!(json["correlationId"], header.correlation_id);
+        let mut writer = Writer::new().emit_unknown_tags(reader.take_unknown_tags());
+        header.write(&mut writer, ApiKey::Heartbeat, api_version);
+        assert_eq!(writer.finish_contiguous().unwrap(), bytes);
+    }
+}
