@@ -1,56 +1,27 @@
 //! Directories that Apache Kafka 4.3.1 has left: one after a clean shutdown, one after `kill -9`.
 //!
-//! They hold the folders of the topics that the interop tests produce: transactions, one of them open, a compacted topic,
-//! deleted records, idempotent producers, each codec.
+//! They hold transactions, one of them open, a compacted topic, deleted records, idempotent producers, each codec, several
+//! segments. What Kafka's readers found in them is compared record by record.
 
+#[path = "support/fixture.rs"]
+mod fixture;
 mod support;
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fixture::{Expected, consume, unpack};
 use support::*;
 use tidelog_log::testing::FaultDir;
-use tidelog_log::{Checkpoint, FolderKind, Log, LogConfig, LogDirectory, Start};
-use tidelog_types::{Offset, TopicPartition};
-
-fn testdata() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
-}
+use tidelog_log::{Checkpoint, FolderKind, Log, LogConfig, LogDirectory, QuorumState, Start};
+use tidelog_types::{NodeId, Offset, TopicPartition};
 
 /// Reads a directory of testdata into memory, so that nothing there is changed.
-fn load(name: &str) -> FaultDir {
+fn load(which: &str) -> FaultDir {
     let dir = FaultDir::new();
-    let root = testdata().join(name);
-    let mut folders = vec![root.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                dir.put(path.strip_prefix(&root).unwrap(), &fs::read(&path).unwrap());
-            }
-        }
-    }
+    unpack(which, |path, content| dir.put(path, content));
     dir
-}
-
-/// A killed broker leaves its index files as large as they were allocated, zero behind the entries it had; they are not
-/// stored with the testdata.
-fn put_preallocated_indexes(dir: &FaultDir) {
-    for file in dir
-        .files()
-        .into_iter()
-        .filter(|f| f.extension() == Some("log".as_ref()))
-    {
-        for (extension, len) in [("index", 65_536), ("timeindex", 65_532)] {
-            let index = file.with_extension(extension);
-            if dir.content(&index).is_none() {
-                dir.put(&index, &vec![0; len]);
-            }
-        }
-    }
 }
 
 fn config() -> LogConfig {
@@ -86,49 +57,114 @@ fn open_all(dir: &FaultDir, clean: bool) -> Vec<(String, Log)> {
         .collect()
 }
 
-/// Log start offset, log end offset, last stable offset and number of records consumers get, as Kafka's tools told.
-const EXPECTED: [(&str, i64, i64, i64, usize); 9] = [
-    ("append-time-0", 0, 60, 60, 60),
-    ("codec-none-0", 200, 200, 200, 0),
-    ("codec-zstd-0", 0, 200, 200, 200),
-    ("compacted-0", 0, 480, 480, 423),
-    ("deleted-records-0", 50, 100, 100, 50),
-    ("idempotent-0", 0, 150, 150, 150),
-    ("partitions-3", 0, 23, 23, 23),
-    ("txn-0", 0, 23, 16, 19),
-    ("txn-1", 0, 63, 63, 59),
-];
-
-fn check(dir: &FaultDir, clean: bool) -> Vec<(String, Log)> {
+/// Compares every partition of the directory with what consumers have read of it.
+fn check(which: &str, dir: &FaultDir, clean: bool) -> Vec<(String, Log)> {
     let mut logs = open_all(dir, clean);
-    for (name, log_start, log_end, last_stable, records) in EXPECTED {
+    let expected = Expected::of(which);
+    let partitions = expected.partitions();
+    let visible = |name: &str| !name.starts_with("__");
+    assert_eq!(
+        logs.iter().filter(|(name, _)| visible(name)).count(),
+        partitions.len()
+    );
+    for (name, expected) in &partitions {
         let (_, log) = logs.iter_mut().find(|(folder, _)| folder == name).unwrap();
-        assert_eq!(log.log_start_offset(), offset(log_start), "{name}");
-        assert_eq!(log.log_end_offset(), offset(log_end), "{name}");
+        let start = offset(expected.log_start_offset);
+        let end = offset(expected.high_watermark);
+        assert_eq!(log.log_start_offset(), start, "{name}");
+        assert_eq!(log.log_end_offset(), end, "{name}");
         assert_eq!(
-            log.last_stable_offset(offset(log_end)),
-            offset(last_stable),
-            "{name}"
+            end.value(),
+            expected.end_position.unwrap_or_else(|| end.value())
         );
-        let batches = log
-            .reader()
-            .batches(log.log_start_offset(), log.log_end_offset());
-        let found: usize = batches
-            .map(Result::unwrap)
-            .filter(|batch| !batch.header().attributes.is_control())
-            .map(|batch| {
-                let records = batch.records().unwrap().map(Result::unwrap);
-                records
-                    .filter(|record| record.offset >= offset(log_start))
-                    .count()
-            })
-            .sum();
-        assert_eq!(found, records, "{name}");
+        let stable = log.last_stable_offset(end);
+        let committed_end = expected
+            .committed_end_position
+            .unwrap_or_else(|| stable.value());
+        assert_eq!(stable.value(), committed_end, "{name}");
+        let reader = log.reader();
+        let batches = |until| reader.batches(start, until).map(Result::unwrap);
+        let aborted = reader.aborted_between(start, stable).unwrap();
+        let aborted: Vec<_> = aborted
+            .iter()
+            .map(|a| (a.producer_id, a.first_offset))
+            .collect();
+        let all = consume(batches(end), start, &[]);
+        let committed = consume(batches(stable), start, &aborted);
+        expected.check(name, &all, &committed);
         // An epoch in which nothing was written is noted anew by its leader.
         let written = log.log_end_offset() > log.first_segment_base_offset();
         assert_eq!(log.latest_epoch(), written.then(|| epoch(0)), "{name}");
     }
     logs
+}
+
+/// The state of the producers, as `kafka-transactions describe-producers` prints it.
+fn check_producers(which: &str, logs: &[(String, Log)]) {
+    let expected = Expected::of(which);
+    for (folder, lines) in expected.0["producers"].as_object().unwrap() {
+        let lines = lines.as_array().unwrap().iter().skip(1);
+        let mut expected: Vec<Vec<String>> = lines
+            .map(|line| {
+                let words = line.as_str().unwrap().split_whitespace();
+                words.map(str::to_owned).collect()
+            })
+            .collect();
+        expected.sort();
+        let found = log(logs, folder).producers().map(|(id, state)| {
+            let open = state.current_txn_first_offset;
+            vec![
+                id.to_string(),
+                state.producer_epoch.to_string(),
+                state.coordinator_epoch.to_string(),
+                state.last_sequence().to_string(),
+                state.last_timestamp.as_millis().to_string(),
+                open.map_or_else(|| "None".to_owned(), |first| first.to_string()),
+            ]
+        });
+        let mut found: Vec<_> = found.collect();
+        found.sort();
+        assert_eq!(found, expected, "{folder}");
+    }
+}
+
+/// The files that concern the whole directory.
+fn check_directory(directory: &LogDirectory, logs: &[(String, Log)], flushed: bool) {
+    let properties = directory.meta_properties().unwrap().unwrap();
+    assert_eq!(properties.cluster_id, "dGlkZWxvZy1maXh0dXJlMQ");
+    assert_eq!(properties.node_id, NodeId::new(1));
+    let state = directory.read_quorum_state("__cluster_metadata-0").unwrap();
+    assert!(
+        matches!(state, Some(QuorumState { leader_id: Some(id), leader_epoch: 1, .. }) if id == NodeId::new(1))
+    );
+    let snapshots = directory.snapshots("__cluster_metadata-0").unwrap();
+    assert!(snapshots.len() > 2);
+    let read = |checkpoint| directory.read_checkpoint(checkpoint).unwrap();
+    let starts = read(Checkpoint::LogStart);
+    let deleted = TopicPartition::new("deleted-records", 0);
+    assert_eq!(starts, BTreeMap::from([(deleted, offset(50))]));
+    let compacted = TopicPartition::new("compacted", 0);
+    assert!(read(Checkpoint::Cleaner)[&compacted] > Offset::ZERO);
+    let (recovery_points, high_watermarks) = (
+        read(Checkpoint::RecoveryPoint),
+        read(Checkpoint::Replication),
+    );
+    for (name, log) in logs
+        .iter()
+        .filter(|(name, _)| name != "__cluster_metadata-0")
+    {
+        let (topic, index) = name.rsplit_once('-').unwrap();
+        let partition = TopicPartition::new(topic, index.parse().unwrap());
+        let at = |offsets: &BTreeMap<TopicPartition, Offset>| offsets.get(&partition).copied();
+        let end = log.log_end_offset();
+        if flushed {
+            assert_eq!(at(&recovery_points), Some(end), "{name}");
+            assert_eq!(at(&high_watermarks), Some(end), "{name}");
+        } else {
+            assert!(at(&recovery_points) <= Some(end), "{name}");
+            assert!(at(&high_watermarks) <= Some(end), "{name}");
+        }
+    }
 }
 
 fn log<'a>(logs: &'a [(String, Log)], name: &str) -> &'a Log {
@@ -166,53 +202,38 @@ fn check_transactions(logs: &[(String, Log)]) {
             .collect::<Vec<_>>(),
         [14]
     );
-    let mut producers: Vec<_> = log(logs, "txn-0")
-        .producers()
-        .map(|(id, state)| {
-            (
-                id.value(),
-                state.producer_epoch.value(),
-                state.coordinator_epoch,
-                state.last_sequence(),
-                state.current_txn_first_offset,
-            )
-        })
-        .collect();
-    producers.sort_unstable();
-    let expected = [
-        (3, 1, 0, 1, None),
-        (4, 1, 0, 0, None),
-        (5, 0, -1, 3, Some(offset(16))),
-    ];
-    assert_eq!(producers, expected);
 }
 
 #[test]
 fn a_directory_after_a_clean_shutdown() {
-    let dir = load("kafka-4.3.1-clean");
+    let dir = load("clean");
     let directory = LogDirectory::open(Arc::new(dir.clone())).unwrap();
     let mark = directory.take_clean_shutdown().unwrap().unwrap();
     assert_eq!(mark.broker_epoch, 13);
-    let properties = directory.meta_properties().unwrap().unwrap();
-    assert_eq!(properties.cluster_id, "dGlkZWxvZy1maXh0dXJlMQ");
     drop(directory);
-    let logs = check(&dir, true);
+    let logs = check("clean", &dir, true);
     check_transactions(&logs);
+    check_producers("clean", &logs);
+    let directory = LogDirectory::open(Arc::new(dir)).unwrap();
+    check_directory(&directory, &logs, true);
 }
 
 #[test]
 fn a_directory_after_a_kill() {
-    let dir = load("kafka-4.3.1-killed");
-    put_preallocated_indexes(&dir);
-    let logs = check(&dir, false);
+    let dir = load("killed");
+    let logs = check("killed", &dir, false);
     check_transactions(&logs);
+    check_producers("killed", &logs);
+    let directory = LogDirectory::open(Arc::new(dir)).unwrap();
+    assert_eq!(directory.take_clean_shutdown().unwrap(), None);
+    check_directory(&directory, &logs, false);
 }
 
 /// What recovery rebuilds out of the batches alone is what Kafka has written.
 #[test]
 fn rebuilt_files_are_kafkas() {
-    let dir = load("kafka-4.3.1-clean");
-    let originals = load("kafka-4.3.1-clean");
+    let dir = load("clean");
+    let originals = load("clean");
     let rebuilt = ["index", "timeindex", "txnindex", "snapshot"];
     let is_rebuilt = |path: &PathBuf| {
         path.extension().is_some_and(|e| rebuilt.iter().any(|r| e == *r))

@@ -7,7 +7,10 @@ mod connections;
 mod disk;
 mod faults;
 mod fetch;
+#[path = "../../../log/tests/support/fixture.rs"]
+mod fixture;
 mod groups;
+mod kafka;
 mod offsets;
 mod ops;
 mod produce;

@@ -36,6 +36,15 @@ impl Server {
         server
     }
 
+    /// A directory that holds something, on which no broker runs yet.
+    pub(crate) fn on(dir: TempDir) -> Self {
+        Self {
+            broker: None,
+            dir,
+            properties: Vec::new(),
+        }
+    }
+
     /// Starts a broker on the directory, which must not have one.
     pub(crate) async fn run(&mut self) {
         self.broker = Some(self.builder().start().await.unwrap());
