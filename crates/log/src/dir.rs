@@ -87,6 +87,11 @@ pub trait File: Send + Sync + fmt::Debug {
         let _ = (position, len);
         Ok(())
     }
+    /// Sets when the content was last changed. Only a hint, for records without timestamp.
+    fn set_modified(&self, modified: Timestamp) -> io::Result<()> {
+        let _ = modified;
+        Ok(())
+    }
     /// Makes the bytes durable, and the length as far as needed to read them.
     fn sync_data(&self) -> io::Result<()>;
     /// Makes the bytes and all that is known about the file durable.
@@ -145,11 +150,16 @@ pub(crate) fn read_file(dir: &dyn Dir, path: &Path) -> io::Result<Option<Bytes>>
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    read_all(&*file).map(Some)
+}
+
+/// Reads a small file from its beginning to its end.
+pub(crate) fn read_all(file: &dyn File) -> io::Result<Bytes> {
     let len = usize::try_from(file.len()?).map_err(|_| io::ErrorKind::FileTooLarge)?;
     let mut bytes = vec![0; len];
     let n = file.read_full_at(&mut bytes, 0)?;
     bytes.truncate(n);
-    Ok(Some(bytes.into()))
+    Ok(bytes.into())
 }
 
 /// Replaces a small file as a whole: after a crash there is the old or the new content, never something between. The

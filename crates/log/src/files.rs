@@ -1,11 +1,12 @@
 //! Which files are open.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tidelog_types::Offset;
 
 use crate::dir::{Access, Dir, File};
@@ -23,6 +24,38 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+}
+
+/// The right of a segment to the names of its files. Compaction gives them to the segment that takes its place; what is
+/// open then stays open, but nothing is opened any more.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    given_up: RwLock<bool>,
+}
+
+impl Names {
+    /// Opens a file; [`io::ErrorKind::NotFound`] if the names were given up.
+    pub(crate) fn open(
+        &self,
+        place: &Place,
+        path: &Path,
+        access: Access,
+    ) -> io::Result<Arc<dyn File>> {
+        // Held while the file is opened, so that it is the old one or none.
+        let given_up = self.given_up.read();
+        if *given_up {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        place.dir.open(path, access)
+    }
+
+    pub(crate) fn give_up(&self) {
+        *self.given_up.write() = true;
+    }
+
+    pub(crate) fn are_given_up(&self) -> bool {
+        *self.given_up.read()
     }
 }
 
@@ -76,6 +109,7 @@ impl OpenFiles {
 #[derive(Debug)]
 pub(crate) struct Slot {
     place: Arc<Place>,
+    names: Arc<Names>,
     offset: Offset,
     suffix: &'static str,
     file: Mutex<Option<Arc<dyn File>>>,
@@ -84,9 +118,15 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) const fn new(place: Arc<Place>, offset: Offset, suffix: &'static str) -> Self {
+    pub(crate) const fn new(
+        place: Arc<Place>,
+        names: Arc<Names>,
+        offset: Offset,
+        suffix: &'static str,
+    ) -> Self {
         Self {
             place,
+            names,
             offset,
             suffix,
             file: Mutex::new(None),
@@ -117,7 +157,10 @@ impl Slot {
             return Ok(file.clone());
         }
         let path = self.path();
-        let file = self.place.dir.open(&path, access).context("open", &path)?;
+        let file = self
+            .names
+            .open(&self.place, &path, access)
+            .context("open", &path)?;
         *slot = Some(file.clone());
         drop(slot);
         if let Some(open_files) = self.place.dir.open_files() {
@@ -150,7 +193,10 @@ mod tests {
             path: PathBuf::new(),
         });
         let slots: Vec<_> = (0..4)
-            .map(|i| Arc::new(Slot::new(place.clone(), Offset::new(i), names::LOG)))
+            .map(|i| {
+                let own = Arc::default();
+                Arc::new(Slot::new(place.clone(), own, Offset::new(i), names::LOG))
+            })
             .collect();
         slots[0].create().unwrap();
         slots[0].set_unflushed(true);
@@ -167,5 +213,24 @@ mod tests {
         slots[1].file().unwrap();
         assert!(is_open(&slots[1]));
         assert_eq!(slots.iter().filter(|slot| is_open(slot)).count(), 2);
+    }
+    #[test]
+    fn a_name_that_was_given_up_is_not_opened_again() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Arc::new(Place {
+            dir: Arc::new(FsDir::new(root.path())),
+            path: PathBuf::new(),
+        });
+        let own: Arc<Names> = Arc::default();
+        let slot = |offset| Arc::new(Slot::new(place.clone(), own.clone(), offset, names::LOG));
+        let (open, closed) = (slot(Offset::new(0)), slot(Offset::new(1)));
+        open.create().unwrap();
+        place.dir.open(&closed.path(), Access::Create).unwrap();
+        own.give_up();
+        open.file().unwrap();
+        let refused = closed.file().unwrap_err();
+        assert!(
+            matches!(refused, LogError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -180,6 +180,12 @@ impl File for FsFile {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             done => Ok(done?),
         }
+    }
+
+    fn set_modified(&self, modified: Timestamp) -> io::Result<()> {
+        let millis = u64::try_from(modified.as_millis()).unwrap_or(0);
+        self.0
+            .set_modified(UNIX_EPOCH + Duration::from_millis(millis))
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -295,6 +295,7 @@ mod tests {
         };
         Arc::new(Slot::new(
             Arc::new(place),
+            Arc::default(),
             Offset::ZERO,
             names::OFFSET_INDEX,
         ))

@@ -33,7 +33,8 @@ pub struct Slice {
     pub base_offset: Offset,
     /// The base offset of the segment that holds the bytes.
     pub segment_base_offset: Offset,
-    segment: Option<Arc<Segment>>,
+    /// The segments of that moment, and which of them holds the bytes.
+    source: Option<(Arc<Vec<Arc<Segment>>>, usize)>,
     until: Offset,
 }
 
@@ -156,25 +157,30 @@ impl LogReader {
         until: Offset,
         at_least_one_batch: bool,
     ) -> Result<Slice, ReadError> {
-        let mut again = true;
-        loop {
-            // The end first: the list of segments is then at least as new.
-            let (end, start) = (self.log_end_offset(), self.log_start_offset());
-            if from < start || from > end {
+        self.with_segments(|segments, end| {
+            if from < self.log_start_offset() || from > end {
                 return Err(self.out_of_range(from));
             }
+            let until = until.min(end);
+            Ok(read(segments, from, max_bytes, until, at_least_one_batch)?)
+        })
+    }
+
+    /// Runs `read` on the segments and the end of the log. A segment that was deleted or replaced meanwhile and is not open
+    /// cannot be read any more; then everything is done once more with the segments that there are now.
+    fn with_segments<T>(
+        &self,
+        read: impl Fn(&Arc<Vec<Arc<Segment>>>, Offset) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let attempt = || {
+            // The end first: the list of segments is then at least as new.
+            let end = self.log_end_offset();
             let segments = self.shared.segments.read().clone();
-            match read(
-                &segments,
-                from,
-                max_bytes,
-                until.min(end),
-                at_least_one_batch,
-            ) {
-                // The segment may have been deleted since.
-                Err(error) if again && is_not_found(&error) => again = false,
-                result => return Ok(result?),
-            }
+            read(&segments, end)
+        };
+        match attempt() {
+            Err(ReadError::Log(error)) if is_not_found(&error) => attempt(),
+            result => result,
         }
     }
 
@@ -215,12 +221,17 @@ impl LogReader {
         from: Offset,
         slice: &Slice,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
-        let Some(segment) = &slice.segment else {
+        let Some((segments, i)) = &slice.source else {
             return Ok(Vec::new());
         };
         let end = slice.data.position + u64::from(slice.data.len);
-        let until = segment.offset_bound(end as u32)?.min(slice.until);
-        self.aborted_between(from, until)
+        let until = match segments[*i].offset_bound(end as u32) {
+            // It was replaced meanwhile; a bound that is too far does no harm.
+            Err(error) if is_not_found(&error) => slice.until,
+            bound => bound?.min(slice.until),
+        };
+        // The segments of now may have been compacted, and not know of aborted records any more that the slice has.
+        Ok(aborted_between(segments, from, until)?)
     }
 
     /// The aborted transactions that touch the offsets from `from` up to `until`, by first offset.
@@ -229,15 +240,7 @@ impl LogReader {
         from: Offset,
         until: Offset,
     ) -> Result<Vec<AbortedTransaction>, ReadError> {
-        let segments = self.shared.segments.read().clone();
-        let mut aborted = Vec::new();
-        for segment in &segments[floor(&segments, from)..] {
-            if segment.collect_aborted(from, until, &mut aborted)? {
-                break;
-            }
-        }
-        aborted.sort_unstable_by_key(|aborted| aborted.first_offset);
-        Ok(aborted)
+        self.with_segments(|segments, _| Ok(aborted_between(segments, from, until)?))
     }
 
     /// The first record with a timestamp of at least `timestamp`, exact within its batch, if it lies below `until`.
@@ -247,55 +250,36 @@ impl LogReader {
         until: Offset,
     ) -> Result<Option<TimestampAndOffset>, ReadError> {
         let start = self.log_start_offset();
-        let until = until.min(self.log_end_offset());
-        let segments = self.shared.segments.read().clone();
-        for segment in &segments[floor(&segments, start)..] {
-            if segment.base_offset() >= until {
-                break;
+        self.with_segments(|segments, end| {
+            let until = until.min(end);
+            for segment in &segments[floor(segments, start)..] {
+                if segment.base_offset() >= until {
+                    break;
+                }
+                if segment.len() == 0 || segment.max_timestamp()?.0 < timestamp {
+                    continue;
+                }
+                let from = start.max(segment.base_offset());
+                let position = segment.position_for_timestamp(timestamp, from)?;
+                let found = find_record(
+                    segment,
+                    position,
+                    from,
+                    |batch_max| batch_max >= timestamp,
+                    |t| t >= timestamp,
+                )?;
+                if let Some(found) = found {
+                    return Ok(Some(found).filter(|found| found.offset < until));
+                }
             }
-            if segment.len() == 0 || segment.max_timestamp()?.0 < timestamp {
-                continue;
-            }
-            let from = start.max(segment.base_offset());
-            let position = segment.position_for_timestamp(timestamp, from)?;
-            let found = find_record(
-                segment,
-                position,
-                from,
-                |batch_max| batch_max >= timestamp,
-                |t| t >= timestamp,
-            )?;
-            if let Some(found) = found {
-                return Ok(Some(found).filter(|found| found.offset < until));
-            }
-        }
-        Ok(None)
+            Ok(None)
+        })
     }
 
     /// The first record that has the largest timestamp of the log, if it lies below `until`.
     pub fn max_timestamp(&self, until: Offset) -> Result<Option<TimestampAndOffset>, ReadError> {
         let start = self.log_start_offset();
-        let segments = self.shared.segments.read().clone();
-        let mut best: Option<(Timestamp, Offset, &Segment)> = None;
-        for segment in &segments[floor(&segments, start)..] {
-            let (mut timestamp, mut offset) = segment.max_timestamp()?;
-            if offset < start || segment.find(offset)?.is_none_or(|f| f.base_offset < start) {
-                (timestamp, offset) = max_timestamp_from(segment, start)?;
-            }
-            if timestamp > best.map_or(Timestamp::NONE, |(best, ..)| best) {
-                best = Some((timestamp, offset, segment));
-            }
-        }
-        let Some((timestamp, offset, segment)) = best else {
-            return Ok(None);
-        };
-        let Some(batch) = segment.find(offset)? else {
-            return Ok(None);
-        };
-        let from = start.max(batch.base_offset);
-        let is_it = |t: Timestamp| t >= timestamp;
-        let found = find_record(segment, batch.position, from, is_it, is_it)?;
-        Ok(found.filter(|found| found.offset < until))
+        self.with_segments(|segments, _| max_timestamp(segments, start, until))
     }
 
     /// The batches from the one on that holds `from`, as far as they lie below `until`; for replaying a log. Reads large
@@ -367,8 +351,24 @@ fn is_not_found(error: &LogError) -> bool {
     matches!(error, LogError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
-fn read(
+/// The aborted transactions that touch the offsets from `from` up to `until`, by first offset.
+pub(crate) fn aborted_between(
     segments: &[Arc<Segment>],
+    from: Offset,
+    until: Offset,
+) -> Result<Vec<AbortedTransaction>, LogError> {
+    let mut aborted = Vec::new();
+    for segment in &segments[floor(segments, from)..] {
+        if segment.collect_aborted(from, until, &mut aborted)? {
+            break;
+        }
+    }
+    aborted.sort_unstable_by_key(|aborted| aborted.first_offset);
+    Ok(aborted)
+}
+
+fn read(
+    segments: &Arc<Vec<Arc<Segment>>>,
     from: Offset,
     max_bytes: usize,
     until: Offset,
@@ -379,14 +379,14 @@ fn read(
         data: FileSlice::EMPTY,
         base_offset: from,
         segment_base_offset: segments[first].base_offset(),
-        segment: None,
+        source: None,
         until,
     };
     if from >= until {
         return Ok(empty);
     }
     // A segment may end before the next one begins, where compaction has removed batches.
-    for segment in &segments[first..] {
+    for (i, segment) in segments.iter().enumerate().skip(first) {
         let Some(found) = segment.find(from.max(segment.base_offset()))? else {
             continue;
         };
@@ -412,11 +412,39 @@ fn read(
             },
             base_offset: found.base_offset,
             segment_base_offset: segment.base_offset(),
-            segment: Some(segment.clone()),
+            source: Some((segments.clone(), i)),
             until,
         });
     }
     Ok(empty)
+}
+
+/// See [`LogReader::max_timestamp`].
+fn max_timestamp(
+    segments: &[Arc<Segment>],
+    start: Offset,
+    until: Offset,
+) -> Result<Option<TimestampAndOffset>, ReadError> {
+    let mut best: Option<(Timestamp, Offset, &Segment)> = None;
+    for segment in &segments[floor(segments, start)..] {
+        let (mut timestamp, mut offset) = segment.max_timestamp()?;
+        if offset < start || segment.find(offset)?.is_none_or(|f| f.base_offset < start) {
+            (timestamp, offset) = max_timestamp_from(segment, start)?;
+        }
+        if timestamp > best.map_or(Timestamp::NONE, |(best, ..)| best) {
+            best = Some((timestamp, offset, segment));
+        }
+    }
+    let Some((timestamp, offset, segment)) = best else {
+        return Ok(None);
+    };
+    let Some(batch) = segment.find(offset)? else {
+        return Ok(None);
+    };
+    let from = start.max(batch.base_offset);
+    let is_it = |t: Timestamp| t >= timestamp;
+    let found = find_record(segment, batch.position, from, is_it, is_it)?;
+    Ok(found.filter(|found| found.offset < until))
 }
 
 /// The largest timestamp from `start` on, and the last offset of the batch that has it first. For the segment that the

@@ -3,7 +3,7 @@ mod read;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use tidelog_types::{Offset, Timestamp};
 pub(crate) use self::open::SegmentRecovery;
 use crate::dir::{Access, File};
 use crate::error::{Context, LogError};
-use crate::files::{Place, Slot};
+use crate::files::{Names, Place, Slot};
 use crate::index::{Entries, Entry, OffsetEntry, TimeEntry, write_entries};
 use crate::names;
 use crate::scan::{HEADERS_CHUNK, Scanned, Scanner};
@@ -32,6 +32,7 @@ const PREPARE_CHUNK: u64 = 64 << 10;
 pub(crate) struct Segment {
     place: Arc<Place>,
     base_offset: Offset,
+    names: Arc<Names>,
     file: Arc<Slot>,
     space: Mutex<Space>,
     state: Mutex<State>,
@@ -136,10 +137,13 @@ impl Segment {
 
     fn with_state(place: Arc<Place>, base_offset: Offset, state: State) -> Self {
         let len = u64::from(state.len);
-        let file = Arc::new(Slot::new(place.clone(), base_offset, names::LOG));
+        let own: Arc<Names> = Arc::default();
+        let file = Slot::new(place.clone(), own.clone(), base_offset, names::LOG);
+        let file = Arc::new(file);
         Self {
             place,
             base_offset,
+            names: own,
             file,
             space: Mutex::new(Space {
                 end: len,
@@ -171,6 +175,21 @@ impl Segment {
     fn path(&self, suffix: &str) -> PathBuf {
         self.place
             .file(&names::of_segment(self.base_offset, suffix))
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        self.names.open(&self.place, path, access)
+    }
+
+    /// Brings into memory what readers of a segment need that is about to be replaced.
+    pub(crate) fn load(&self) -> Result<(), LogError> {
+        self.load_index()?;
+        self.load_aborted()
+    }
+
+    /// From now on the files of this name are not the segment's: another one takes its place.
+    pub(crate) fn give_up_names(&self) {
+        self.names.give_up();
     }
 
     /// The file of batches, opened if it is not.
@@ -319,11 +338,7 @@ impl Segment {
         let list = state.aborted.get_or_insert_default();
         let position = (list.len() * AbortedTransaction::SIZE) as u64;
         let path = self.path(names::TXN_INDEX);
-        let file = self
-            .place
-            .dir
-            .open(&path, Access::Create)
-            .context("open", &path)?;
+        let file = self.open(&path, Access::Create).context("open", &path)?;
         write_entries(&*file, position, &aborted.encode()).context("write", &path)?;
         list.push(aborted);
         Ok(())
@@ -332,7 +347,7 @@ impl Segment {
     /// Makes the transaction index durable, if there is one.
     pub(crate) fn sync_aborted(&self) -> Result<(), LogError> {
         let path = self.path(names::TXN_INDEX);
-        match self.place.dir.open(&path, Access::Write) {
+        match self.open(&path, Access::Write) {
             Ok(file) => file.sync_all().context("sync", &path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error).context("open", &path),
@@ -354,11 +369,11 @@ impl Segment {
             let path = self.path(suffix);
             // Kafka wants the files to exist, even if they are empty.
             let (position, bytes) = unsaved.unwrap_or_default();
-            let file = self
-                .place
-                .dir
-                .open(&path, Access::Create)
-                .context("open", &path)?;
+            let file = match self.open(&path, Access::Create) {
+                // The segment that took the place of this one has an index of its own.
+                Err(_) if self.names.are_given_up() => return Ok(()),
+                file => file.context("open", &path)?,
+            };
             if !bytes.is_empty() {
                 write_entries(&*file, position, &bytes).context("write", &path)?;
             }
@@ -385,7 +400,8 @@ impl Segment {
     }
 
     fn index_slot(&self, suffix: &'static str) -> Arc<Slot> {
-        Arc::new(Slot::new(self.place.clone(), self.base_offset, suffix))
+        let (place, own) = (self.place.clone(), self.names.clone());
+        Arc::new(Slot::new(place, own, self.base_offset, suffix))
     }
 
     /// Cuts off the batch that holds `offset` and all behind it. Answers where the segment ends then: behind the last
@@ -436,7 +452,7 @@ impl Segment {
     /// would point into batches that were written since.
     fn cut_file(&self, suffix: &str, len: usize) -> Result<(), LogError> {
         let path = self.path(suffix);
-        match self.place.dir.open(&path, Access::Write) {
+        match self.open(&path, Access::Write) {
             Ok(file) if file.len().context("read", &path)? > len as u64 => {
                 file.set_len(len as u64).context("cut", &path)?;
                 file.sync_all().context("sync", &path)

@@ -630,6 +630,13 @@ impl File for FaultFile {
         Ok(())
     }
 
+    fn set_modified(&self, modified: Timestamp) -> io::Result<()> {
+        let mut disk = self.disk()?;
+        disk.check(Op::Change)?;
+        disk.files[self.file].modified = modified.as_millis();
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.sync()
     }

@@ -199,6 +199,17 @@ impl BatchBuilder {
         self.buffer.len += encoded.len();
     }
 
+    /// Whether a record of a stored batch, which may be damaged, can be pushed.
+    fn check_follows(&self, record: &RecordRef<'_>) -> Result<(), BatchError> {
+        if record.offset_delta < self.next_offset_delta {
+            return Err(BatchError::InvalidOffsets {
+                base_offset: self.header.base_offset.value(),
+                last_offset_delta: record.offset_delta,
+            });
+        }
+        Ok(())
+    }
+
     /// Everything of a record but its headers, for which it leaves room.
     #[inline(always)]
     fn put_record(
@@ -300,6 +311,42 @@ impl Batch {
             ..*header
         };
         seal(emptied, vec![0; HEADER_LEN])
+    }
+
+    /// What compaction keeps of this batch when some of its records go, or when its delete horizon is set (KIP-534): the
+    /// records for which `keep` answers true, with their offsets and timestamps, compressed as before. First and last
+    /// offset, producer and sequence stay, also those of records that are gone.
+    ///
+    /// Fails if nothing is kept; [`emptied`](Self::emptied) is for that.
+    pub fn retain(
+        &self,
+        delete_horizon: Option<Timestamp>,
+        mut keep: impl FnMut(&RecordRef<'_>) -> bool,
+    ) -> Result<Self, BatchError> {
+        let header = self.header();
+        let compression = Compression::from(header.attributes.codec()?);
+        let mut builder = BatchBuilder::new(compression).capacity(self.size());
+        builder.header = BatchHeader {
+            attributes: header.attributes.with_delete_horizon(false),
+            base_timestamp: Timestamp::NONE,
+            records_count: 0,
+            ..*header
+        };
+        if header.attributes.timestamp_type() == TimestampType::CreateTime {
+            builder.header.max_timestamp = Timestamp::NONE;
+        }
+        if let Some(horizon) = delete_horizon {
+            builder = builder.delete_horizon(horizon);
+        }
+        let mut walk = self.walk()?;
+        while let Some(record) = walk.next_record()? {
+            if keep(&record) {
+                builder.check_follows(&record)?;
+                builder.push_record(&record);
+            }
+        }
+        builder.header.last_offset_delta = header.last_offset_delta;
+        builder.build()
     }
 }
 

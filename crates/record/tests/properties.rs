@@ -244,6 +244,59 @@ proptest! {
         read_all(bytes.into(), TIGHT);
     }
 
+    /// KIP-534, and hard corner 42: what compaction makes of a batch keeps everything but the records that go.
+    #[test]
+    fn a_batch_that_loses_records_keeps_the_rest(
+        inputs in inputs(),
+        kept in vec(any::<bool>(), 30),
+        codec in codec(),
+        append_time: bool,
+        horizon in option::of(0..5_000_i64),
+    ) {
+        let mut builder = BatchBuilder::new(codec.into())
+            .base_offset(Offset::new(40))
+            .partition_leader_epoch(LeaderEpoch::new(3))
+            .producer(ProducerId::new(9), ProducerEpoch::new(1), 17)
+            .transactional(true);
+        if append_time {
+            builder = builder.log_append_time(Timestamp::from_millis(77));
+        }
+        push_all(&mut builder, &inputs);
+        let batch = builder.build().unwrap();
+        let is_kept = |offset: Offset| kept[(offset - Offset::new(40)) as usize];
+        let horizon = horizon.map(Timestamp::from_millis);
+        let rest = batch.retain(horizon, |record| is_kept(record.offset));
+        let expected: Vec<_> = batch
+            .records()
+            .unwrap()
+            .map(Result::unwrap)
+            .filter(|record| is_kept(record.offset))
+            .collect();
+        if expected.is_empty() {
+            prop_assert_eq!(rest, Err(BatchError::InvalidCount { records_count: 0 }));
+            return Ok(());
+        }
+        let rest = rest.unwrap();
+        prop_assert_eq!(rest.verify_crc(), Ok(()));
+        let found: Vec<_> = rest.records().unwrap().map(Result::unwrap).collect();
+        let newest = expected.iter().map(|record| record.timestamp).max().unwrap();
+        let (old, new) = (batch.header(), rest.header());
+        prop_assert_eq!(new.max_timestamp, newest.max(Timestamp::NONE));
+        prop_assert_eq!(new.delete_horizon(), horizon);
+        prop_assert_eq!(new.records_count as usize, expected.len());
+        let same = tidelog_record::BatchHeader {
+            batch_length: old.batch_length,
+            crc: old.crc,
+            attributes: new.attributes.with_delete_horizon(false),
+            base_timestamp: old.base_timestamp,
+            max_timestamp: old.max_timestamp,
+            records_count: old.records_count,
+            ..*new
+        };
+        prop_assert_eq!(&same, old);
+        prop_assert_eq!(found, expected);
+    }
+
     #[test]
     fn a_flipped_bit_is_found_by_the_crc(inputs in inputs(), at: Index, bit in 0..8) {
         let mut bytes = builder_with(Codec::None, &inputs).build().unwrap().bytes().to_vec();

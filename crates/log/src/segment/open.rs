@@ -8,7 +8,7 @@ use tidelog_record::{BatchError, BatchHeader};
 use tidelog_types::{Offset, Timestamp};
 
 use super::{Index, Segment, Space, State};
-use crate::dir::{File, read_file};
+use crate::dir::{Access, File, read_all};
 use crate::error::{Context, LogError};
 use crate::files::Place;
 use crate::index::{Entry, OffsetEntry, TimeEntry, open_entries};
@@ -290,10 +290,15 @@ impl Segment {
 
     fn read_aborted(&self) -> Result<Vec<AbortedTransaction>, LogError> {
         let path = self.path(names::TXN_INDEX);
-        let bytes = read_file(&*self.place.dir, &path).context("read", &path)?;
-        Ok(bytes
-            .map(|bytes| AbortedTransaction::decode_all(&bytes))
-            .unwrap_or_default())
+        let file = match self.open(&path, Access::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.names.are_given_up() => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error).context("open", &path),
+        };
+        let bytes = read_all(&*file).context("read", &path)?;
+        Ok(AbortedTransaction::decode_all(&bytes))
     }
 
     pub(super) fn load_aborted(&self) -> Result<(), LogError> {
