@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use tidelog_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
-use crate::compression::compress;
+use crate::compression::{Framing, compress};
 use crate::crc::crc32c;
 use crate::header::{CRC_AT, CRC_FROM, HEADER_LEN, LENGTH_END};
 use crate::varint::{
@@ -287,7 +287,12 @@ impl BatchBuilder {
         bytes.truncate(self.buffer.len);
         if self.compression.codec() != Codec::None {
             let records = std::mem::replace(&mut bytes, vec![0; HEADER_LEN]);
-            compress(self.compression, &records[HEADER_LEN..], &mut bytes)?;
+            compress(
+                self.compression,
+                Framing::Standard,
+                &records[HEADER_LEN..],
+                &mut bytes,
+            )?;
             check_size(bytes.len())?;
         }
         Ok(seal(self.header, bytes))
@@ -359,7 +364,7 @@ fn seal(mut header: BatchHeader, mut bytes: Vec<u8>) -> Batch {
     Batch::from_parts(header, Bytes::from(bytes))
 }
 
-fn check_size(size: usize) -> Result<(), BatchError> {
+pub(crate) fn check_size(size: usize) -> Result<(), BatchError> {
     if i32::try_from(size).is_err() {
         return Err(BatchError::TooLarge { size });
     }

@@ -1,5 +1,5 @@
-//! CRC-32C (Castagnoli), the checksum of record batches. Not the CRC-32 of gzip, nor of message
-//! formats v0 and v1.
+//! The checksums of record batches: CRC-32C (Castagnoli) since message format v2, CRC-32 (the one of
+//! gzip) before.
 
 /// The CRC-32C of `bytes`.
 ///
@@ -8,4 +8,13 @@
 /// ```
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
+}
+
+/// The CRC-32 of `bytes`, for message formats v0 and v1.
+///
+/// ```
+/// assert_eq!(tidelog_record::crc::crc32(b"123456789"), 0xcbf4_3926);
+/// ```
+pub fn crc32(bytes: &[u8]) -> u32 {
+    crc_fast::crc32_iso_hdlc(bytes)
 }

@@ -21,8 +21,9 @@ pub enum BatchError {
         /// The length field of the batch.
         batch_length: i32,
     },
-    /// The batch is in message format v0 or v1, which was written before Kafka 0.11.
-    #[error("message format v{magic} is not supported, only v2")]
+    /// The batch is in message format v0 or v1, which was written before Kafka 0.11, where one of
+    /// v2 is expected. See [`legacy`](crate::legacy).
+    #[error("the batch is in message format v{magic}, expected v2")]
     OldMagic {
         /// 0 or 1.
         magic: i8,
@@ -66,6 +67,34 @@ pub enum BatchError {
     CodecDisabled {
         /// The codec.
         codec: Codec,
+    },
+    /// The codec came after the message format.
+    #[error("message format v{magic} does not have {codec}")]
+    CodecNotInFormat {
+        /// The codec.
+        codec: Codec,
+        /// 0 or 1.
+        magic: i8,
+    },
+    /// The wrapper message of format v0 or v1 has no messages in it.
+    #[error("a wrapper message without messages in it")]
+    EmptyWrapper,
+    /// The offsets in a wrapper message of format v1 go beyond that of the wrapper.
+    #[error("a wrapper message of offset {offset} cannot end with the relative offset {last}")]
+    InvalidWrapperOffset {
+        /// The offset of the wrapper.
+        offset: i64,
+        /// The offset of the last message in it.
+        last: i64,
+    },
+    /// The offset of a record does not lie behind the one before, or too far, for a batch to hold
+    /// both.
+    #[error("a record of offset {offset} cannot follow one of offset {previous} in a batch")]
+    UnorderedOffsets {
+        /// The offset that is in front.
+        previous: i64,
+        /// The offset that should follow.
+        offset: i64,
     },
     /// The compressed bytes are damaged.
     #[error("the {codec} data is damaged: {reason}")]
@@ -153,6 +182,23 @@ pub enum RecordError {
     /// A header without key.
     #[error("a header without key")]
     HeaderKey,
+    /// The message is in a wrapper of format v0 or v1, but not itself of one of them.
+    #[error("a message of format v{magic} in a wrapper message of an older one")]
+    Magic {
+        /// The magic byte.
+        magic: i8,
+    },
+    /// The checksum of a message in a wrapper does not fit its bytes.
+    #[error("its CRC is {stored:08x}, its bytes have {computed:08x}")]
+    Crc {
+        /// What the message says.
+        stored: u32,
+        /// What its bytes have.
+        computed: u32,
+    },
+    /// A wrapper message in a wrapper message.
+    #[error("wrapper messages do not nest")]
+    NestedWrapper,
     /// A control record whose key or value is too short, or has a negative version.
     #[error("the key or value of a control record is malformed")]
     Control,
@@ -166,9 +212,9 @@ impl BatchError {
             | Self::InvalidLength { .. }
             | Self::UnknownMagic { .. }
             | Self::CrcMismatch { .. } => ErrorCode::CORRUPT_MESSAGE,
-            Self::UnknownCodec { .. } | Self::CodecDisabled { .. } => {
-                ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
-            }
+            Self::UnknownCodec { .. }
+            | Self::CodecDisabled { .. }
+            | Self::CodecNotInFormat { .. } => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
             // A producer takes this one as a reason to split the batch.
             Self::LimitExceeded { .. } | Self::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
             Self::Compress { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
@@ -176,6 +222,9 @@ impl BatchError {
             Self::Decompress { .. }
             | Self::OldMagic { .. }
             | Self::MoreThanOneBatch { .. }
+            | Self::EmptyWrapper
+            | Self::InvalidWrapperOffset { .. }
+            | Self::UnorderedOffsets { .. }
             | Self::InvalidOffsets { .. }
             | Self::Record { .. }
             | Self::BytesLeftOver { .. }

@@ -1,4 +1,4 @@
-//! Record batches in Kafka's message format v2: read, built, checked, compressed.
+//! Record batches in Kafka's message formats: read, built, checked, compressed, converted.
 //!
 //! Producers, logs, replicas and consumers all pass records along in batches. A [`Batch`] is
 //! therefore a *view*: the bytes as they came, shared and never copied, with the header decoded. A
@@ -41,25 +41,34 @@
 //! # }
 //! ```
 //!
-//! Each codec is a feature (`gzip`, `snappy`, `lz4`, `zstd`), all on by default. Message formats v0
-//! and v1 are refused with an error that says so.
+//! What Kafka wrote before 0.11, message formats v0 and v1, is in [`legacy`]; [`AnyBatch`] reads all
+//! three, [`upconvert`] and [`downconvert`] lead from one to another.
+//!
+//! Each codec is a feature (`gzip`, `snappy`, `lz4`, `zstd`), all on by default. A codec that is left
+//! out is still recognized; using it is an error that says so.
 
+mod any;
 mod batch;
 mod builder;
 mod codec;
 mod compression;
 pub mod control;
+mod convert;
 pub mod crc;
 mod error;
 mod header;
+pub mod legacy;
 mod record;
 mod records;
+mod unpack;
 mod validate;
 pub mod varint;
 
+pub use any::{AnyBatch, AnyHeader, AnyRecords, AnyWalk};
 pub use batch::{Batch, LEADER_FIELDS_LEN};
 pub use builder::BatchBuilder;
 pub use codec::{Codec, Compression, InvalidLevel};
+pub use convert::{downconvert, upconvert};
 pub use error::{BatchError, RecordError};
 pub use header::{Attributes, BatchHeader, HEADER_LEN, TimestampType};
 pub use record::{HeaderRef, Headers, Record, RecordHeader, RecordRef};

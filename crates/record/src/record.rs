@@ -47,7 +47,8 @@ pub struct RecordRef<'a> {
     pub attributes: i8,
     /// The place of the record in its partition.
     pub offset: Offset,
-    /// The offset less the base offset of the batch.
+    /// The offset less the base offset of the batch, or less that of the first record of a wrapper
+    /// message.
     pub offset_delta: i32,
     /// When the record was made, or appended, as the batch's timestamp type says.
     pub timestamp: Timestamp,
@@ -59,6 +60,27 @@ pub struct RecordRef<'a> {
     pub value: Option<&'a [u8]>,
     /// Further pairs.
     pub headers: Headers<'a>,
+}
+
+impl RecordRef<'_> {
+    /// This record, sharing the bytes it lies in.
+    pub(crate) fn shared(&self, bytes: &Bytes) -> Record {
+        let share = |part: &[u8]| bytes.slice_ref(part);
+        Record {
+            offset: self.offset,
+            timestamp: self.timestamp,
+            key: self.key.map(share),
+            value: self.value.map(share),
+            headers: self
+                .headers
+                .iter()
+                .map(|header| RecordHeader {
+                    key: share(header.key),
+                    value: header.value.map(share),
+                })
+                .collect(),
+        }
+    }
 }
 
 /// A header of a [`RecordRef`], or of a record to be built.
@@ -146,22 +168,7 @@ impl Base {
 
     /// Reads the body of a record into one that shares `body`.
     pub(crate) fn read_shared(&self, body: &Bytes) -> Result<Record, RecordError> {
-        let record = self.read(body)?;
-        let share = |part: &[u8]| body.slice_ref(part);
-        Ok(Record {
-            offset: record.offset,
-            timestamp: record.timestamp,
-            key: record.key.map(share),
-            value: record.value.map(share),
-            headers: record
-                .headers
-                .iter()
-                .map(|header| RecordHeader {
-                    key: share(header.key),
-                    value: header.value.map(share),
-                })
-                .collect(),
-        })
+        self.read(body).map(|record| record.shared(body))
     }
 }
 
@@ -184,7 +191,7 @@ fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordError> 
 }
 
 #[inline]
-fn take_slice<'a>(rest: &mut &'a [u8], length: i32) -> Result<&'a [u8], RecordError> {
+pub(crate) fn take_slice<'a>(rest: &mut &'a [u8], length: i32) -> Result<&'a [u8], RecordError> {
     let wrong = RecordError::Length {
         length,
         available: rest.len(),

@@ -1,10 +1,9 @@
-use std::io::Read;
+use bytes::{Buf, Bytes};
 
-use bytes::{Buf, Bytes, BytesMut};
-
-use crate::compression::{damaged, decompress};
+use crate::compression::Framing;
 use crate::header::HEADER_LEN;
 use crate::record::{Base, take_body};
+use crate::unpack::Unpacker;
 use crate::varint::{VarintError, take_varint};
 use crate::{Batch, BatchError, Codec, Record, RecordError, RecordRef};
 
@@ -47,7 +46,7 @@ impl Batch {
         let source = match self.header().attributes.codec()? {
             _ if records_count == 0 => Source::Plain(Bytes::new()),
             Codec::None => Source::Plain(self.payload()),
-            codec => Source::Packed(Box::new(Unpacker::new(codec, self.payload(), limits)?)),
+            codec => Source::Packed(self.unpacker(codec, limits)?),
         };
         Ok(Records {
             source,
@@ -69,7 +68,7 @@ impl Batch {
         let source = match self.header().attributes.codec()? {
             _ if records_count == 0 => Source::Plain(&[][..]),
             Codec::None => Source::Plain(&self.bytes()[HEADER_LEN..]),
-            codec => Source::Packed(Box::new(Unpacker::new(codec, self.payload(), limits)?)),
+            codec => Source::Packed(self.unpacker(codec, limits)?),
         };
         Ok(Walk {
             source,
@@ -78,6 +77,10 @@ impl Batch {
             records_count,
             ended: false,
         })
+    }
+
+    fn unpacker(&self, codec: Codec, limits: Limits) -> Result<Box<Unpacker>, BatchError> {
+        Unpacker::new(codec, Framing::Standard, self.payload(), limits).map(Box::new)
     }
 
     const fn checked_count(&self) -> Result<i32, BatchError> {
@@ -137,7 +140,10 @@ impl Records {
                 rest.advance(rest.len() - after.len());
                 body
             }
-            Source::Packed(unpacker) => unpacker.take_body(index)?,
+            Source::Packed(unpacker) => {
+                let len = next_body(unpacker, index)?;
+                unpacker.take(len)
+            }
         };
         let record = self.base.read_shared(&body).map_err(wrong)?;
         self.index += 1;
@@ -168,7 +174,10 @@ impl Walk<'_> {
         self.ended = true;
         let record = match &mut self.source {
             Source::Plain(rest) => take_body(rest).and_then(|body| self.base.read(body)),
-            Source::Packed(unpacker) => self.base.read(unpacker.borrow_body(index)?),
+            Source::Packed(unpacker) => {
+                let len = next_body(unpacker, index)?;
+                self.base.read(unpacker.lend(len))
+            }
         };
         let record = record.map_err(wrong)?;
         self.ended = false;
@@ -197,115 +206,33 @@ const fn check_end(left_over: bool, records_count: i32) -> Result<(), BatchError
     }
 }
 
-/// How much is decompressed at a time.
-const CHUNK_LEN: usize = 16 * 1024;
-
-/// A window that moves over the decompressed records.
-struct Unpacker {
-    codec: Codec,
-    stream: Box<dyn Read + Send>,
-    limits: Limits,
-    /// What was decompressed and not yet taken.
-    window: BytesMut,
-    /// The bytes at the front of the window that were lent out last.
-    lent: usize,
-    /// How much was decompressed in all.
-    total: usize,
-    ended: bool,
-}
-
-impl Unpacker {
-    fn new(codec: Codec, payload: Bytes, limits: Limits) -> Result<Self, BatchError> {
-        Ok(Self {
-            codec,
-            stream: decompress(codec, payload, limits.batch_bytes_max)?,
-            limits,
-            window: BytesMut::new(),
-            lent: 0,
-            total: 0,
-            ended: false,
+/// Brings the whole body of the next record to the front of the window and says how long it is.
+fn next_body(unpacker: &mut Unpacker, index: i32) -> Result<usize, BatchError> {
+    let wrong = |source| BatchError::Record { index, source };
+    let length = loop {
+        let mut rest = unpacker.window();
+        match take_varint(&mut rest) {
+            Ok(length) => {
+                let prefix = unpacker.window().len() - rest.len();
+                unpacker.advance(prefix);
+                break length;
+            }
+            Err(VarintError::Truncated) if unpacker.fill_to(unpacker.window().len() + 1)? => {}
+            Err(error) => return Err(wrong(error.into())),
+        }
+    };
+    let too_short = |unpacker: &Unpacker| {
+        wrong(RecordError::Length {
+            length,
+            available: unpacker.window().len(),
         })
+    };
+    let Ok(len) = usize::try_from(length) else {
+        return Err(too_short(unpacker));
+    };
+    unpacker.check_record(len)?;
+    if !unpacker.fill_to(len)? {
+        return Err(too_short(unpacker));
     }
-
-    /// Brings the whole body of the next record to the front of the window and says how long it is.
-    fn next_body(&mut self, index: i32) -> Result<usize, BatchError> {
-        let wrong = |source| BatchError::Record { index, source };
-        self.window.advance(std::mem::take(&mut self.lent));
-        let (length, prefix) = loop {
-            let mut rest = &self.window[..];
-            match take_varint(&mut rest) {
-                Ok(length) => break (length, self.window.len() - rest.len()),
-                Err(VarintError::Truncated) if self.fill()? => {}
-                Err(error) => return Err(wrong(error.into())),
-            }
-        };
-        self.window.advance(prefix);
-        let Ok(len) = usize::try_from(length) else {
-            return Err(wrong(RecordError::Length {
-                length,
-                available: self.window.len(),
-            }));
-        };
-        if len > self.limits.record_bytes_max {
-            let limit = self.limits.record_bytes_max;
-            return Err(BatchError::LimitExceeded {
-                what: "record",
-                limit,
-            });
-        }
-        // The window grows as bytes come, not as far as the length says.
-        while self.window.len() < len {
-            if !self.fill()? {
-                return Err(wrong(RecordError::Length {
-                    length,
-                    available: self.window.len(),
-                }));
-            }
-        }
-        Ok(len)
-    }
-
-    /// The body of the next record, sharing the window.
-    fn take_body(&mut self, index: i32) -> Result<Bytes, BatchError> {
-        let len = self.next_body(index)?;
-        Ok(self.window.split_to(len).freeze())
-    }
-
-    /// The body of the next record, until the following one is asked for.
-    fn borrow_body(&mut self, index: i32) -> Result<&[u8], BatchError> {
-        self.lent = self.next_body(index)?;
-        Ok(&self.window[..self.lent])
-    }
-
-    fn is_at_end(&mut self) -> Result<bool, BatchError> {
-        self.window.advance(std::mem::take(&mut self.lent));
-        Ok(self.window.is_empty() && !self.fill()?)
-    }
-
-    /// Decompresses some more; `false` at the end.
-    fn fill(&mut self) -> Result<bool, BatchError> {
-        if self.ended {
-            return Ok(false);
-        }
-        let held = self.window.len();
-        self.window.resize(held + CHUNK_LEN, 0);
-        let mut len = 0;
-        // Codecs hand out small pieces; a full chunk keeps the growing of the window rare.
-        while len < CHUNK_LEN && !self.ended {
-            let read = self.stream.read(&mut self.window[held + len..]);
-            let read = read.map_err(|error| damaged(self.codec, &error))?;
-            self.ended = read == 0;
-            len += read;
-        }
-        self.window.truncate(held + len);
-        self.total += len;
-        if self.total > self.limits.batch_bytes_max {
-            let limit = self.limits.batch_bytes_max;
-            return Err(BatchError::LimitExceeded {
-                what: "batch",
-                limit,
-            });
-        }
-        Ok(len > 0)
-    }
+    Ok(len)
 }

@@ -16,9 +16,19 @@ mod snappy;
 #[cfg(feature = "zstd")]
 mod zstd;
 
+/// How a codec frames its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// As the codec's own standard says.
+    Standard,
+    /// As in message format v0, where the checksum of an LZ4 frame's header is wrong (KAFKA-3160).
+    MagicZero,
+}
+
 /// Appends `input`, compressed, to `out`.
 pub(crate) fn compress(
     compression: Compression,
+    framing: Framing,
     input: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), BatchError> {
@@ -33,7 +43,7 @@ pub(crate) fn compress(
         #[cfg(feature = "snappy")]
         Codec::Snappy => snappy::compress(input, out),
         #[cfg(feature = "lz4")]
-        Codec::Lz4 => lz4::compress(input, out),
+        Codec::Lz4 => lz4::compress(framing, input, out),
         #[cfg(feature = "zstd")]
         Codec::Zstd => zstd::compress(compression.level(), input, out),
         #[allow(
@@ -42,6 +52,8 @@ pub(crate) fn compress(
         )]
         _ => return Err(BatchError::CodecDisabled { codec }),
     };
+    // Only LZ4 has to be told.
+    let _ = framing;
     done.map_err(|error| BatchError::Compress {
         codec,
         reason: error.to_string(),
@@ -54,6 +66,7 @@ pub(crate) fn compress(
 /// raw snappy, which is one block as a whole, `bytes_max`.
 pub(crate) fn decompress(
     codec: Codec,
+    framing: Framing,
     input: Bytes,
     bytes_max: usize,
 ) -> Result<Box<dyn Read + Send>, BatchError> {
@@ -64,7 +77,7 @@ pub(crate) fn decompress(
         #[cfg(feature = "snappy")]
         Codec::Snappy => Ok(Box::new(snappy::Decompress::new(input, bytes_max))),
         #[cfg(feature = "lz4")]
-        Codec::Lz4 => lz4::Decompress::new(input).map(|stream| Box::new(stream) as _),
+        Codec::Lz4 => lz4::Decompress::new(framing, input).map(|stream| Box::new(stream) as _),
         #[cfg(feature = "zstd")]
         Codec::Zstd => zstd::decompress(input).map(|stream| Box::new(stream) as _),
         #[allow(
@@ -73,8 +86,8 @@ pub(crate) fn decompress(
         )]
         _ => return Err(BatchError::CodecDisabled { codec }),
     };
-    // Only raw snappy has to be told.
-    let _ = bytes_max;
+    // Only LZ4 and raw snappy have to be told.
+    let _ = (framing, bytes_max);
     stream.map_err(|error| damaged(codec, &error))
 }
 
@@ -106,7 +119,7 @@ mod tests {
 
     fn unpack(codec: Codec, packed: Vec<u8>) -> Result<Vec<u8>, BatchError> {
         let mut out = Vec::new();
-        decompress(codec, packed.into(), 1 << 20)?
+        decompress(codec, Framing::Standard, packed.into(), 1 << 20)?
             .read_to_end(&mut out)
             .map_err(|error| damaged(codec, &error))?;
         Ok(out)
@@ -126,7 +139,7 @@ mod tests {
             let plain = compressible(seed, len);
             for codec in Codec::ALL {
                 let mut packed = Vec::new();
-                compress(codec.into(), &plain, &mut packed).unwrap();
+                compress(codec.into(), Framing::Standard, &plain, &mut packed).unwrap();
                 prop_assert_eq!(unpack(codec, packed), Ok(plain.clone()), "{}", codec);
             }
         }
@@ -136,7 +149,7 @@ mod tests {
             let plain = compressible(seed, 3000);
             for codec in Codec::ALL {
                 let mut packed = Vec::new();
-                compress(codec.into(), &plain, &mut packed).unwrap();
+                compress(codec.into(), Framing::Standard, &plain, &mut packed).unwrap();
                 let mut flipped = packed.clone();
                 let at = at.index(flipped.len());
                 flipped[at] ^= byte;
@@ -164,7 +177,7 @@ mod tests {
             for level in [*levels.start(), *levels.end()] {
                 let mut packed = Vec::new();
                 let compression = Compression::with_level(codec, level).unwrap();
-                compress(compression, &plain, &mut packed).unwrap();
+                compress(compression, Framing::Standard, &plain, &mut packed).unwrap();
                 assert_eq!(
                     unpack(codec, packed).as_ref(),
                     Ok(&plain),
