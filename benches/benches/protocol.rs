@@ -193,6 +193,7 @@ fn offset_commit(criterion: &mut Criterion) {
         committed_offset: Offset::new(1_000_000),
         committed_leader_epoch: LeaderEpoch::new(3),
         committed_metadata: Some(Str::EMPTY),
+        ..Default::default()
     });
     let request = OffsetCommitRequest {
         group_id: "billing".into(),

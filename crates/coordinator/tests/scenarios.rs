@@ -498,6 +498,7 @@ fn request(words: &Words<'_>) -> (i16, GroupRequest) {
                             .get("metadata_length")
                             .map(|n| "é".repeat(n.parse().unwrap()).into())
                     }),
+                    ..Default::default()
                 }
             };
             let topics =

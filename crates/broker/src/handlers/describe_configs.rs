@@ -116,5 +116,6 @@ fn answer(entry: ConfigEntry, request: &DescribeConfigsRequest) -> DescribeConfi
             .doc
             .filter(|_| request.include_documentation)
             .map(Str::from_static),
+        ..Default::default()
     }
 }

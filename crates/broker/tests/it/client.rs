@@ -54,7 +54,7 @@ impl Client {
 
     /// The same in the last version that the broker advertises.
     pub(crate) async fn ask<R: ApiRequest>(&mut self, request: &R) -> R::Response {
-        let version = R::KEY.api().unwrap().versions.max;
+        let version = R::KEY.api().unwrap().supported.max;
         self.call(version, request).await
     }
 

@@ -152,6 +152,7 @@ pub(crate) async fn commit(
                 committed_offset: Offset::new(offset),
                 committed_leader_epoch: LeaderEpoch::new(epoch),
                 committed_metadata: Some("said".into()),
+                ..Default::default()
             }],
         }],
         ..Default::default()

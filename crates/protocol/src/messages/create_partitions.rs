@@ -5,6 +5,8 @@ use tidelog_types::{ErrorCode, NodeId, Str, TopicName};
 use crate::Wire;
 
 /// Adds partitions to topics (KIP-195).
+///
+/// Version 3 may be told to slow down (KIP-599).
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=3, flexible = 2..)]
 pub struct CreatePartitionsRequest {

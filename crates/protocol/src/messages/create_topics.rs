@@ -6,10 +6,10 @@ use crate::Wire;
 
 /// Creates topics.
 ///
-/// Version 4 allows the broker's defaults (KIP-464), 5 returns the configs (KIP-525), 7 returns
-/// topic ids (KIP-516).
+/// Version 1 may only check, 4 allows the broker's defaults (KIP-464), 5 returns the configs
+/// (KIP-525), 6 may be told to slow down (KIP-599), 7 returns topic ids (KIP-516).
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 2..=7, flexible = 5..)]
+#[wire(versions = 0..=7, flexible = 5..)]
 pub struct CreateTopicsRequest {
     /// The topics.
     pub topics: Vec<CreatableTopic>,
@@ -17,6 +17,7 @@ pub struct CreateTopicsRequest {
     #[wire(default = 60000)]
     pub timeout_ms: i32,
     /// Whether to check the request and change nothing.
+    #[wire(versions = 1..)]
     pub validate_only: bool,
 }
 
@@ -56,9 +57,10 @@ pub struct CreatableTopicConfig {
 
 /// Says which topics were created.
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 2..=7, flexible = 5..)]
+#[wire(versions = 0..=7, flexible = 5..)]
 pub struct CreateTopicsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
+    #[wire(versions = 2.., ignorable)]
     pub throttle_time_ms: i32,
     /// The topics.
     pub topics: Vec<CreatableTopicResult>,
@@ -75,6 +77,7 @@ pub struct CreatableTopicResult {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
     /// What went wrong in words, or null.
+    #[wire(versions = 1.., ignorable)]
     pub error_message: Option<Str>,
     /// Why the configs are not told, if they are not (KIP-525).
     #[wire(versions = 5.., tag = 0, ignorable)]

@@ -6,9 +6,9 @@ use crate::Wire;
 
 /// Deletes topics.
 ///
-/// Version 6 takes topic ids (KIP-516).
+/// Version 5 may be told to slow down (KIP-599), 6 takes topic ids (KIP-516).
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=6, flexible = 4..)]
+#[wire(versions = 0..=6, flexible = 4..)]
 pub struct DeleteTopicsRequest {
     /// The topics, by name or id.
     #[wire(versions = 6..)]
@@ -31,9 +31,10 @@ pub struct DeleteTopicState {
 
 /// Says which topics were deleted.
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=6, flexible = 4..)]
+#[wire(versions = 0..=6, flexible = 4..)]
 pub struct DeleteTopicsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
+    #[wire(versions = 1.., ignorable)]
     pub throttle_time_ms: i32,
     /// The answers, by topic.
     pub responses: Vec<DeletableTopicResult>,

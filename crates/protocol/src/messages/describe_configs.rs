@@ -8,11 +8,12 @@ use crate::Wire;
 ///
 /// Version 1 tells sources and synonyms (KIP-226), 3 types and documentation (KIP-569).
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=4, flexible = 4..)]
+#[wire(versions = 0..=4, flexible = 4..)]
 pub struct DescribeConfigsRequest {
     /// The resources.
     pub resources: Vec<DescribeConfigsResource>,
     /// Whether to tell the values that are hidden by others.
+    #[wire(versions = 1..)]
     pub include_synonyms: bool,
     /// Whether to tell what the config does.
     #[wire(versions = 3..)]
@@ -32,7 +33,7 @@ pub struct DescribeConfigsResource {
 
 /// Tells configs.
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=4, flexible = 4..)]
+#[wire(versions = 0..=4, flexible = 4..)]
 pub struct DescribeConfigsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,
@@ -64,13 +65,17 @@ pub struct DescribeConfigsResourceResult {
     pub value: Option<Str>,
     /// Whether the config cannot be changed.
     pub read_only: bool,
+    /// Whether nobody has set the config; replaced by the source in version 1.
+    #[wire(versions = ..=0)]
+    pub is_default: bool,
     /// Where the value comes from: 1 topic, 2 dynamic broker, 3 dynamic default of all brokers, 4
     /// file, 5 default, 8 group.
-    #[wire(default = -1)]
+    #[wire(versions = 1.., default = -1, ignorable)]
     pub config_source: i8,
     /// Whether the value is secret and therefore null.
     pub is_sensitive: bool,
     /// All values of the config, the one in force first.
+    #[wire(versions = 1.., ignorable)]
     pub synonyms: Vec<DescribeConfigsSynonym>,
     /// The type: 0 unknown, 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class,
     /// 9 password.

@@ -7,8 +7,8 @@ use crate::Wire;
 
 /// Asks for the details of classic groups.
 ///
-/// Version 3 asks what the client may do (KIP-430), 6 answers with an error for groups that do not
-/// exist (KIP-1043).
+/// Version 3 asks what the client may do (KIP-430), 4 tells static members (KIP-345), 6 answers
+/// with an error for groups that do not exist (KIP-1043).
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=6, flexible = 5..)]
 pub struct DescribeGroupsRequest {

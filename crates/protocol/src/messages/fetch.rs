@@ -6,11 +6,13 @@ use crate::{Payload, Wire};
 
 /// Asks for records, as a consumer, a follower or an observer of the metadata log.
 ///
-/// Version 7 adds sessions (KIP-227), 9 leader epochs (KIP-320), 10 allows zstd, 11 adds racks
-/// (KIP-392), 13 names topics by id (KIP-516), 15 moves the replica into a struct (KIP-903), 17
-/// adds the directory (KIP-853), 18 the follower's high watermark (KIP-1166).
+/// Version 2 takes records with timestamps (format 1, KIP-32), 3 limits the whole answer (KIP-74),
+/// 4 takes record batches and knows transactions (format 2, KIP-98), 5 tells where a follower's log
+/// starts (KIP-107), 7 adds sessions (KIP-227), 9 leader epochs (KIP-320), 10 allows zstd, 11 adds
+/// racks (KIP-392), 13 names topics by id (KIP-516), 15 moves the replica into a struct (KIP-903),
+/// 17 adds the directory (KIP-853), 18 the follower's high watermark (KIP-1166).
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 4..=18, flexible = 12..)]
+#[wire(versions = 0..=18, flexible = 12..)]
 pub struct FetchRequest {
     /// The id of the cluster, if the fetcher knows it.
     #[wire(versions = 12.., tag = 0, ignorable)]
@@ -27,9 +29,10 @@ pub struct FetchRequest {
     pub min_bytes: i32,
     /// How many bytes the answer may have; a first batch that is larger is sent nevertheless
     /// (KIP-74).
-    #[wire(default = i32::MAX)]
+    #[wire(versions = 3.., default = i32::MAX, ignorable)]
     pub max_bytes: i32,
     /// 0 to see all records, 1 to see committed ones only (KIP-98).
+    #[wire(versions = 4.., ignorable)]
     pub isolation_level: i8,
     /// The fetch session, or 0 for none (KIP-227).
     #[wire(versions = 7.., ignorable)]
@@ -115,12 +118,14 @@ pub struct ForgottenTopic {
 
 /// Brings records.
 ///
-/// Version 12 tells where logs diverge (KIP-595), 13 names topics by id (KIP-516), 16 tells where
-/// new leaders listen (KIP-951).
+/// Version 4 tells of aborted transactions (KIP-98), 5 where the log starts (KIP-107), 7 adds
+/// sessions (KIP-227), 11 names a nearer replica (KIP-392), 12 tells where logs diverge (KIP-595),
+/// 13 names topics by id (KIP-516), 16 tells where new leaders listen (KIP-951).
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 4..=18, flexible = 12..)]
+#[wire(versions = 0..=18, flexible = 12..)]
 pub struct FetchResponse {
     /// How long the client should pause because of a quota, in milliseconds.
+    #[wire(versions = 1.., ignorable)]
     pub throttle_time_ms: i32,
     /// What went wrong, if anything.
     #[wire(versions = 7.., ignorable)]
@@ -158,7 +163,7 @@ pub struct PartitionData {
     /// The first offset that is not yet on all in-sync replicas.
     pub high_watermark: Offset,
     /// The first offset that belongs to an open transaction, at most the high watermark (KIP-98).
-    #[wire(default = Offset::NONE)]
+    #[wire(versions = 4.., default = Offset::NONE, ignorable)]
     pub last_stable_offset: Offset,
     /// The first offset of the log.
     #[wire(versions = 5.., default = Offset::NONE, ignorable)]
@@ -173,6 +178,7 @@ pub struct PartitionData {
     #[wire(versions = 12.., tag = 2)]
     pub snapshot_id: SnapshotId,
     /// The aborted transactions among the records, by first offset; null if all records are wanted.
+    #[wire(versions = 4.., ignorable)]
     pub aborted_transactions: Option<Vec<AbortedTransaction>>,
     /// The replica to fetch from, or -1 for this one (KIP-392).
     #[wire(versions = 11.., default = NodeId::NONE)]

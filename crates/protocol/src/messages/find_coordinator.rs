@@ -6,7 +6,8 @@ use crate::Wire;
 
 /// Asks which broker coordinates a group or a transactional id.
 ///
-/// Version 4 asks for several at once (KIP-699), 6 for share partitions (KIP-932).
+/// Version 1 finds transaction coordinators (KIP-98), 4 asks for several at once (KIP-699), 5 knows
+/// `TRANSACTION_ABORTABLE` (KIP-890), 6 asks for share partitions (KIP-932).
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=6, flexible = 3..)]
 pub struct FindCoordinatorRequest {

@@ -6,8 +6,9 @@ use crate::Wire;
 
 /// Asks for a producer id and epoch, for idempotence or transactions (KIP-98).
 ///
-/// Version 3 renews the epoch (KIP-360); 6 takes part in two-phase commit (KIP-939) and is not
-/// stable yet.
+/// Version 3 renews the epoch (KIP-360), 4 knows `PRODUCER_FENCED` (KIP-588), 5
+/// `TRANSACTION_ABORTABLE` (KIP-890); 6 takes part in two-phase commit (KIP-939) and is not stable
+/// yet.
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=6, flexible = 2..)]
 pub struct InitProducerIdRequest {

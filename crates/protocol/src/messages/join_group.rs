@@ -7,8 +7,8 @@ use crate::Wire;
 
 /// Joins a classic group, or joins it again for a rebalance.
 ///
-/// Version 4 needs two rounds to get an id (KIP-394), 5 knows static members (KIP-345), 8 gives a
-/// reason (KIP-800).
+/// Version 1 has a timeout for rebalances (KIP-62), 4 needs two rounds to get an id (KIP-394), 5
+/// knows static members (KIP-345), 8 gives a reason (KIP-800).
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=9, flexible = 6..)]
 pub struct JoinGroupRequest {
@@ -43,6 +43,9 @@ pub struct JoinGroupRequestProtocol {
 }
 
 /// Names the generation, its leader and, to the leader, its members.
+///
+/// Version 7 names the type of the protocol (KIP-559), 9 may spare the leader the assignment
+/// (KIP-814).
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=9, flexible = 6..)]
 pub struct JoinGroupResponse {

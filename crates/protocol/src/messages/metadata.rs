@@ -6,8 +6,9 @@ use crate::Wire;
 
 /// Asks who leads which partition.
 ///
-/// Version 4 may forbid creating topics, 8 asks what the client may do (KIP-430), 10 and 12 bring
-/// topic ids (KIP-516).
+/// Version 1 can ask for no topics, 4 may forbid creating them, 8 asks what the client may do
+/// (KIP-430), 11 leaves the cluster's part of that to DescribeCluster (KIP-700), 12 asks by topic
+/// id (KIP-516).
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=13, flexible = 9..)]
 pub struct MetadataRequest {
@@ -37,6 +38,10 @@ pub struct MetadataRequestTopic {
 }
 
 /// Says which brokers there are and who leads which partition.
+///
+/// Version 1 tells racks and the controller, 2 the id of the cluster (KIP-78), 5 offline replicas
+/// (KIP-112), 7 leader epochs (KIP-320), 10 topic ids (KIP-516), 13 has an error of its own
+/// (KIP-1102).
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=13, flexible = 9..)]
 pub struct MetadataResponse {

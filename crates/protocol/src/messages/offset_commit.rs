@@ -1,27 +1,30 @@
 //! OffsetCommit, key 8.
 
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, Str, TopicName, Uuid};
+use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, Str, Timestamp, TopicName, Uuid};
 
 use crate::Wire;
 
 /// Stores how far a group has consumed.
 ///
-/// Version 7 knows static members (KIP-345), 9 consumer groups (KIP-848), 10 names topics by id.
+/// Version 0 went to ZooKeeper, 1 is kept by the group and tells who commits, 2 to 4 may say for
+/// how long to keep the offsets, 6 tells leader epochs (KIP-320), 7 knows static members (KIP-345),
+/// 9 consumer groups (KIP-848), 10 names topics by id.
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 2..=10, flexible = 8..)]
+#[wire(versions = 0..=10, flexible = 8..)]
 pub struct OffsetCommitRequest {
     /// The group.
     pub group_id: GroupId,
     /// The generation of a classic group, the member epoch of a consumer group, or -1.
-    #[wire(default = -1)]
+    #[wire(versions = 1.., default = -1, ignorable)]
     pub generation_id_or_member_epoch: i32,
     /// The member that commits, or empty.
+    #[wire(versions = 1.., ignorable)]
     pub member_id: Str,
     /// The name under which a static member survives restarts, or null (KIP-345).
     #[wire(versions = 7..)]
     pub group_instance_id: Option<Str>,
     /// How long to keep the offsets, in milliseconds, or -1.
-    #[wire(versions = ..=4, default = -1, ignorable)]
+    #[wire(versions = 2..=4, default = -1, ignorable)]
     pub retention_time_ms: i64,
     /// The topics.
     pub topics: Vec<OffsetCommitRequestTopic>,
@@ -50,13 +53,16 @@ pub struct OffsetCommitRequestPartition {
     /// The leader epoch of the last consumed record, or -1 (KIP-320).
     #[wire(versions = 6.., default = LeaderEpoch::NONE, ignorable)]
     pub committed_leader_epoch: LeaderEpoch,
+    /// The time of the commit, or -1 for now.
+    #[wire(versions = 1..=1, default = Timestamp::NONE)]
+    pub commit_timestamp: Timestamp,
     /// What the client wants to keep with the offset, or null.
     pub committed_metadata: Option<Str>,
 }
 
 /// Says which offsets were stored.
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 2..=10, flexible = 8..)]
+#[wire(versions = 0..=10, flexible = 8..)]
 pub struct OffsetCommitResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 3.., ignorable)]

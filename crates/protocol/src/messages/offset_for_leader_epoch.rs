@@ -4,9 +4,11 @@ use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicName};
 
 use crate::Wire;
 
-/// Asks where leader epochs end, to find where two logs part (KIP-320).
+/// Asks where leader epochs end, to find where two logs part (KIP-101).
+///
+/// Version 2 checks the leader epoch that the client knows, 3 tells who asks (KIP-320).
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 2..=4, flexible = 4..)]
+#[wire(versions = 0..=4, flexible = 4..)]
 pub struct OffsetForLeaderEpochRequest {
     /// The replica that asks, -1 for a consumer, -2 for a debugging tool.
     #[wire(versions = 3.., default = NodeId::new(-2), ignorable)]
@@ -30,17 +32,20 @@ pub struct OffsetForLeaderPartition {
     /// The partition.
     pub partition: i32,
     /// The leader epoch that the client knows; -1 to not check it (KIP-320).
-    #[wire(default = LeaderEpoch::NONE)]
+    #[wire(versions = 2.., default = LeaderEpoch::NONE, ignorable)]
     pub current_leader_epoch: LeaderEpoch,
     /// The epoch whose end is asked for.
     pub leader_epoch: LeaderEpoch,
 }
 
 /// Says where leader epochs end.
+///
+/// Version 1 tells which epoch was found (KIP-279).
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 2..=4, flexible = 4..)]
+#[wire(versions = 0..=4, flexible = 4..)]
 pub struct OffsetForLeaderEpochResponse {
     /// How long the client should pause because of a quota, in milliseconds.
+    #[wire(versions = 2.., ignorable)]
     pub throttle_time_ms: i32,
     /// The topics.
     pub topics: Vec<OffsetForLeaderTopicResult>,
@@ -63,7 +68,7 @@ pub struct EpochEndOffset {
     /// The partition.
     pub partition: i32,
     /// The largest epoch up to the one asked for, or -1.
-    #[wire(default = LeaderEpoch::NONE)]
+    #[wire(versions = 1.., default = LeaderEpoch::NONE, ignorable)]
     pub leader_epoch: LeaderEpoch,
     /// The first offset after the epoch.
     #[wire(default = Offset::NONE)]

@@ -9,12 +9,15 @@ use crate::Wire;
 
 /// Appends record batches to partitions.
 ///
-/// Version 7 allows zstd, 8 lets the broker name the bad records of a batch (KIP-467), 12 lets
-/// partitions join a transaction without asking (KIP-890), 13 names topics by id (KIP-516).
+/// Version 2 brings records with timestamps (format 1, KIP-32), 3 record batches and transactions
+/// (format 2, KIP-98), 7 allows zstd (KIP-110), 8 lets the broker name the bad records of a batch
+/// (KIP-467), 11 knows `TRANSACTION_ABORTABLE`, 12 lets partitions join a transaction without
+/// asking (KIP-890), 13 names topics by id (KIP-516).
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 3..=13, flexible = 9..)]
+#[wire(versions = 0..=13, flexible = 9..)]
 pub struct ProduceRequest {
     /// The transactional id of the producer, or null for a producer without transactions.
+    #[wire(versions = 3..)]
     pub transactional_id: Option<TransactionalId>,
     /// Which replicas must have the records before the answer: 0 none and no answer at all, 1 the
     /// leader, -1 all in sync.
@@ -43,20 +46,21 @@ pub struct TopicProduceData {
 pub struct PartitionProduceData {
     /// The partition.
     pub index: i32,
-    /// The record batches; since version 3 exactly one batch of format 2.
+    /// The records: from version 3 on one batch of format 2, before a message set of format 0 or 1.
     pub records: Option<Bytes>,
 }
 
 /// Says where the batches went, or why they did not.
 ///
-/// Version 8 names the bad records of a batch (KIP-467), 10 names the new leader if it is another
-/// broker (KIP-951), 13 names topics by id (KIP-516).
+/// Version 5 tells where the log starts, 8 names the bad records of a batch (KIP-467), 10 names the
+/// new leader if it is another broker (KIP-951), 13 names topics by id (KIP-516).
 #[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 3..=13, flexible = 9..)]
+#[wire(versions = 0..=13, flexible = 9..)]
 pub struct ProduceResponse {
     /// The answers, by topic.
     pub responses: Vec<TopicProduceResponse>,
     /// How long the client should pause because of a quota, in milliseconds.
+    #[wire(versions = 1.., ignorable)]
     pub throttle_time_ms: i32,
     /// Where the leaders named above listen (KIP-951).
     #[wire(versions = 10.., tag = 0)]
@@ -86,7 +90,7 @@ pub struct PartitionProduceResponse {
     /// The offset of the first record, or -1.
     pub base_offset: Offset,
     /// When the broker appended the records, or -1 if they keep their own timestamps.
-    #[wire(default = Timestamp::NONE)]
+    #[wire(versions = 2.., default = Timestamp::NONE, ignorable)]
     pub log_append_time_ms: Timestamp,
     /// The first offset of the log.
     #[wire(versions = 5.., default = Offset::NONE, ignorable)]

@@ -1,0 +1,65 @@
+//! AlterClientQuotas, key 49.
+
+use tidelog_types::{ErrorCode, Str};
+
+use crate::Wire;
+
+/// Changes quotas of clients (KIP-546).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=1, flexible = 1..)]
+pub struct AlterClientQuotasRequest {
+    /// The entities.
+    pub entries: Vec<EntryData>,
+    /// Whether to check the request and change nothing.
+    pub validate_only: bool,
+}
+
+/// The changes for one entity.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct EntryData {
+    /// The entity, a part for each type.
+    pub entity: Vec<EntityData>,
+    /// The changes.
+    pub ops: Vec<OpData>,
+}
+
+/// A part of an entity.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct EntityData {
+    /// The type: `user`, `client-id` or `ip`.
+    pub entity_type: Str,
+    /// The name, or null for the default of the type.
+    pub entity_name: Option<Str>,
+}
+
+/// A change.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct OpData {
+    /// The name of the quota, such as `producer_byte_rate`.
+    pub key: Str,
+    /// The new value; means nothing if the quota is removed.
+    pub value: f64,
+    /// Whether to remove the quota.
+    pub remove: bool,
+}
+
+/// Says whose quotas were changed.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=1, flexible = 1..)]
+pub struct AlterClientQuotasResponse {
+    /// How long the client should pause because of a quota, in milliseconds.
+    pub throttle_time_ms: i32,
+    /// The answers, by entity.
+    pub entries: Vec<EntryResult>,
+}
+
+/// The answer for one entity.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct EntryResult {
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// What went wrong in words, or null.
+    pub error_message: Option<Str>,
+    /// The entity, a part for each type.
+    pub entity: Vec<EntityData>,
+}

@@ -1,0 +1,59 @@
+//! AlterReplicaLogDirs, key 34.
+
+use tidelog_types::{ErrorCode, Str, TopicName};
+
+use crate::Wire;
+
+/// Moves replicas of a broker to other log directories (KIP-113).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=2, flexible = 2..)]
+pub struct AlterReplicaLogDirsRequest {
+    /// The directories.
+    pub dirs: Vec<AlterReplicaLogDir>,
+}
+
+/// The replicas that shall lie in one directory.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct AlterReplicaLogDir {
+    /// The absolute path of the directory.
+    pub path: Str,
+    /// The topics.
+    pub topics: Vec<AlterReplicaLogDirTopic>,
+}
+
+/// The partitions of one topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct AlterReplicaLogDirTopic {
+    /// The topic.
+    pub name: TopicName,
+    /// The partitions.
+    pub partitions: Vec<i32>,
+}
+
+/// Says which replicas will move.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=2, flexible = 2..)]
+pub struct AlterReplicaLogDirsResponse {
+    /// How long the client should pause because of a quota, in milliseconds.
+    pub throttle_time_ms: i32,
+    /// The answers, by topic.
+    pub results: Vec<AlterReplicaLogDirTopicResult>,
+}
+
+/// The answers for one topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct AlterReplicaLogDirTopicResult {
+    /// The topic.
+    pub topic_name: TopicName,
+    /// The partitions.
+    pub partitions: Vec<AlterReplicaLogDirPartitionResult>,
+}
+
+/// The answer for one partition.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct AlterReplicaLogDirPartitionResult {
+    /// The partition.
+    pub partition_index: i32,
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+}

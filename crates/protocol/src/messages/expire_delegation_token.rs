@@ -1,0 +1,28 @@
+//! ExpireDelegationToken, key 40.
+
+use bytes::Bytes;
+use tidelog_types::{ErrorCode, Timestamp};
+
+use crate::Wire;
+
+/// Changes when a delegation token expires (KIP-48).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=2, flexible = 2..)]
+pub struct ExpireDelegationTokenRequest {
+    /// The HMAC of the token, which is its secret.
+    pub hmac: Bytes,
+    /// For how many milliseconds from now; a negative number ends the token at once.
+    pub expiry_time_period_ms: i64,
+}
+
+/// Says until when the token is valid.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=2, flexible = 2..)]
+pub struct ExpireDelegationTokenResponse {
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// When the token expires.
+    pub expiry_timestamp_ms: Timestamp,
+    /// How long the client should pause because of a quota, in milliseconds.
+    pub throttle_time_ms: i32,
+}

@@ -1,0 +1,28 @@
+//! RenewDelegationToken, key 39.
+
+use bytes::Bytes;
+use tidelog_types::{ErrorCode, Timestamp};
+
+use crate::Wire;
+
+/// Renews a delegation token (KIP-48).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=2, flexible = 2..)]
+pub struct RenewDelegationTokenRequest {
+    /// The HMAC of the token, which is its secret.
+    pub hmac: Bytes,
+    /// For how many milliseconds from now; -1 for the broker's default.
+    pub renew_period_ms: i64,
+}
+
+/// Says until when the token is valid.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=2, flexible = 2..)]
+pub struct RenewDelegationTokenResponse {
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// When the token expires unless it is renewed.
+    pub expiry_timestamp_ms: Timestamp,
+    /// How long the client should pause because of a quota, in milliseconds.
+    pub throttle_time_ms: i32,
+}
