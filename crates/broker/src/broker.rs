@@ -12,7 +12,6 @@ use tidelog_metadata::controller::{
 };
 use tidelog_metadata::image::{Endpoint, Image};
 use tidelog_types::{NodeId, Str};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -24,7 +23,7 @@ use crate::format::format_new;
 use crate::groups::Groups;
 use crate::housekeeping::Housekeeping;
 use crate::metadata::{self, MetadataHandle, Publisher};
-use crate::net::listener::{self, Bound};
+use crate::net::listener::{self, Bound, Worker};
 use crate::node::{Node, Settings};
 use crate::producer_ids::ProducerIds;
 use crate::random::{random_seed, random_uuid};
@@ -112,7 +111,7 @@ impl Broker {
 
     pub(crate) async fn start(
         config: BrokerConfig,
-        workers: Vec<Handle>,
+        workers: Vec<Worker>,
         disks: &Disks,
     ) -> Result<Self, StartError> {
         check_supported(&config)?;
@@ -459,10 +458,10 @@ fn serve(
     bound: Vec<Bound>,
     node: &Arc<Node>,
     groups: &Arc<Groups>,
-    workers: Vec<Handle>,
+    workers: Vec<Worker>,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
-    let workers: Arc<[Handle]> = workers.into();
+    let workers: Arc<[Worker]> = workers.into();
     let mut tasks = Vec::new();
     for Bound { name, sockets } in bound {
         for (socket, _) in sockets {

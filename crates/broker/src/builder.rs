@@ -7,6 +7,7 @@ use tidelog_log::{Dir, FsDir};
 use tidelog_metadata::configs::{BrokerConfig, Durability, Warning};
 use tokio::runtime::Handle;
 
+use crate::net::listener::Worker;
 use crate::{Broker, StartError};
 
 /// What a broker is to be like. Made by [`Broker::builder`].
@@ -105,7 +106,8 @@ impl Builder {
     }
 
     /// Spreads the connections over these runtimes in turn. By default all of them run where [`start`](Self::start) is
-    /// called. One single-threaded runtime for each core uses the least CPU.
+    /// called. One single-threaded runtime for each core uses the least CPU; such a runtime is for the broker alone, which
+    /// lets it wait for a flush where only one connection would notice.
     #[must_use]
     pub fn workers(mut self, workers: impl IntoIterator<Item = Handle>) -> Self {
         self.workers = workers.into_iter().collect();
@@ -124,9 +126,9 @@ impl Builder {
             tracing::warn!(key = %warning.key, "{}", warning.message);
         }
         let workers = if self.workers.is_empty() {
-            vec![Handle::current()]
+            vec![Worker::shared(Handle::current())]
         } else {
-            self.workers
+            self.workers.into_iter().map(Worker::own).collect()
         };
         Broker::start(config, workers, &self.disks).await
     }

@@ -189,8 +189,8 @@ pub struct Upkeep {
     snapshots: Vec<(Offset, Vec<u8>)>,
     remove_snapshot: Option<Offset>,
     prepare: Option<(Arc<Segment>, u32)>,
-    /// The active segment, if blocks are to be set aside for it.
-    reserve: Option<Arc<Segment>>,
+    /// The active segment, if blocks are to be set aside for it, and how many bytes of them.
+    reserve: Option<(Arc<Segment>, u64)>,
 }
 
 impl Upkeep {
@@ -206,8 +206,8 @@ impl Upkeep {
             self.shared.poison(&error);
             return;
         }
-        if let Some(segment) = &self.reserve
-            && let Err(error) = segment.reserve(RESERVE_BYTES)
+        if let Some((segment, bytes)) = &self.reserve
+            && let Err(error) = segment.reserve(*bytes)
         {
             let log = self.shared.place.path.display();
             tracing::debug!(%log, %error, "no space was reserved; appending takes more work");
@@ -252,9 +252,11 @@ impl Upkeep {
 const SMALL_FLUSH_BYTES: u64 = 64 << 10;
 /// After so many small flushes in a row space is prepared.
 const SMALL_FLUSHES_MIN: u32 = 4;
-/// How much space is reserved at a time, and how large a segment must be for that.
-const RESERVE_BYTES: u64 = 32 << 20;
+/// From which length on a segment reserves space, and how much at a time: as much as it has, within these bounds. A log that
+/// is written at a gigabyte a second uses up the least of them before the next reservation is made.
 const RESERVE_FROM_BYTES: u64 = 1 << 20;
+const RESERVE_BYTES_MIN: u64 = 32 << 20;
+const RESERVE_BYTES_MAX: u64 = 256 << 20;
 /// The first preparation of a log; each one after it is twice as large.
 const PREPARE_BYTES_MIN: u32 = 64 << 10;
 
@@ -363,14 +365,14 @@ impl Log {
 
     /// Reserving pays for a log that is appended to in bulk: writing into blocks that are set aside already takes the file
     /// system less work. A log that has not shown that it grows reserves nothing.
-    fn due_reservation(&self) -> Option<Arc<Segment>> {
+    fn due_reservation(&self) -> Option<(Arc<Segment>, u64)> {
         let active = self.active();
         let len = u64::from(active.len());
         let room = u64::from(self.config.segment_bytes).saturating_sub(len);
-        let due = len >= RESERVE_FROM_BYTES
-            && room >= RESERVE_BYTES
-            && active.reserved() < RESERVE_BYTES / 4;
-        due.then(|| active.clone())
+        let bytes = len.clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX).min(room);
+        let due =
+            len >= RESERVE_FROM_BYTES && room >= RESERVE_BYTES_MIN && active.reserved() < bytes / 2;
+        due.then(|| (active.clone(), bytes))
     }
 
     /// Preparing pays for a log that is flushed often with little each time: the flush then changes no metadata of the

@@ -2,14 +2,24 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::Upkeep;
 
 /// Something that can be flushed to its disk, in practice a partition.
 pub trait FlushTarget: Send + Sync {
-    /// Makes durable all that was written before the call. Runs on a thread of the flusher.
-    fn flush(&self);
+    /// Makes durable all that was written before the call, and tells whoever waits for it. Runs on a thread of the
+    /// flusher, or where [`Flusher::flush_here`] is called. Answers the work that nobody waits for, which a thread of the
+    /// flusher does before the next flush of this target.
+    fn flush(&self) -> Option<Upkeep>;
 }
+
+/// If flushes have taken longer on the average, the disk is a slow one, for which only the flusher's threads wait.
+const SLOW_FLUSH: Duration = Duration::from_millis(1);
+/// How many flushes the average looks back on.
+const FLUSHES_LOOKED_AT: u32 = 8;
 
 /// The threads that do every fsync of a log directory.
 ///
@@ -19,12 +29,13 @@ pub trait FlushTarget: Send + Sync {
 /// ```
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU32, Ordering};
-/// use tidelog_log::{FlushTarget, Flusher};
+/// use tidelog_log::{FlushTarget, Flusher, Upkeep};
 ///
 /// struct Counter(AtomicU32);
 /// impl FlushTarget for Counter {
-///     fn flush(&self) {
+///     fn flush(&self) -> Option<Upkeep> {
 ///         self.0.fetch_add(1, Ordering::Relaxed);
+///         None
 ///     }
 /// }
 ///
@@ -48,10 +59,18 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Arc<dyn FlushTarget>>,
+    waiting: VecDeque<Work>,
     /// Targets known by address: the value tells whether the target waits in the queue, runs, or both.
     known: HashMap<usize, Known>,
+    /// How long flushes have taken, the latest counting most.
+    flush_time: Duration,
     stopping: bool,
+}
+
+enum Work {
+    Flush(Arc<dyn FlushTarget>),
+    /// What a flush outside of the flusher's threads left to do. Its target counts as running.
+    Upkeep(Arc<dyn FlushTarget>, Upkeep),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -117,9 +136,65 @@ impl Flusher {
         if known.running {
             return;
         }
-        queue.waiting.push_back(target);
+        queue.waiting.push_back(Work::Flush(target));
         drop(queue);
         self.shared.wake.notify_one();
+    }
+
+    /// Flushes `target` on the calling thread, which saves two changes of threads, if nothing else is to be flushed and
+    /// the disk has been quick of late. Otherwise answers `false`, and nothing was done or requested.
+    ///
+    /// For a thread that has nothing else to do than to wait for this flush.
+    pub fn flush_here(&self, target: &Arc<dyn FlushTarget>) -> bool {
+        let key = address(target);
+        let mut queue = self.shared.queue.lock();
+        if !queue.known.is_empty() || queue.flush_time > SLOW_FLUSH {
+            return false;
+        }
+        queue.known.insert(key, Known::RUNNING);
+        match Queue::flush(&mut queue, target) {
+            Some(upkeep) => queue
+                .waiting
+                .push_back(Work::Upkeep(target.clone(), upkeep)),
+            None if !queue.ran(target) => return true,
+            None => {}
+        }
+        drop(queue);
+        self.shared.wake.notify_one();
+        true
+    }
+}
+
+impl Known {
+    const WAITING: Self = Self {
+        waiting: true,
+        running: false,
+    };
+    const RUNNING: Self = Self {
+        waiting: false,
+        running: true,
+    };
+}
+
+impl Queue {
+    /// Flushes with the queue unlocked.
+    fn flush(queue: &mut MutexGuard<'_, Self>, target: &Arc<dyn FlushTarget>) -> Option<Upkeep> {
+        let began = Instant::now();
+        let upkeep = MutexGuard::unlocked(queue, || target.flush());
+        let before = queue.flush_time * (FLUSHES_LOOKED_AT - 1);
+        queue.flush_time = (before + began.elapsed()) / FLUSHES_LOOKED_AT;
+        upkeep
+    }
+
+    /// A target does not run any more: if it was requested meanwhile it waits now, which is answered.
+    fn ran(&mut self, target: &Arc<dyn FlushTarget>) -> bool {
+        let key = address(target);
+        let requested = self.known.remove(&key).is_some_and(|known| known.waiting);
+        if requested {
+            self.known.insert(key, Known::WAITING);
+            self.waiting.push_back(Work::Flush(target.clone()));
+        }
+        requested
     }
 }
 
@@ -127,35 +202,29 @@ impl Shared {
     fn work(&self) {
         let mut queue = self.queue.lock();
         loop {
-            let Some(target) = queue.waiting.pop_front() else {
+            let Some(work) = queue.waiting.pop_front() else {
                 if queue.stopping {
                     return;
                 }
                 self.wake.wait(&mut queue);
                 continue;
             };
-            let key = address(&target);
-            queue.known.insert(
-                key,
-                Known {
-                    waiting: false,
-                    running: true,
-                },
-            );
-            parking_lot::MutexGuard::unlocked(&mut queue, || target.flush());
-            match queue.known.remove(&key) {
-                Some(Known { waiting: true, .. }) => {
-                    queue.known.insert(
-                        key,
-                        Known {
-                            waiting: true,
-                            running: false,
-                        },
-                    );
-                    queue.waiting.push_back(target);
+            let target = match work {
+                Work::Flush(target) => {
+                    queue.known.insert(address(&target), Known::RUNNING);
+                    if let Some(upkeep) = Queue::flush(&mut queue, &target) {
+                        MutexGuard::unlocked(&mut queue, || upkeep.run());
+                    }
+                    target
                 }
-                _ => parking_lot::MutexGuard::unlocked(&mut queue, || drop(target)),
-            }
+                Work::Upkeep(target, upkeep) => {
+                    MutexGuard::unlocked(&mut queue, || upkeep.run());
+                    target
+                }
+            };
+            queue.ran(&target);
+            // This may be the last reference, and what it refers to may call the flusher as it goes.
+            MutexGuard::unlocked(&mut queue, || drop(target));
         }
     }
 }
@@ -187,9 +256,10 @@ mod tests {
     }
 
     impl FlushTarget for Target {
-        fn flush(&self) {
+        fn flush(&self) -> Option<Upkeep> {
             self.began.send(()).unwrap();
             self.go_on.lock().recv().unwrap();
+            None
         }
     }
 
@@ -235,5 +305,53 @@ mod tests {
         quick_has_begun.recv().unwrap();
         tell_quick.send(()).unwrap();
         tell_slow.send(()).unwrap();
+    }
+
+    #[test]
+    fn a_flush_on_the_calling_thread_gives_way_to_others_and_leaves_requests_to_the_threads() {
+        let (busy, busy_has_begun, tell_busy) = target();
+        let (here, here_has_begun, tell_here) = target();
+        let here: Arc<dyn FlushTarget> = here;
+        let flusher = Flusher::start("test").unwrap();
+        flusher.request(busy);
+        busy_has_begun.recv().unwrap();
+        assert!(!flusher.flush_here(&here), "while another target runs");
+        tell_busy.send(()).unwrap();
+        drop(flusher);
+
+        let flusher = Flusher::start("test").unwrap();
+        thread::scope(|scope| {
+            let caller = scope.spawn(|| flusher.flush_here(&here));
+            here_has_begun.recv().unwrap();
+            // What is written from now on is not covered by the flush that runs.
+            flusher.request(here.clone());
+            assert!(!flusher.flush_here(&here), "while it runs");
+            tell_here.send(()).unwrap();
+            assert!(caller.join().unwrap());
+        });
+        here_has_begun.recv().unwrap();
+        tell_here.send(()).unwrap();
+        drop(flusher);
+        assert!(here_has_begun.try_recv().is_err(), "a third flush");
+    }
+
+    #[test]
+    fn a_slow_disk_is_left_to_the_threads() {
+        struct Slow;
+        impl FlushTarget for Slow {
+            fn flush(&self) -> Option<Upkeep> {
+                let began = Instant::now();
+                while began.elapsed() <= SLOW_FLUSH * FLUSHES_LOOKED_AT {
+                    thread::yield_now();
+                }
+                None
+            }
+        }
+        let flusher = Flusher::start("test").unwrap();
+        let slow: Arc<dyn FlushTarget> = Arc::new(Slow);
+        assert!(flusher.flush_here(&slow));
+        assert!(!flusher.flush_here(&slow));
+        flusher.shared.queue.lock().flush_time = SLOW_FLUSH;
+        assert!(flusher.flush_here(&slow), "it is quick again");
     }
 }

@@ -234,11 +234,15 @@ impl Shard {
             .partition
             .append(&batch, LeaderEpoch::NONE, Acks::All, waiter)
         {
-            Ok((_, true)) => {
-                self.acknowledged.lock().push((append_id, Ok(())));
+            Ok(accepted) => {
+                if accepted.flush {
+                    self.partition.request_flush();
+                }
+                if accepted.done {
+                    self.acknowledged.lock().push((append_id, Ok(())));
+                }
                 Ok(())
             }
-            Ok((_, false)) => Ok(()),
             Err(refused) => {
                 tracing::warn!(partition = %self.partition.name, error = ?refused, "group records were refused");
                 Err(refused.error_code())

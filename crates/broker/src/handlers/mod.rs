@@ -22,6 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tidelog_log::FileSlice;
 use tidelog_protocol::{
     ApiKey, ApiResponse, Chunk, DecodeErrorKind, Reader, Request, RequestHeader, Writer,
@@ -37,21 +38,59 @@ use self::groups::{
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
 };
 use crate::node::Node;
+use crate::store::partition::Partition;
 
-/// Who is at the other end of a connection.
-#[derive(Debug)]
+/// Who is at the other end of a connection, and what its requests have left to do.
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
     /// The listener to which it came, which decides the addresses that it is told of.
     pub(crate) listener: Str,
+    /// What its requests have appended and nobody has seen to the flush of.
+    pub(crate) due_flushes: DueFlushes,
 }
 
 impl Peer {
     pub(crate) fn new(address: SocketAddr, listener: Str) -> Self {
         // A dual-stack socket shows IPv4 clients as mapped addresses; people know the plain ones.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        Self { address, listener }
+        Self {
+            address,
+            listener,
+            due_flushes: DueFlushes::default(),
+        }
+    }
+}
+
+/// Partitions that a connection's requests have appended to, until the connection has started all requests that have
+/// arrived and sees to the flushes.
+#[derive(Default)]
+pub(crate) struct DueFlushes(Mutex<Vec<Arc<Partition>>>);
+
+impl DueFlushes {
+    fn add(&self, partition: &Arc<Partition>) {
+        self.0.lock().push(Arc::clone(partition));
+    }
+
+    /// Sees to the flushes: on this very thread if it is a single one and `may_wait` says that the thread has nothing else
+    /// to do, otherwise on the flusher's.
+    pub(crate) fn start(&self, may_wait: impl FnOnce() -> bool) {
+        let mut due = self.0.lock();
+        if let [only] = &**due
+            && may_wait()
+            && only.flush_here()
+        {
+            due.clear();
+        }
+        for partition in due.drain(..) {
+            partition.request_flush();
+        }
+    }
+}
+
+impl Drop for DueFlushes {
+    fn drop(&mut self) {
+        self.start(|| false);
     }
 }
 

@@ -13,7 +13,7 @@ use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Str, Timestamp};
 
 use super::wait::AppendWait;
 use super::{Answer, Closed, Context};
-use crate::store::partition::{Acks, AppendRefused, Partition};
+use crate::store::partition::{Accepted, Acks, AppendRefused, Partition};
 use crate::store::topics::LocalTopic;
 
 /// The client id that may write to internal topics.
@@ -197,7 +197,7 @@ impl Append<'_> {
     fn append_batch(
         &self,
         topic: &LocalTopic,
-        partition: &Partition,
+        partition: &Arc<Partition>,
         batch: &Batch,
     ) -> Result<PartitionProduceResponse, Refused> {
         let rules = topic.rules();
@@ -206,7 +206,14 @@ impl Append<'_> {
         let waiter = self.wait.expect(self.index);
         let appended = partition.append(&validated.batch, LeaderEpoch::NONE, self.acks, waiter);
         match appended {
-            Ok((appended, done)) => {
+            Ok(Accepted {
+                appended,
+                done,
+                flush,
+            }) => {
+                if flush {
+                    self.context.peer.due_flushes.add(partition);
+                }
                 if done {
                     self.wait.settled();
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
-use tidelog_log::{FlushTarget, Flusher, Log};
+use tidelog_log::{FlushTarget, Flusher, Log, Upkeep};
 
 use super::Command;
 
@@ -37,10 +37,8 @@ impl MetadataLog {
 }
 
 impl FlushTarget for MetadataLog {
-    fn flush(&self) {
-        let Some(pending) = self.log.lock().begin_flush() else {
-            return;
-        };
+    fn flush(&self) -> Option<Upkeep> {
+        let pending = self.log.lock().begin_flush()?;
         let result = pending.run();
         let flushed = self
             .log
@@ -49,5 +47,6 @@ impl FlushTarget for MetadataLog {
             .map_err(|e| e.to_string());
         // Nobody listens any more when the broker is stopping.
         let _ = self.commands.send(Command::Flushed(flushed));
+        None
     }
 }

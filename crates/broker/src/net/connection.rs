@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ const OUTPUT_PIECES_MAX: usize = 1024;
 const GRACE_AFTER_END: Duration = Duration::from_secs(1);
 /// How much room a read offers when nothing is known of the frame to come.
 const READ_BYTES: usize = 64 << 10;
+/// How many bytes a request may have of which the flush is waited for on the thread of the connection: with more to come
+/// the thread had better go on reading.
+const FLUSHED_HERE_BYTES_MAX: usize = 64 << 10;
 /// How long a connection that does nothing keeps its buffer: one that is busy uses the same memory again and again.
 const BUFFER_KEPT: Duration = Duration::from_secs(1);
 
@@ -45,6 +49,8 @@ pub(crate) struct Connection<T> {
     transport: T,
     node: Arc<Node>,
     peer: Arc<Peer>,
+    /// How many connections the thread serves, if all it does is to serve connections.
+    thread_connections: Option<Arc<AtomicUsize>>,
     input: BytesMut,
     /// The longest frame this client has sent whole: so much it is trusted to send again.
     frame_bytes_seen: usize,
@@ -85,12 +91,18 @@ impl Step {
 }
 
 impl<T: Transport> Connection<T> {
-    pub(crate) fn new(transport: T, node: Arc<Node>, peer: Peer) -> Self {
+    pub(crate) fn new(
+        transport: T,
+        node: Arc<Node>,
+        peer: Peer,
+        thread_connections: Option<Arc<AtomicUsize>>,
+    ) -> Self {
         let idle_timeout = node.config.connections_max_idle;
         Self {
             transport,
             node,
             peer: Arc::new(peer),
+            thread_connections,
             input: BytesMut::new(),
             frame_bytes_seen: 0,
             in_progress: VecDeque::new(),
@@ -117,6 +129,7 @@ impl<T: Transport> Connection<T> {
                 Ok(progress) => progress,
                 Err(closed) => return Poll::Ready(closed),
             };
+            self.peer.due_flushes.start(|| self.may_wait());
             progress |= match self.collect_answers(cx) {
                 Ok(progress) => progress,
                 Err(closed) => return Poll::Ready(closed),
@@ -201,6 +214,16 @@ impl<T: Transport> Connection<T> {
             self.in_progress.push_back(step);
         }
         Ok(progress)
+    }
+
+    /// Whether nothing is lost if the thread waits for a disk: it serves only this connection, which waits for the answer
+    /// of a single small request.
+    fn may_wait(&self) -> bool {
+        let alone = |connections: &Arc<AtomicUsize>| connections.load(Ordering::Relaxed) == 1;
+        self.thread_connections.as_ref().is_some_and(alone)
+            && self.in_progress.len() == 1
+            && self.bytes_in_progress <= FLUSHED_HERE_BYTES_MAX
+            && self.input.is_empty()
     }
 
     fn refuse_frame(&self, error: FrameError) -> Closed {

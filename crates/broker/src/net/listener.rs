@@ -3,12 +3,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tidelog_types::Str;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::connection::Connection;
@@ -19,6 +20,53 @@ use crate::node::Node;
 const BACKLOG: i32 = 1024;
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A runtime that serves connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    handle: Handle,
+    /// How many connections it serves, if it is a single thread for nothing else.
+    connections: Option<Arc<AtomicUsize>>,
+}
+
+impl Worker {
+    /// The runtime of the program that embeds the broker, which has other things to do.
+    pub(crate) const fn shared(handle: Handle) -> Self {
+        Self {
+            handle,
+            connections: None,
+        }
+    }
+
+    /// A runtime that was given to the broker for its connections.
+    pub(crate) fn own(handle: Handle) -> Self {
+        let is_thread = handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        Self {
+            handle,
+            connections: is_thread.then(Arc::default),
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Option<Arc<AtomicUsize>>);
+
+impl Counted {
+    fn new(connections: Option<&Arc<AtomicUsize>>) -> Self {
+        if let Some(connections) = connections {
+            connections.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(connections.cloned())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(connections) = &self.0 {
+            connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
 
 /// The sockets of one named listener, bound but not served yet.
 #[derive(Debug)]
@@ -102,7 +150,7 @@ pub(crate) async fn serve(
     socket: std::net::TcpListener,
     listener: Str,
     node: Arc<Node>,
-    workers: Arc<[Handle]>,
+    workers: Arc<[Worker]>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let socket = TcpListener::from_std(socket)?;
@@ -135,20 +183,21 @@ fn hand_over(
     address: SocketAddr,
     listener: &Str,
     node: &Arc<Node>,
-    worker: &Handle,
+    worker: &Worker,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let stream = stream.into_std()?;
     let node = Arc::clone(node);
     let peer = Peer::new(address, listener.clone());
-    worker.spawn(async move {
+    let counted = Counted::new(worker.connections.as_ref());
+    worker.handle.spawn(async move {
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => return tracing::warn!(%error, "cannot register a connection"),
         };
         tokio::select! {
-            () = Connection::new(stream, node, peer).run() => {}
+            () = Connection::new(stream, node, peer, counted.0.clone()).run() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     });

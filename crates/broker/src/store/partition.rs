@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use tidelog_log::{AppendError, Appended, FlushTarget, Flusher, Log, LogError, LogReader};
+use tidelog_log::{AppendError, Appended, FlushTarget, Flusher, Log, LogError, LogReader, Upkeep};
 use tidelog_record::Batch;
 use tidelog_replication::partition::{
     BecomeFollower, BecomeLeader, Config, Effect, Input, Leadership, Replica, Watermarks,
@@ -44,6 +44,15 @@ pub(crate) trait Acknowledge: Send + Sync {
 pub(crate) struct Waiter {
     pub(crate) target: Arc<dyn Acknowledge>,
     pub(crate) token: u64,
+}
+
+/// What came of an append.
+pub(crate) struct Accepted {
+    pub(crate) appended: Appended,
+    /// It counts as written already: whoever waits for it need not, and will not be told.
+    pub(crate) done: bool,
+    /// The caller has to see to a flush: [`Partition::request_flush`] or [`Partition::flush_here`].
+    pub(crate) flush: bool,
 }
 
 /// Why a partition refused an append.
@@ -150,15 +159,14 @@ impl Partition {
     }
 
     /// Appends a batch as leader. `leader_epoch` is the epoch in which the caller believes this node to lead, if it has a
-    /// belief. Whoever waits for `acks` gives `waiter`; `Ok((_, true))` says that it need not wait, since the append
-    /// counts as written already, and that it will not be told.
+    /// belief. Whoever waits for `acks` gives `waiter`.
     pub(crate) fn append(
         &self,
         batch: &Batch,
         leader_epoch: LeaderEpoch,
         acks: Acks,
         waiter: Waiter,
-    ) -> Result<(Appended, bool), AppendRefused> {
+    ) -> Result<Accepted, AppendRefused> {
         let now = self.clock.now();
         let mut after = After::default();
         let mut core = self.core.lock();
@@ -194,10 +202,11 @@ impl Partition {
         let flush = core.replica.needs_flush() || appended.rolled;
         drop(core);
         self.conclude(after);
-        if flush {
-            self.request_flush();
-        }
-        Ok((appended, done))
+        Ok(Accepted {
+            appended,
+            done,
+            flush,
+        })
     }
 
     /// Takes over what the metadata says of the partition's leadership.
@@ -320,10 +329,16 @@ impl Partition {
     }
 
     /// Asks for a flush of what was appended.
-    fn request_flush(&self) {
+    pub(crate) fn request_flush(&self) {
         if let Some(this) = self.this.upgrade() {
             self.flusher.request(this);
         }
+    }
+
+    /// Flushes on the calling thread, if the flusher has nothing else to do; see [`Flusher::flush_here`].
+    pub(crate) fn flush_here(self: &Arc<Self>) -> bool {
+        let this: Arc<dyn FlushTarget> = self.clone();
+        self.flusher.flush_here(&this)
     }
 
     /// Feeds the replica and does what it says, under the lock; what must wait for the lock to be free goes to `after`.
@@ -418,10 +433,8 @@ impl Core {
 
 impl FlushTarget for Partition {
     /// Flushes what was appended so far. While the disk works the lock is free, and the next group of appends forms.
-    fn flush(&self) {
-        let Some(pending) = self.core.lock().log.begin_flush() else {
-            return;
-        };
+    fn flush(&self) -> Option<Upkeep> {
+        let pending = self.core.lock().log.begin_flush()?;
         let result = pending.run();
         let mut after = After::default();
         let mut core = self.core.lock();
@@ -436,9 +449,6 @@ impl FlushTarget for Partition {
         drop(core);
         self.conclude(after);
         // Those who wait were told; what nobody waits for comes after.
-        let upkeep = self.core.lock().log.begin_upkeep();
-        if let Some(upkeep) = upkeep {
-            upkeep.run();
-        }
+        self.core.lock().log.begin_upkeep()
     }
 }
