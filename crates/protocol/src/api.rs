@@ -272,8 +272,47 @@ apis! {
     AlterClientQuotas = 49, alter_client_quotas::AlterClientQuotasRequest => AlterClientQuotasResponse, [Broker Controller], 0..=1;
     DescribeUserScramCredentials = 50, describe_user_scram_credentials::DescribeUserScramCredentialsRequest => DescribeUserScramCredentialsResponse, [Broker Controller], 0..=0;
     AlterUserScramCredentials = 51, alter_user_scram_credentials::AlterUserScramCredentialsRequest => AlterUserScramCredentialsResponse, [Broker Controller], 0..=0;
+    Vote = 52, vote::VoteRequest => VoteResponse, [Controller], 0..=2;
+    BeginQuorumEpoch = 53, begin_quorum_epoch::BeginQuorumEpochRequest => BeginQuorumEpochResponse, [Controller], 0..=1;
+    EndQuorumEpoch = 54, end_quorum_epoch::EndQuorumEpochRequest => EndQuorumEpochResponse, [Controller], 0..=1;
+    DescribeQuorum = 55, describe_quorum::DescribeQuorumRequest => DescribeQuorumResponse, [Broker Controller], 0..=2;
+    AlterPartition = 56, alter_partition::AlterPartitionRequest => AlterPartitionResponse, [Controller], 2..=3;
+    UpdateFeatures = 57, update_features::UpdateFeaturesRequest => UpdateFeaturesResponse, [Broker Controller], 0..=2;
+    Envelope = 58, envelope::EnvelopeRequest => EnvelopeResponse, [Controller], 0..=0;
+    FetchSnapshot = 59, fetch_snapshot::FetchSnapshotRequest => FetchSnapshotResponse, [Controller], 0..=1;
     DescribeCluster = 60, describe_cluster::DescribeClusterRequest => DescribeClusterResponse, [Broker Controller], 0..=2;
+    DescribeProducers = 61, describe_producers::DescribeProducersRequest => DescribeProducersResponse, [Broker], 0..=0;
+    BrokerRegistration = 62, broker_registration::BrokerRegistrationRequest => BrokerRegistrationResponse, [Controller], 0..=4;
+    BrokerHeartbeat = 63, broker_heartbeat::BrokerHeartbeatRequest => BrokerHeartbeatResponse, [Controller], 0..=2;
+    UnregisterBroker = 64, unregister_broker::UnregisterBrokerRequest => UnregisterBrokerResponse, [Broker Controller], 0..=0;
+    DescribeTransactions = 65, describe_transactions::DescribeTransactionsRequest => DescribeTransactionsResponse, [Broker], 0..=0;
+    ListTransactions = 66, list_transactions::ListTransactionsRequest => ListTransactionsResponse, [Broker], 0..=2;
+    AllocateProducerIds = 67, allocate_producer_ids::AllocateProducerIdsRequest => AllocateProducerIdsResponse, [Controller], 0..=0;
+    ConsumerGroupHeartbeat = 68, consumer_group_heartbeat::ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse, [Broker], 0..=1;
+    ConsumerGroupDescribe = 69, consumer_group_describe::ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse, [Broker], 0..=1;
+    ControllerRegistration = 70, controller_registration::ControllerRegistrationRequest => ControllerRegistrationResponse, [Controller], 0..=0;
+    GetTelemetrySubscriptions = 71, get_telemetry_subscriptions::GetTelemetrySubscriptionsRequest => GetTelemetrySubscriptionsResponse, [Broker], 0..=0;
+    PushTelemetry = 72, push_telemetry::PushTelemetryRequest => PushTelemetryResponse, [Broker], 0..=0;
+    AssignReplicasToDirs = 73, assign_replicas_to_dirs::AssignReplicasToDirsRequest => AssignReplicasToDirsResponse, [Controller], 0..=0;
+    ListConfigResources = 74, list_config_resources::ListConfigResourcesRequest => ListConfigResourcesResponse, [Broker], 0..=1;
     DescribeTopicPartitions = 75, describe_topic_partitions::DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse, [Broker], 0..=0;
+    ShareGroupHeartbeat = 76, share_group_heartbeat::ShareGroupHeartbeatRequest => ShareGroupHeartbeatResponse, [Broker], 1..=1;
+    ShareGroupDescribe = 77, share_group_describe::ShareGroupDescribeRequest => ShareGroupDescribeResponse, [Broker], 1..=1;
+    ShareFetch = 78, share_fetch::ShareFetchRequest => ShareFetchResponse, [Broker], 1..=2;
+    ShareAcknowledge = 79, share_acknowledge::ShareAcknowledgeRequest => ShareAcknowledgeResponse, [Broker], 1..=2;
+    AddRaftVoter = 80, add_raft_voter::AddRaftVoterRequest => AddRaftVoterResponse, [Broker Controller], 0..=1;
+    RemoveRaftVoter = 81, remove_raft_voter::RemoveRaftVoterRequest => RemoveRaftVoterResponse, [Broker Controller], 0..=0;
+    UpdateRaftVoter = 82, update_raft_voter::UpdateRaftVoterRequest => UpdateRaftVoterResponse, [Controller], 0..=0;
+    InitializeShareGroupState = 83, initialize_share_group_state::InitializeShareGroupStateRequest => InitializeShareGroupStateResponse, [Broker], 0..=0;
+    ReadShareGroupState = 84, read_share_group_state::ReadShareGroupStateRequest => ReadShareGroupStateResponse, [Broker], 0..=0;
+    WriteShareGroupState = 85, write_share_group_state::WriteShareGroupStateRequest => WriteShareGroupStateResponse, [Broker], 0..=1;
+    DeleteShareGroupState = 86, delete_share_group_state::DeleteShareGroupStateRequest => DeleteShareGroupStateResponse, [Broker], 0..=0;
+    ReadShareGroupStateSummary = 87, read_share_group_state_summary::ReadShareGroupStateSummaryRequest => ReadShareGroupStateSummaryResponse, [Broker], 0..=1;
+    StreamsGroupHeartbeat = 88, streams_group_heartbeat::StreamsGroupHeartbeatRequest => StreamsGroupHeartbeatResponse, [Broker], 0..=0;
+    StreamsGroupDescribe = 89, streams_group_describe::StreamsGroupDescribeRequest => StreamsGroupDescribeResponse, [Broker], 0..=0;
+    DescribeShareGroupOffsets = 90, describe_share_group_offsets::DescribeShareGroupOffsetsRequest => DescribeShareGroupOffsetsResponse, [Broker], 0..=1;
+    AlterShareGroupOffsets = 91, alter_share_group_offsets::AlterShareGroupOffsetsRequest => AlterShareGroupOffsetsResponse, [Broker], 0..=0;
+    DeleteShareGroupOffsets = 92, delete_share_group_offsets::DeleteShareGroupOffsetsRequest => DeleteShareGroupOffsetsResponse, [Broker], 0..=0;
 }
 
 impl ApiKey {

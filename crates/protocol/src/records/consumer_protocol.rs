@@ -4,26 +4,7 @@
 use bytes::Bytes;
 use tidelog_types::{Str, TopicName};
 
-use crate::records::{read_versioned, write_versioned};
-use crate::{DecodeError, EncodeError, Wire};
-
-/// Structs with their version before them.
-macro_rules! versioned {
-    ($($name:ident),*) => {
-        $(impl $name {
-            /// Reads the version and the struct. One of a later version is read as far as this
-            /// version knows it.
-            pub fn decode_versioned(bytes: &Bytes) -> Result<Self, DecodeError> {
-                read_versioned(bytes)
-            }
-
-            /// Writes the version and the struct.
-            pub fn encode_versioned(&self, version: i16) -> Result<Bytes, EncodeError> {
-                write_versioned(self, version)
-            }
-        })*
-    };
-}
+use crate::Wire;
 
 versioned!(ConsumerProtocolSubscription, ConsumerProtocolAssignment);
 

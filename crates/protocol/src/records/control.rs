@@ -55,6 +55,78 @@ versioned_by_field!(
     VotersRecord
 );
 
+/// `Name(Struct) = type;`
+macro_rules! control_values {
+    ($($name:ident($record:ident) = $type:literal;)*) => {
+        /// The value of any control record, by the type in its key.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum ControlValue {
+            $(
+                #[doc = concat!("See [`", stringify!($record), "`]; type ", stringify!($type), ".")]
+                $name($record),
+            )*
+            /// A type that this version does not know.
+            Unknown {
+                /// The type.
+                control_type: i16,
+                /// The value with its version.
+                value: Bytes,
+            },
+        }
+
+        impl ControlValue {
+            /// The type that the key of the record says.
+            pub const fn control_type(&self) -> i16 {
+                match self {
+                    $(Self::$name(_) => $type,)*
+                    Self::Unknown { control_type, .. } => *control_type,
+                }
+            }
+
+            /// Reads the value of a record of `control_type`. One of a type that is not known
+            /// becomes [`Unknown`](Self::Unknown), to be passed over.
+            pub fn decode(control_type: i16, value: &Bytes) -> Result<Self, DecodeError> {
+                match control_type {
+                    $($type => $record::decode_value(value).map(Self::$name),)*
+                    _ => {
+                        let value = value.clone();
+                        Ok(Self::Unknown { control_type, value })
+                    }
+                }
+            }
+
+            /// Writes the value.
+            pub fn encode(&self) -> Result<Bytes, EncodeError> {
+                match self {
+                    $(Self::$name(record) => record.encode_value(),)*
+                    Self::Unknown { value, .. } => Ok(value.clone()),
+                }
+            }
+        }
+    };
+}
+
+control_values! {
+    Abort(EndTxnMarker) = 0;
+    Commit(EndTxnMarker) = 1;
+    LeaderChange(LeaderChangeMessage) = 2;
+    SnapshotHeader(SnapshotHeaderRecord) = 3;
+    SnapshotFooter(SnapshotFooterRecord) = 4;
+    KRaftVersion(KRaftVersionRecord) = 5;
+    KRaftVoters(VotersRecord) = 6;
+}
+
+versioned!(ControlRecordTypeSchema);
+
+/// The key of a control record.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=0)]
+pub struct ControlRecordTypeSchema {
+    /// What the record is, as [`ControlValue`] numbers them.
+    pub r#type: i16,
+}
+
 /// Ends the transaction of the producer that is named in the batch header.
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=0)]
@@ -183,6 +255,20 @@ mod tests {
                 coordinator_epoch: 5
             })
         );
+    }
+
+    #[test]
+    fn types_that_are_not_known_survive() {
+        let key = ControlRecordTypeSchema { r#type: 7 };
+        let bytes = key.encode_versioned(0).unwrap();
+        assert_eq!(bytes, &[0, 0, 0, 7][..]);
+        assert_eq!(ControlRecordTypeSchema::decode_versioned(&bytes), Ok(key));
+
+        let value = Bytes::from_static(&[0, 0, 1, 2, 3]);
+        let read = ControlValue::decode(7, &value).unwrap();
+        assert_eq!((read.control_type(), read.encode()), (7, Ok(value)));
+        let footer = ControlValue::decode(4, &Bytes::from_static(&[0, 0, 0]));
+        assert_eq!(footer, Ok(ControlValue::SnapshotFooter(Default::default())));
     }
 
     #[test]

@@ -8,78 +8,13 @@
 use bytes::Bytes;
 use tidelog_types::{LeaderEpoch, NodeId, ProducerId, Str, Timestamp, TopicName, Uuid};
 
-use crate::records::require_known;
-use crate::{
-    DecodeError, DecodeErrorKind, EncodeError, Message, Reader, VersionRange, Wire, Writer,
-};
+use crate::Wire;
 
-/// The only frame there is. Version 0 was a preview.
-const FRAME_VERSION: u32 = 1;
-
-/// `Name(Struct) = type;`
-macro_rules! metadata_records {
-    ($($name:ident($record:ident) = $id:literal;)*) => {
-        /// A record of the metadata log.
-        #[derive(Clone, Debug, PartialEq)]
-        #[non_exhaustive]
-        pub enum MetadataRecord {
-            $(
-                #[doc = concat!("See [`", stringify!($record), "`]; type ", stringify!($id), ".")]
-                $name($record),
-            )*
-        }
-
-        impl MetadataRecord {
-            /// The type of the record.
-            pub const fn id(&self) -> i16 {
-                match self {
-                    $(Self::$name(_) => $id,)*
-                }
-            }
-
-            /// Kafka's name of the record.
-            pub const fn name(&self) -> &'static str {
-                match self {
-                    $(Self::$name(_) => $record::NAME,)*
-                }
-            }
-
-            /// The versions in which the record can be written.
-            pub const fn versions(&self) -> VersionRange {
-                match self {
-                    $(Self::$name(_) => $record::VERSIONS,)*
-                }
-            }
-
-            fn read(reader: &mut Reader, id: u32, version: i16) -> Result<Self, DecodeError> {
-                match id {
-                    $($id => $record::read(reader, version).map(Self::$name),)*
-                    _ => {
-                        let key = i32::try_from(id).unwrap_or(i32::MAX);
-                        let error = reader.error(DecodeErrorKind::UnknownKey { key });
-                        Err(error.in_field("MetadataRecord", "type"))
-                    }
-                }
-            }
-
-            fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
-                match self {
-                    $(Self::$name(record) => record.write(writer, version),)*
-                }
-            }
-        }
-
-        $(
-            impl From<$record> for MetadataRecord {
-                fn from(record: $record) -> Self {
-                    Self::$name(record)
-                }
-            }
-        )*
-    };
-}
-
-metadata_records! {
+framed_records! {
+    /// A record of the metadata log.
+    ///
+    /// Whether a record may be written, and in which version, is what `metadata.version` is for.
+    MetadataRecord;
     RegisterBroker(RegisterBrokerRecord) = 0;
     UnregisterBroker(UnregisterBrokerRecord) = 1;
     Topic(TopicRecord) = 2;
@@ -106,36 +41,6 @@ metadata_records! {
     RemoveDelegationToken(RemoveDelegationTokenRecord) = 26;
     RegisterController(RegisterControllerRecord) = 27;
     ClearElr(ClearElrRecord) = 28;
-}
-
-impl MetadataRecord {
-    /// Reads a record: the value of a record of the log.
-    ///
-    /// A type or a version that is not known is an error. A node must not go on without a record
-    /// that it does not understand; that is what `metadata.version` is for.
-    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes.clone());
-        let in_field = |field| move |e: DecodeError| e.in_field("MetadataRecord", field);
-        let frame = reader.uvarint().map_err(in_field("frame version"))?;
-        require_known(&reader, frame == FRAME_VERSION, frame).map_err(in_field("frame version"))?;
-        let id = reader.uvarint().map_err(in_field("type"))?;
-        let version = reader.uvarint().map_err(in_field("version"))?;
-        require_known(&reader, version <= i16::MAX as u32, version).map_err(in_field("version"))?;
-        let record = Self::read(&mut reader, id, version as i16)?;
-        reader.finish().map_err(in_field("end"))?;
-        Ok(record)
-    }
-
-    /// Writes the record in `version`, as the value of a record of the log.
-    pub fn encode(&self, version: i16) -> Result<Bytes, EncodeError> {
-        let mut writer = Writer::contiguous();
-        writer.put_uvarint(FRAME_VERSION);
-        writer.put_uvarint(self.id() as u32);
-        // A negative version is refused below, before anything is handed out.
-        writer.put_uvarint(version as u32);
-        self.write(&mut writer, version)?;
-        writer.finish_contiguous()
-    }
 }
 
 /// Registers a broker.
@@ -585,6 +490,7 @@ pub struct ClearElrRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DecodeErrorKind;
 
     #[test]
     fn the_frame_is_kafkas() {

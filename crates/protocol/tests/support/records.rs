@@ -42,8 +42,17 @@ macro_rules! each_record {
                 StreamsGroupTargetAssignmentMetadataKey
                 StreamsGroupTargetAssignmentMetadataValue StreamsGroupTopologyKey
                 StreamsGroupTopologyValue,
+            (transaction) records::transaction: TransactionLogKey TransactionLogValue,
+            (share) records::share:
+                ShareSnapshotKey ShareSnapshotValue ShareUpdateKey ShareUpdateValue,
+            (raft) records::raft: QuorumState,
+            (storage) records::storage:
+                ProducerSnapshot RemoteLogSegmentMetadataRecord
+                RemoteLogSegmentMetadataSnapshotRecord RemoteLogSegmentMetadataUpdateRecord
+                RemotePartitionDeleteMetadataRecord,
+            (common) records::principal: DefaultPrincipal,
             (common) records::control:
-                EndTxnMarker LeaderChangeMessage SnapshotHeaderRecord SnapshotFooterRecord
+                ControlRecordTypeSchema EndTxnMarker LeaderChangeMessage SnapshotHeaderRecord SnapshotFooterRecord
                 KRaftVersionRecord VotersRecord,
             (common) records::consumer_protocol:
                 ConsumerProtocolSubscription ConsumerProtocolAssignment,

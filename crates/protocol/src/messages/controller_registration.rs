@@ -1,0 +1,57 @@
+//! ControllerRegistration, key 70.
+
+use tidelog_types::{ErrorCode, NodeId, Str, Uuid};
+
+use crate::Wire;
+
+/// Registers a controller with the active one (KIP-919).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=0, flexible = 0..)]
+pub struct ControllerRegistrationRequest {
+    /// The controller.
+    pub controller_id: NodeId,
+    /// The id of this start of the process.
+    pub incarnation_id: Uuid,
+    /// Whether a migration from ZooKeeper may be made; always false.
+    pub zk_migration_ready: bool,
+    /// Where the node listens.
+    pub listeners: Vec<Listener>,
+    /// The features that the node supports.
+    pub features: Vec<Feature>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct Listener {
+    /// The name of the listener.
+    pub name: Str,
+    /// The host name or address.
+    pub host: Str,
+    /// The port.
+    pub port: u16,
+    /// 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL.
+    pub security_protocol: i16,
+}
+
+/// A feature that the node supports.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct Feature {
+    /// The feature, such as `metadata.version`.
+    pub name: Str,
+    /// The lowest supported level.
+    pub min_supported_version: i16,
+    /// The highest supported level.
+    pub max_supported_version: i16,
+}
+
+/// Says whether the controller was registered.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=0, flexible = 0..)]
+pub struct ControllerRegistrationResponse {
+    /// How long the client should pause because of a quota, in milliseconds.
+    pub throttle_time_ms: i32,
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// What went wrong in words, or null.
+    pub error_message: Option<Str>,
+}

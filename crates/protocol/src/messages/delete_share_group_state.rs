@@ -1,0 +1,59 @@
+//! DeleteShareGroupState, key 86.
+
+use tidelog_types::{ErrorCode, GroupId, Str, Uuid};
+
+use crate::Wire;
+
+/// Deletes the state of share partitions (KIP-932).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=0, flexible = 0..)]
+pub struct DeleteShareGroupStateRequest {
+    /// The group.
+    pub group_id: GroupId,
+    /// The topics.
+    pub topics: Vec<DeleteStateData>,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct DeleteStateData {
+    /// The id of the topic.
+    pub topic_id: Uuid,
+    /// The partitions.
+    pub partitions: Vec<PartitionData>,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct PartitionData {
+    /// The partition.
+    pub partition: i32,
+}
+
+/// Says which states were deleted.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=0, flexible = 0..)]
+pub struct DeleteShareGroupStateResponse {
+    /// The topics.
+    pub results: Vec<DeleteStateResult>,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct DeleteStateResult {
+    /// The id of the topic.
+    pub topic_id: Uuid,
+    /// The partitions.
+    pub partitions: Vec<PartitionResult>,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct PartitionResult {
+    /// The partition.
+    pub partition: i32,
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// What went wrong in words, or null.
+    pub error_message: Option<Str>,
+}

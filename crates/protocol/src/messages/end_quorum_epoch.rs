@@ -1,0 +1,114 @@
+//! EndQuorumEpoch, key 54.
+
+use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Str, TopicName, Uuid};
+
+use crate::Wire;
+
+/// Tells the other voters that the leader resigns (KIP-595).
+///
+/// Version 1 names directories and tells where the leader listens (KIP-853).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=1, flexible = 1..)]
+pub struct EndQuorumEpochRequest {
+    /// The id of the cluster, or null to not check it.
+    pub cluster_id: Option<Str>,
+    /// The topics.
+    pub topics: Vec<TopicData>,
+    /// Where the leader listens (KIP-853).
+    #[wire(versions = 1.., ignorable)]
+    pub leader_endpoints: Vec<LeaderEndpoint>,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct TopicData {
+    /// The topic.
+    pub topic_name: TopicName,
+    /// The partitions.
+    pub partitions: Vec<PartitionData>,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct PartitionData {
+    /// The partition.
+    pub partition_index: i32,
+    /// The leader that resigns.
+    pub leader_id: NodeId,
+    /// The epoch that ends.
+    pub leader_epoch: LeaderEpoch,
+    /// The voters that should follow the leader, the best first.
+    #[wire(versions = ..=0, ignorable)]
+    pub preferred_successors: Vec<NodeId>,
+    /// The voters that should follow the leader, the best first (KIP-853).
+    #[wire(versions = 1.., ignorable)]
+    pub preferred_candidates: Vec<ReplicaInfo>,
+}
+
+/// A voter that may follow the leader.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct ReplicaInfo {
+    /// The voter.
+    pub candidate_id: NodeId,
+    /// The directory of its metadata log.
+    pub candidate_directory_id: Uuid,
+}
+
+/// One listener of the leader.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct LeaderEndpoint {
+    /// The name of the listener.
+    pub name: Str,
+    /// The host name or address.
+    pub host: Str,
+    /// The port.
+    pub port: u16,
+}
+
+/// Acknowledges the end of an epoch.
+///
+/// Version 1 tells where leaders listen (KIP-853).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=1, flexible = 1..)]
+pub struct EndQuorumEpochResponse {
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// The topics.
+    pub topics: Vec<TopicResult>,
+    /// Where the leaders named above listen.
+    #[wire(versions = 1.., tag = 0)]
+    pub node_endpoints: Vec<NodeEndpoint>,
+}
+
+/// One topic. Kafka calls this struct `TopicData`, too.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct TopicResult {
+    /// The topic.
+    pub topic_name: TopicName,
+    /// The partitions.
+    pub partitions: Vec<PartitionResult>,
+}
+
+/// One partition. Kafka calls this struct `PartitionData`, too.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct PartitionResult {
+    /// The partition.
+    pub partition_index: i32,
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// The leader, or -1 if unknown.
+    pub leader_id: NodeId,
+    /// The epoch of the leader.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// Where a node listens.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct NodeEndpoint {
+    /// The node.
+    pub node_id: NodeId,
+    /// The host name or address.
+    pub host: Str,
+    /// The port.
+    pub port: u16,
+}

@@ -1,0 +1,29 @@
+//! Envelope, key 58.
+
+use bytes::Bytes;
+use tidelog_types::ErrorCode;
+
+use crate::Wire;
+
+/// Brings a request of a client from a broker to the controller (KIP-590).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=0, flexible = 0..)]
+pub struct EnvelopeRequest {
+    /// The request of the client with its header.
+    pub request_data: Bytes,
+    /// Who the client is, as
+    /// [`DefaultPrincipalData`](crate::records::principal::DefaultPrincipalData), or null.
+    pub request_principal: Option<Bytes>,
+    /// The address of the client: 4 or 16 bytes.
+    pub client_host_address: Bytes,
+}
+
+/// Brings the response back to the broker.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=0, flexible = 0..)]
+pub struct EnvelopeResponse {
+    /// The response for the client with its header; null if there was an error.
+    pub response_data: Option<Bytes>,
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+}

@@ -1,0 +1,60 @@
+//! ShareGroupHeartbeat, key 76.
+
+use tidelog_types::{ErrorCode, GroupId, Str, TopicName, Uuid};
+
+use crate::Wire;
+
+/// Joins a share group, stays in it, and leaves it (KIP-932).
+///
+/// What has not changed since the last heartbeat is null. Version 0 was a preview in Kafka 4.0 and
+/// is gone.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 1..=1, flexible = 0..)]
+pub struct ShareGroupHeartbeatRequest {
+    /// The group.
+    pub group_id: GroupId,
+    /// The member; the same for as long as the client lives.
+    pub member_id: Str,
+    /// The epoch of the member; 0 to join, -1 to leave.
+    pub member_epoch: i32,
+    /// The rack of the client, or null.
+    pub rack_id: Option<Str>,
+    /// The topics to which the member subscribes, or null for no change.
+    pub subscribed_topic_names: Option<Vec<TopicName>>,
+}
+
+/// Tells a member its epoch, and what it should read.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 1..=1, flexible = 0..)]
+pub struct ShareGroupHeartbeatResponse {
+    /// How long the client should pause because of a quota, in milliseconds.
+    pub throttle_time_ms: i32,
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// What went wrong in words, or null.
+    pub error_message: Option<Str>,
+    /// The member; null if there was an error.
+    pub member_id: Option<Str>,
+    /// The epoch of the member.
+    pub member_epoch: i32,
+    /// After how many milliseconds the next heartbeat is due.
+    pub heartbeat_interval_ms: i32,
+    /// What the member should read, or null for no change.
+    pub assignment: Option<Assignment>,
+}
+
+/// What a member reads.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct Assignment {
+    /// The partitions.
+    pub topic_partitions: Vec<TopicPartitions>,
+}
+
+/// Partitions of one topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct TopicPartitions {
+    /// The id of the topic.
+    pub topic_id: Uuid,
+    /// The partitions.
+    pub partitions: Vec<i32>,
+}

@@ -1,0 +1,85 @@
+//! WriteShareGroupState, key 85.
+
+use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, Str, Uuid};
+
+use crate::Wire;
+
+/// Writes what has changed in share partitions (KIP-932).
+///
+/// Version 1 counts what is done with (KIP-1226).
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=1, flexible = 0..)]
+pub struct WriteShareGroupStateRequest {
+    /// The group.
+    pub group_id: GroupId,
+    /// The topics.
+    pub topics: Vec<WriteStateData>,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct WriteStateData {
+    /// The id of the topic.
+    pub topic_id: Uuid,
+    /// The partitions.
+    pub partitions: Vec<PartitionData>,
+}
+
+/// What has changed in one share partition.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct PartitionData {
+    /// The partition.
+    pub partition: i32,
+    /// The epoch of the share partition; grows when its state is set anew.
+    pub state_epoch: i32,
+    /// The epoch of the leader that writes.
+    pub leader_epoch: LeaderEpoch,
+    /// The first offset that is still to be delivered, or -1 for no change.
+    pub start_offset: Offset,
+    /// How many of the records from the start offset on are done with, or -1 if unknown (KIP-1226).
+    #[wire(versions = 1.., default = -1, ignorable)]
+    pub delivery_complete_count: i32,
+    /// The states that have changed.
+    pub state_batches: Vec<StateBatch>,
+}
+
+/// The state of the records from one offset to another.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct StateBatch {
+    /// The first offset.
+    pub first_offset: Offset,
+    /// The last offset.
+    pub last_offset: Offset,
+    /// 0 available, 2 acknowledged, 4 archived.
+    pub delivery_state: i8,
+    /// How often the records have been delivered.
+    pub delivery_count: i16,
+}
+
+/// Says which changes were written.
+#[derive(Clone, Debug, PartialEq, Wire)]
+#[wire(versions = 0..=1, flexible = 0..)]
+pub struct WriteShareGroupStateResponse {
+    /// The topics.
+    pub results: Vec<WriteStateResult>,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct WriteStateResult {
+    /// The id of the topic.
+    pub topic_id: Uuid,
+    /// The partitions.
+    pub partitions: Vec<PartitionResult>,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Wire)]
+pub struct PartitionResult {
+    /// The partition.
+    pub partition: i32,
+    /// What went wrong, if anything.
+    pub error_code: ErrorCode,
+    /// What went wrong in words, or null.
+    pub error_message: Option<Str>,
+}
