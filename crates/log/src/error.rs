@@ -35,17 +35,6 @@ pub enum LogError {
         /// The folder of the partition.
         path: PathBuf,
     },
-    /// A segment holds batches of message format 0 or 1, written before Kafka 0.11 and not rewritten since.
-    #[error("{} holds batches in message format {magic} at position {position}, which cannot be served; copy the topic with a \
-             client that writes format 2", path.display())]
-    OldFormat {
-        /// The segment.
-        path: PathBuf,
-        /// Where in the segment.
-        position: u64,
-        /// 0 or 1.
-        magic: i8,
-    },
     /// A segment is damaged in a place that recovery does not cut.
     #[error("{} is damaged at position {position}: {reason}", path.display())]
     Corrupt {

@@ -3,7 +3,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tidelog_record::{Batch, BatchError};
+use tidelog_record::{AnyBatch, AnyHeader, Batch, BatchError, Limits, upconvert};
 use tidelog_types::{LeaderEpoch, Offset, Timestamp};
 
 use crate::dir::File;
@@ -36,6 +36,7 @@ pub struct Slice {
     /// The segments of that moment, and which of them holds the bytes.
     source: Option<(Arc<Vec<Arc<Segment>>>, usize)>,
     until: Offset,
+    is_old_format: bool,
 }
 
 impl Slice {
@@ -48,6 +49,38 @@ impl Slice {
     pub const fn len(&self) -> usize {
         self.data.len as usize
     }
+
+    /// Whether the first batch is of message format 0 or 1. Consumers are given
+    /// [`read_converted`](Self::read_converted) then.
+    pub const fn is_old_format(&self) -> bool {
+        self.is_old_format
+    }
+
+    /// All whole batches, those of message formats 0 and 1 converted to format 2 (KIP-724).
+    pub fn read_converted(&self) -> Result<Bytes, ReadError> {
+        let stored = self.data.read_all();
+        match &self.source {
+            Some((segments, i)) => converted(stored.context("read", &segments[*i].log_path())?),
+            None => Ok(Bytes::new()),
+        }
+    }
+}
+
+fn converted(stored: Bytes) -> Result<Bytes, ReadError> {
+    let batches = upconvert(stored, Limits::DEFAULT)?;
+    match &batches[..] {
+        [only] => Ok(only.bytes().clone()),
+        batches => Ok(batches
+            .iter()
+            .flat_map(|batch| batch.bytes())
+            .copied()
+            .collect()),
+    }
+}
+
+/// Whether a batch of message format 0 or 1 begins here.
+fn begins_in_old_format(bytes: &[u8]) -> bool {
+    matches!(AnyHeader::decode(bytes), Ok(AnyHeader::Legacy(_)))
 }
 
 /// Bytes in a file, which stay readable even if the file is deleted meanwhile.
@@ -295,7 +328,7 @@ impl LogReader {
     }
 }
 
-/// An iterator over whole batches, see [`LogReader::batches`].
+/// An iterator over whole batches, see [`LogReader::batches`]. Those of message formats 0 and 1 come converted to format 2.
 #[derive(Debug)]
 pub struct Batches {
     reader: LogReader,
@@ -321,6 +354,10 @@ impl Iterator for Batches {
 impl Batches {
     fn advance(&mut self) -> Result<Option<Batch>, ReadError> {
         loop {
+            // Behind batches of format 2 older ones may follow, if the format was set back: these are read again.
+            if begins_in_old_format(&self.bytes) {
+                self.bytes = Bytes::new();
+            }
             if let Some(batch) = Batch::split_from(&mut self.bytes)? {
                 batch.verify_crc()?;
                 self.next = batch.header().next_offset();
@@ -334,7 +371,12 @@ impl Batches {
                 return Ok(None);
             }
             let path = &self.reader.shared.place.path;
-            self.bytes = slice.data.read_all().context("read", path)?;
+            let bytes = slice.data.read_all().context("read", path)?;
+            self.bytes = if begins_in_old_format(&bytes) {
+                converted(bytes)?
+            } else {
+                bytes
+            };
         }
     }
 }
@@ -381,6 +423,7 @@ fn read(
         segment_base_offset: segments[first].base_offset(),
         source: None,
         until,
+        is_old_format: false,
     };
     if from >= until {
         return Ok(empty);
@@ -404,16 +447,22 @@ fn read(
             return Ok(empty);
         }
         let position = u64::from(found.position);
+        let is_old_format = found.magic < 2;
         return Ok(Slice {
             data: FileSlice {
                 file: Some(segment.file()?),
                 position,
                 len,
             },
-            base_offset: found.base_offset,
+            // Where a wrapper of the old formats begins is not known.
+            base_offset: match is_old_format {
+                true => found.base_offset.min(from),
+                false => found.base_offset,
+            },
             segment_base_offset: segment.base_offset(),
             source: Some((segments.clone(), i)),
             until,
+            is_old_format,
         });
     }
     Ok(empty)
@@ -460,7 +509,8 @@ fn max_timestamp_from(segment: &Segment, start: Offset) -> Result<(Timestamp, Of
     let mut scanner = Scanner::new(&*file, u64::from(found.position), end, HEADERS_CHUNK);
     while let Scanned::Batch(at, header) = scanner.next_header().context("read", &path)? {
         let mut timestamp = header.max_timestamp;
-        if header.base_offset < start {
+        // Where a wrapper of the old formats begins is not known.
+        if header.base_offset < start || header.magic < 2 {
             let batch = read_batch(segment, &*file, at, header.size())?;
             timestamp = Timestamp::NONE;
             let mut records = batch.walk()?;
@@ -482,11 +532,11 @@ fn read_batch(
     file: &dyn File,
     position: u64,
     size: usize,
-) -> Result<Batch, ReadError> {
+) -> Result<AnyBatch, ReadError> {
     let mut bytes = BytesMut::zeroed(size);
     file.read_exact_at(&mut bytes, position)
         .context("read", &segment.log_path())?;
-    Ok(Batch::parse(bytes.freeze())?)
+    Ok(AnyBatch::parse(bytes.freeze())?)
 }
 
 /// The first record from `position` on, in a batch whose largest timestamp satisfies `is_in_batch`, that lies at `from`
@@ -520,7 +570,7 @@ fn find_record(
 }
 
 fn find_in_batch(
-    batch: &Batch,
+    batch: &AnyBatch,
     from: Offset,
     is_it: impl Fn(Timestamp) -> bool,
 ) -> Result<Option<(Offset, Timestamp)>, BatchError> {

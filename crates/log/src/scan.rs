@@ -1,12 +1,10 @@
 use std::io;
 
-use tidelog_record::crc::crc32c;
-use tidelog_record::{BatchError, BatchHeader, HEADER_LEN};
+use tidelog_record::legacy::LegacyHeader;
+use tidelog_record::{AnyHeader, Attributes, BatchError, BatchHeader};
+use tidelog_types::{LeaderEpoch, ProducerEpoch, ProducerId};
 
 use crate::dir::File;
-
-/// Where the bytes begin that the CRC of a batch covers.
-const CRC_FROM: usize = 21;
 
 /// Enough for the headers between two entries of the offset index.
 pub(crate) const HEADERS_CHUNK: usize = 8 << 10;
@@ -15,7 +13,8 @@ pub(crate) const WHOLE_CHUNK: usize = 1 << 20;
 
 /// Walks over the batches of a segment, with few reads.
 ///
-/// It checks that a batch can be one: magic, length, offsets that rise. The CRC is the caller's choice.
+/// It checks that a batch can be one: magic, length, offsets that rise. The CRC is the caller's choice. A message of format
+/// 0 or 1 counts as a batch too, see [`as_batch`].
 pub(crate) struct Scanner<'a> {
     file: &'a dyn File,
     /// Where the next batch begins.
@@ -95,12 +94,16 @@ impl<'a> Scanner<'a> {
         if left == 0 {
             return Ok(Scanned::End);
         }
-        let header_len = (HEADER_LEN as u64).min(left) as usize;
+        let header_len = (AnyHeader::LEN_MAX as u64).min(left) as usize;
         self.fill(header_len)?;
         let at = (self.position - self.buffer_at) as usize;
-        let header = match BatchHeader::decode(&self.buffer[at..at + header_len]) {
+        let stored = match AnyHeader::decode(&self.buffer[at..at + header_len]) {
             Ok(header) => header,
             Err(error) => return Ok(Scanned::Broken(error)),
+        };
+        let header = match stored {
+            AnyHeader::V2(header) => header,
+            AnyHeader::Legacy(header) => as_batch(&header),
         };
         if let Err(error) = self.check(&header, left) {
             return Ok(Scanned::Broken(error));
@@ -108,12 +111,7 @@ impl<'a> Scanner<'a> {
         if whole {
             self.fill(header.size())?;
             let at = (self.position - self.buffer_at) as usize;
-            let computed = crc32c(&self.buffer[at + CRC_FROM..at + header.size()]);
-            if computed != header.crc {
-                let error = BatchError::CrcMismatch {
-                    stored: header.crc,
-                    computed,
-                };
+            if let Err(error) = stored.verify_crc(&self.buffer[at..at + header.size()]) {
                 return Ok(Scanned::Broken(error));
             }
         }
@@ -160,5 +158,27 @@ impl<'a> Scanner<'a> {
         self.buffer_at = self.position;
         self.file
             .read_exact_at(&mut self.buffer[kept..], self.position + kept as u64)
+    }
+}
+
+/// The header that a message of format 0 or 1 would have as a batch, as far as a log goes by it: size, last offset and
+/// largest timestamp. Where a wrapper begins stands inside of it only; its last offset is taken for that.
+const fn as_batch(message: &LegacyHeader) -> BatchHeader {
+    /// Codec and timestamp type; the other bits have a meaning in later formats only.
+    const ATTRIBUTES: i16 = 0b1111;
+    BatchHeader {
+        base_offset: message.offset,
+        batch_length: message.message_size,
+        partition_leader_epoch: LeaderEpoch::NONE,
+        magic: message.magic.id(),
+        crc: message.crc,
+        attributes: Attributes::from_bits(message.attributes.bits() & ATTRIBUTES),
+        last_offset_delta: 0,
+        base_timestamp: message.timestamp,
+        max_timestamp: message.timestamp,
+        producer_id: ProducerId::NONE,
+        producer_epoch: ProducerEpoch::NONE,
+        base_sequence: -1,
+        records_count: 1,
     }
 }

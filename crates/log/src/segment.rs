@@ -93,6 +93,8 @@ pub(crate) struct Found {
     pub base_offset: Offset,
     /// Its last offset.
     pub last_offset: Offset,
+    /// Its message format.
+    pub magic: i8,
 }
 
 impl Segment {
@@ -558,6 +560,8 @@ impl State {
             size: end - recent.position,
             base_offset: base + i64::from(recent.base),
             last_offset: base + i64::from(recent.last),
+            // Older formats are not written any more.
+            magic: 2,
         })
     }
 

@@ -494,36 +494,6 @@ fn compacted_segments_take_the_place_of_those_they_were_made_of() {
 }
 
 #[test]
-fn batches_of_an_old_format_are_refused_not_cut() {
-    let dir = FaultDir::new();
-    // A message of format 0: offset, size, crc, magic, attributes, key length -1, value length -1.
-    let mut body = vec![0, 0];
-    body.extend_from_slice(&[0xff; 8]);
-    let mut message = vec![0; 8];
-    message.extend_from_slice(&14_u32.to_be_bytes());
-    message.extend_from_slice(&crc_fast::crc32_iso_hdlc(&body).to_be_bytes());
-    message.extend_from_slice(&body);
-    dir.put("t-0/00000000000000000000.log", &message);
-    let open = || {
-        Log::open(
-            Arc::new(dir.clone()),
-            "t-0",
-            LogConfig::default(),
-            Start::NEW,
-            now(),
-        )
-    };
-    assert!(matches!(
-        open().unwrap_err(),
-        LogError::OldFormat { magic: 0, .. }
-    ));
-    // With a wrong checksum it is not a message, and is cut.
-    message[13] ^= 1;
-    dir.put("t-0/00000000000000000000.log", &message);
-    assert_eq!(open().unwrap().1.cut_bytes, 26);
-}
-
-#[test]
 fn readers_go_on_while_the_log_grows() {
     let root = tempfile::tempdir().unwrap();
     let dir = Arc::new(FsDir::new(root.path()));

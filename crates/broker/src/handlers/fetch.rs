@@ -67,6 +67,22 @@ struct Reads {
     urgent: bool,
 }
 
+impl Reads {
+    /// What stands in the answer for a slice: a piece of a file, or, of message formats 0 and 1, the batches made of it.
+    fn take(&mut self, slice: Slice) -> Result<Payload, ErrorCode> {
+        if slice.is_old_format() {
+            let converted = slice.read_converted().map_err(|error| error.error_code())?;
+            self.bytes += converted.len();
+            return Ok(Payload::Bytes(converted));
+        }
+        let len = u32::try_from(slice.len()).map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?;
+        self.bytes += slice.len();
+        let token = self.files.len() as u64;
+        self.files.push(slice.data);
+        Ok(Payload::Deferred { len, token })
+    }
+}
+
 impl<'a> Reader<'a> {
     fn new(context: &'a Context, request: &FetchRequest) -> Self {
         let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
@@ -183,16 +199,10 @@ impl<'a> Reader<'a> {
         // More lies behind the segment in which the offset is: who reads old records is not made to wait for new ones.
         reads.urgent |= reader.is_in_older_segment(from, until);
         if !slice.is_empty() {
-            reads.bytes += slice.len();
             if let Some(aborted) = &mut data.aborted_transactions {
                 *aborted = aborted_transactions(partition, from, &slice)?;
             }
-            let len = u32::try_from(slice.len()).map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?;
-            data.records = Some(Payload::Deferred {
-                len,
-                token: reads.files.len() as u64,
-            });
-            reads.files.push(slice.data);
+            data.records = Some(reads.take(slice)?);
         }
         Ok(data)
     }

@@ -12,6 +12,7 @@ mod fixture;
 mod groups;
 mod kafka;
 mod offsets;
+mod old_formats;
 mod ops;
 mod produce;
 mod restart;

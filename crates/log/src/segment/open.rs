@@ -55,9 +55,6 @@ impl Segment {
                     next_offset = header.next_offset();
                 }
                 Scanned::Batch(..) => return Ok(None),
-                Scanned::Broken(BatchError::OldMagic { magic }) => {
-                    return Err(segment.old_format(scanner.position(), magic));
-                }
                 Scanned::Broken(_) => return Ok(None),
                 Scanned::End => break,
             }
@@ -106,11 +103,6 @@ impl Segment {
                         &header,
                         index_interval_bytes,
                     );
-                }
-                Scanned::Broken(BatchError::OldMagic { magic })
-                    if is_old_message(&*file, scanner.position()).context("read", &path)? =>
-                {
-                    return Err(self.old_format(scanner.position(), magic));
                 }
                 Scanned::Broken(error) => {
                     reason = Some(error);
@@ -184,14 +176,6 @@ impl Segment {
         Ok(start)
     }
 
-    fn old_format(&self, position: u64, magic: i8) -> LogError {
-        LogError::OldFormat {
-            path: self.log_path(),
-            position,
-            magic,
-        }
-    }
-
     /// Opens the index files. `None` if one is missing or cannot be right.
     fn open_index(&self) -> Result<Option<Index>, LogError> {
         let (len, records) = {
@@ -203,11 +187,22 @@ impl Segment {
         let offsets = open_entries(self.index_slot(names::OFFSET_INDEX), is_within)?;
         let is_within = |entry: TimeEntry| i64::from(entry.offset) < records;
         let times = open_entries(self.index_slot(names::TIME_INDEX), is_within)?;
-        // A segment with batches has an entry for its largest timestamp at least.
-        let times = times.filter(|times| times.len() > 0 || len == 0);
+        // A segment with batches has an entry for its largest timestamp at least, unless it knows of none.
+        let has_no_times = times.as_ref().is_some_and(|times| times.len() == 0);
+        let times = if has_no_times && len > 0 && !self.is_without_timestamps()? {
+            None
+        } else {
+            times
+        };
         Ok(offsets
             .zip(times)
             .map(|(offsets, times)| Index { offsets, times }))
+    }
+
+    /// Whether the first batch has no timestamp, as in message format 0; the others will have none either.
+    fn is_without_timestamps(&self) -> Result<bool, LogError> {
+        let first = self.first_header()?;
+        Ok(first.is_some_and(|header| header.max_timestamp == Timestamp::NONE))
     }
 
     /// Sees to it that there is an index: opens the files, or rebuilds them.
@@ -240,9 +235,6 @@ impl Segment {
                     rebuilt.note(self.base_offset, position as u32, &header, REBUILT_INTERVAL);
                 }
                 Scanned::End => break,
-                Scanned::Broken(BatchError::OldMagic { magic }) => {
-                    return Err(self.old_format(scanner.position(), magic));
-                }
                 Scanned::Broken(error) => return Err(self.corrupt(scanner.position(), &error)),
             }
         }
@@ -314,19 +306,3 @@ impl Segment {
 const UNINDEXED_BYTES_MAX: u64 = 64 << 10;
 /// The interval of a rebuilt index, Kafka's default.
 const REBUILT_INTERVAL: u32 = 4096;
-
-/// Whether a message of format 0 or 1 begins here. Torn bytes may look like one, so its checksum has to be right.
-fn is_old_message(file: &dyn File, position: u64) -> io::Result<bool> {
-    // 0 offset i64, 8 size i32, 12 crc u32 of all that follows, 16 magic i8
-    let mut front = [0; 16];
-    file.read_exact_at(&mut front, position)?;
-    let size = u32::from_be_bytes([front[8], front[9], front[10], front[11]]) as u64;
-    if !(14..=file.len()? - position - 12).contains(&size) {
-        return Ok(false);
-    }
-    let mut message = vec![0; size as usize - 4];
-    file.read_exact_at(&mut message, position + 16)?;
-    let stored = u32::from_be_bytes([front[12], front[13], front[14], front[15]]);
-    let computed = crc_fast::crc32_iso_hdlc(&message);
-    Ok(computed == stored)
-}

@@ -35,6 +35,7 @@ impl Segment {
                         size: header.size() as u32,
                         base_offset: header.base_offset,
                         last_offset: header.last_offset(),
+                        magic: header.magic,
                     }));
                 }
                 Scanned::Batch(..) => {}
