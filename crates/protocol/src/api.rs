@@ -401,9 +401,6 @@ impl Wire for ApiKey {
 }
 
 impl Request {
-    /// Reads the request that follows `header`.
-    ///
-
     /// Reads a header and the request behind it: all of a frame.
     pub fn read_frame(frame: Bytes) -> Result<(RequestHeader, Self), DecodeError> {
         let mut reader = Reader::new(frame);
