@@ -185,7 +185,7 @@ fn recover(root: &Path) {
     });
     report_runs("recover 256 MiB", "GiB/s", runs.collect());
     let mut log = open(root, "recover-0", config.clone(), Start::NEW);
-    let recovery_point = log.close().expect("closed");
+    let recovery_point = log.close().expect("closed").log_end_offset();
     let began = Instant::now();
     let log = open(
         root,

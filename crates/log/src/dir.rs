@@ -35,6 +35,10 @@ pub struct DirEntry {
     pub modified: Timestamp,
 }
 
+/// Tells a file from another one that was put in its place, see [`Dir::identity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity(pub [u64; 3]);
+
 /// A directory on a disk, or what a test takes for one: all the file operations that a log needs and no more.
 ///
 /// Paths are relative to the directory. Nothing is durable before it was asked for: the bytes of a file after
@@ -53,6 +57,17 @@ pub trait Dir: Send + Sync + fmt::Debug {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Lists a directory, in no certain order.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// The names of the directories in a directory, in no certain order.
+    fn list_dirs(&self, path: &Path) -> io::Result<Vec<String>> {
+        let entries = self.list(path)?.into_iter().filter(|entry| entry.is_dir);
+        Ok(entries.map(|entry| entry.name).collect())
+    }
+    /// What tells this very file from one of the same name and content that was put in its place. `None` if the directory
+    /// cannot tell.
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        let _ = path;
+        Ok(None)
+    }
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Takes a lock on a file, which is created if needed. Fails with [`io::ErrorKind::WouldBlock`] if somebody else, in

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,11 +9,13 @@ use crate::checkpoint;
 use crate::dir::{Dir, Lock, read_file, remove_if_exists, remove_tree, replace_file};
 use crate::error::{Context, LogError};
 use crate::meta_properties::MetaProperties;
+use crate::rest::{self, LogSummary};
 use crate::{json, names};
 
 const LOCK: &str = ".lock";
 const META_PROPERTIES: &str = "meta.properties";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+const SUMMARY: &str = "tidelog.summary";
 const BOOTSTRAP: &str = "bootstrap.checkpoint";
 
 /// Why a log directory cannot be used.
@@ -243,11 +245,15 @@ impl LogDirectory {
 
     /// Tells whether the directory was closed cleanly, and with which broker epoch (KIP-966). The mark is removed: from
     /// now on a crash is a crash.
+    ///
+    /// With it comes what is known of each log, unless another program closed the directory, or it is a copy: then logs
+    /// are opened by their files.
     pub fn take_clean_shutdown(&self) -> Result<Option<CleanShutdown>, DirectoryError> {
         let path = Path::new(CLEAN_SHUTDOWN);
         let Some(bytes) = self.read(path)? else {
             return Ok(None);
         };
+        let summaries = self.read_summary().unwrap_or_default();
         remove_if_exists(&*self.dir, path).context("remove", path)?;
         self.dir
             .sync_dir(Path::new(""))
@@ -257,13 +263,45 @@ impl LogDirectory {
         let broker_epoch = json::field(&text, "brokerEpoch").and_then(|e| e.parse().ok());
         Ok(Some(CleanShutdown {
             broker_epoch: broker_epoch.unwrap_or(-1),
+            summaries,
         }))
     }
 
-    /// Marks the directory as closed cleanly. Every log must be closed and every checkpoint written.
-    pub fn write_clean_shutdown(&self, broker_epoch: i64) -> Result<(), DirectoryError> {
+    /// What was written down of the logs together with this mark of a clean shutdown. Anything doubtful means nothing: the
+    /// logs are opened by their files then.
+    fn read_summary(&self) -> Option<HashMap<String, LogSummary>> {
+        let mark = self
+            .dir
+            .identity(Path::new(CLEAN_SHUTDOWN))
+            .ok()
+            .flatten()?;
+        let bytes = self.read(Path::new(SUMMARY)).ok().flatten()?;
+        let summaries = rest::decode(&bytes, mark);
+        if summaries.is_none() {
+            tracing::info!(
+                "{SUMMARY} is not of the last clean shutdown; logs are opened by their files"
+            );
+        }
+        summaries
+    }
+
+    /// Marks the directory as closed cleanly. Every log must be closed and every checkpoint written. `logs` are their
+    /// folders and what [`Log::close`](crate::Log::close) answered, so that the next start need not open them; one that is
+    /// missing is opened by its files.
+    pub fn write_clean_shutdown<'a>(
+        &self,
+        broker_epoch: i64,
+        logs: impl IntoIterator<Item = (&'a Path, &'a LogSummary)>,
+    ) -> Result<(), DirectoryError> {
         let content = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
-        Ok(self.replace(Path::new(CLEAN_SHUTDOWN), content.as_bytes())?)
+        let mark = Path::new(CLEAN_SHUTDOWN);
+        self.replace(mark, content.as_bytes())?;
+        // The summary names its mark, so it comes second. Without it the next start takes longer, and that is all.
+        let identity = self.dir.identity(mark).context("read", mark)?;
+        if let Some(identity) = identity {
+            self.replace(Path::new(SUMMARY), &rest::encode(identity, logs))?;
+        }
+        Ok(())
     }
 
     // Checkpoints
@@ -310,13 +348,13 @@ impl LogDirectory {
 
     /// The folders of partitions, by name.
     pub fn partitions(&self) -> Result<Vec<PartitionFolder>, DirectoryError> {
-        let entries = self
+        let names = self
             .dir
-            .list(Path::new(""))
+            .list_dirs(Path::new(""))
             .context("list", Path::new(""))?;
-        let folders = entries.iter().filter(|entry| entry.is_dir);
-        let mut folders: Vec<_> = folders
-            .filter_map(|entry| PartitionFolder::parse(&entry.name))
+        let mut folders: Vec<_> = names
+            .iter()
+            .filter_map(|name| PartitionFolder::parse(name))
             .collect();
         folders.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(folders)
@@ -436,10 +474,13 @@ fn unusable(source: io::Error) -> DirectoryError {
 }
 
 /// What the mark of a clean shutdown says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CleanShutdown {
     /// The epoch with which the broker was registered, -1 if the mark does not say.
     pub broker_epoch: i64,
+    /// What is known of each log, by its folder, for [`Log::resume`](crate::Log::resume). Logs that are not here are opened
+    /// by their files.
+    pub summaries: HashMap<String, LogSummary>,
 }
 
 const QUORUM_STATE: &str = "quorum-state";
@@ -581,7 +622,7 @@ mod tests {
         let dir = FaultDir::new();
         let directory = LogDirectory::open(Arc::new(dir.clone())).unwrap();
         assert_eq!(directory.take_clean_shutdown().unwrap(), None);
-        directory.write_clean_shutdown(13).unwrap();
+        directory.write_clean_shutdown(13, []).unwrap();
         assert_eq!(
             dir.content(CLEAN_SHUTDOWN).unwrap(),
             b"{\"version\":0,\"brokerEpoch\":13}"
@@ -589,8 +630,8 @@ mod tests {
         drop(directory);
         dir.crash(Crash::LoseUnsynced);
         let directory = LogDirectory::open(Arc::new(dir.clone())).unwrap();
-        let mark = directory.take_clean_shutdown().unwrap();
-        assert_eq!(mark, Some(CleanShutdown { broker_epoch: 13 }));
+        let mark = directory.take_clean_shutdown().unwrap().unwrap();
+        assert_eq!((mark.broker_epoch, mark.summaries.len()), (13, 0));
         drop(directory);
         dir.crash(Crash::LoseUnsynced);
         let directory = LogDirectory::open(Arc::new(dir)).unwrap();

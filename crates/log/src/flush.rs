@@ -8,9 +8,10 @@ use crate::checkpoint;
 use crate::dir::{remove_if_exists, replace_file};
 use crate::epochs::EpochEntry;
 use crate::error::{Context, LogError};
-use crate::log::{Log, Shared};
+use crate::log::Shared;
 use crate::names;
 use crate::segment::Segment;
+use crate::writer::Writer;
 
 /// When something was changed last, counted in changes of the log; 0 if it is durable.
 pub(crate) type Mark = u64;
@@ -95,6 +96,15 @@ pub(crate) struct UpkeepState {
 }
 
 impl UpkeepState {
+    /// Of a log whose files are complete up to `end`.
+    pub(crate) fn at(end: Offset) -> Self {
+        Self {
+            last_snapshot: end,
+            middle_snapshot: Some(end),
+            ..Self::default()
+        }
+    }
+
     /// Notes how much the log has grown since the last flush.
     const fn flush_begins(&mut self) {
         let written = self.appended - self.appended_at_flush;
@@ -177,7 +187,7 @@ impl PendingFlush {
     }
 }
 
-/// Work that nobody waits for, done on the flusher's thread: see [`Log::begin_upkeep`].
+/// Work that nobody waits for, done on the flusher's thread: see [`Log::begin_upkeep`](crate::Log::begin_upkeep).
 #[derive(Debug)]
 #[must_use = "nothing is done before it was run"]
 pub struct Upkeep {
@@ -222,12 +232,21 @@ impl Upkeep {
         drop(aside);
     }
 
+    /// Does the part of the work that completes the files, and tells what fails.
+    pub(crate) fn run_whole(&self) -> Result<(), LogError> {
+        let _aside = self.shared.aside.lock();
+        if self.shared.generation.load(Ordering::Acquire) == self.generation {
+            self.save()?;
+        }
+        Ok(())
+    }
+
     fn save(&self) -> Result<(), LogError> {
         let place = &self.shared.place;
         let dir = &*place.dir;
-        let mut names_changed = !self.sealed.is_empty();
+        let mut names_changed = false;
         for segment in self.sealed.iter().chain(&self.index_of) {
-            segment.save_index()?;
+            names_changed |= segment.save_index()?;
         }
         for segment in &self.sealed {
             segment.release_index();
@@ -260,9 +279,9 @@ const RESERVE_BYTES_MAX: u64 = 256 << 20;
 /// The first preparation of a log; each one after it is twice as large.
 const PREPARE_BYTES_MIN: u32 = 64 << 10;
 
-impl Log {
-    /// Begins a flush of everything that was appended or otherwise changed; cheap. `None` if all is durable.
-    pub fn begin_flush(&mut self) -> Option<PendingFlush> {
+impl Writer {
+    /// See [`Log::begin_flush`](crate::Log::begin_flush).
+    pub(crate) fn begin_flush(&mut self) -> Option<PendingFlush> {
         let end = self.log_end_offset();
         // Before the first append there is no folder for the epochs.
         if self.shared.fault.get().is_some() || !self.active.exists {
@@ -279,7 +298,7 @@ impl Log {
             generation: self.shared.generation.load(Ordering::Acquire),
             active: self.active().clone(),
             epochs: if self.dirty.epochs > 0 {
-                self.leader_epochs()
+                self.shared.epochs.read().entries().to_vec()
             } else {
                 Vec::new()
             },
@@ -289,17 +308,8 @@ impl Log {
         })
     }
 
-    /// Takes note of how a flush went. Answers up to where the log is durable now.
-    pub fn flush_finished(
-        &mut self,
-        flush: PendingFlush,
-        result: Result<(), LogError>,
-    ) -> Result<Offset, LogError> {
-        if let Err(error) = result {
-            self.shared.poison(&error);
-            return Err(error);
-        }
-        self.shared.check()?;
+    /// Takes note of a flush that went well.
+    pub(crate) fn flushed(&mut self, flush: PendingFlush) {
         // If the log was cut meanwhile, other bytes may stand at these offsets now: the next flush has to do it all.
         if flush.generation == self.shared.generation.load(Ordering::Acquire) {
             for segment in &flush.dirty.segments {
@@ -311,14 +321,10 @@ impl Log {
             self.dirty.clean(flush.dirty);
             self.flushed = self.flushed.max(flush.end);
         }
-        Ok(self.flushed)
     }
 
-    /// Collects work that nobody waits for, to be run on the flusher's thread after those who wait were told: indexes and
-    /// producer snapshots of closed segments, and of the active one every
-    /// [`checkpoint_interval_bytes`](crate::LogConfig::checkpoint_interval_bytes); zeros written ahead of a log that is
-    /// flushed often. `None` if there is nothing to do. Call it after every flush.
-    pub fn begin_upkeep(&mut self) -> Option<Upkeep> {
+    /// See [`Log::begin_upkeep`](crate::Log::begin_upkeep).
+    pub(crate) fn begin_upkeep(&mut self) -> Option<Upkeep> {
         if self.shared.fault.get().is_some() || !self.active.exists {
             return None;
         }
@@ -340,12 +346,7 @@ impl Log {
             self.take_snapshot(end);
             remove_snapshot = self.upkeep.middle_snapshot.replace(end);
         }
-        // At the beginning of a segment a snapshot stays as long as the segment does.
-        let stays = |at: &Offset| {
-            self.segments.iter().any(|s| s.base_offset() == *at)
-                || self.upkeep.snapshots.iter().any(|(offset, _)| offset == at)
-        };
-        let remove_snapshot = remove_snapshot.filter(|at| !stays(at));
+        let remove_snapshot = remove_snapshot.filter(|at| !self.keeps_snapshot(*at));
         let state = &mut self.upkeep;
         let has_files = !state.sealed.is_empty() || !state.snapshots.is_empty();
         if !has_files && prepare.is_none() && reserve.is_none() {
@@ -361,6 +362,43 @@ impl Log {
             reserve,
             shared: self.shared.clone(),
         })
+    }
+
+    /// At the beginning of a segment a snapshot stays as long as the segment does.
+    fn keeps_snapshot(&self, at: Offset) -> bool {
+        let is_base = self.segments.iter().any(|s| s.base_offset() == at);
+        is_base
+            || self
+                .upkeep
+                .snapshots
+                .iter()
+                .any(|(offset, _)| *offset == at)
+    }
+
+    /// All that the files lack before the log can be forgotten.
+    pub(crate) fn whole_upkeep(&mut self) -> Upkeep {
+        let end = self.log_end_offset();
+        let replaced = self.upkeep.middle_snapshot.replace(end);
+        let remove_snapshot = replaced.filter(|at| *at != end && !self.keeps_snapshot(*at));
+        let state = &mut self.upkeep;
+        state.small_flushes = 0;
+        state.prepared_bytes = 0;
+        state.appended_at_snapshot = state.appended;
+        Upkeep {
+            generation: self.shared.generation.load(Ordering::Acquire),
+            sealed: std::mem::take(&mut state.sealed),
+            index_of: self.segments.last().cloned(),
+            snapshots: std::mem::take(&mut state.snapshots),
+            remove_snapshot,
+            prepare: None,
+            reserve: None,
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Whether the files have all there is to know, after a [`whole_upkeep`](Self::whole_upkeep).
+    pub(crate) fn is_complete(&mut self) -> bool {
+        self.dirty.is_clean() && self.upkeep.sealed.is_empty() && self.upkeep.snapshots.is_empty()
     }
 
     /// Reserving pays for a log that is appended to in bulk: writing into blocks that are set aside already takes the file
@@ -399,28 +437,5 @@ impl Log {
         let active = active.clone();
         self.upkeep.prepared_bytes = bytes;
         Some((active, bytes))
-    }
-
-    /// Closes the log, which is then not to be written any more: everything is durable, the files are as Kafka leaves them,
-    /// and nothing has to be recovered at the next start. Answers the recovery point, which is the end of the log.
-    pub fn close(&mut self) -> Result<Offset, LogError> {
-        self.shared.check()?;
-        if !self.active.exists {
-            return Ok(self.log_end_offset());
-        }
-        self.active().seal()?;
-        self.dirty.cut = self.dirty.mark();
-        self.take_snapshot(self.log_end_offset());
-        if let Some(flush) = self.begin_flush() {
-            let result = flush.run();
-            self.flush_finished(flush, result)?;
-        }
-        let active = self.active().clone();
-        self.upkeep.sealed.push(active);
-        self.upkeep.small_flushes = 0;
-        if let Some(upkeep) = self.begin_upkeep() {
-            upkeep.save()?;
-        }
-        Ok(self.flushed)
     }
 }

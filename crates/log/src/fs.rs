@@ -1,7 +1,7 @@
 use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use tidelog_types::Timestamp;
 
-use crate::dir::{Access, Dir, DirEntry, File, Lock};
+use crate::dir::{Access, Dir, DirEntry, File, FileIdentity, Lock};
 use crate::files::OpenFiles;
 
 /// A directory of the operating system.
@@ -118,6 +118,28 @@ impl Dir for FsDir {
             });
         }
         Ok(entries)
+    }
+
+    fn list_dirs(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.at(path))? {
+            let entry = entry?;
+            // The kind comes with the name, so that nothing has to be asked of each of a hundred thousand.
+            if entry.file_type()?.is_dir() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
+    }
+
+    /// The number of the file, and when it was last changed in any way: a copy differs in both.
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        let metadata = fs::metadata(self.at(path))?;
+        Ok(Some(FileIdentity([
+            metadata.ino(),
+            metadata.ctime().cast_unsigned(),
+            metadata.ctime_nsec().cast_unsigned(),
+        ])))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -51,14 +51,16 @@ mod names;
 mod producers;
 mod reader;
 mod recovery;
+mod rest;
 mod retention;
 mod scan;
 mod segment;
 pub mod testing;
 mod transactions;
+mod writer;
 
 pub use config::LogConfig;
-pub use dir::{Access, Dir, DirEntry, File, Lock};
+pub use dir::{Access, Dir, DirEntry, File, FileIdentity, Lock};
 pub use directory::{
     Checkpoint, CleanShutdown, DirectoryError, FolderKind, LogDirectory, PartitionFolder,
     QuorumState, SnapshotId,
@@ -74,5 +76,6 @@ pub use meta_properties::MetaProperties;
 pub use producers::{ProducerBatch, ProducerState};
 pub use reader::{Batches, FileSlice, LogReader, Slice, TimestampAndOffset};
 pub use recovery::{Recovery, Start};
+pub use rest::{LogSummary, PendingRest};
 pub use retention::{DeleteReason, DeletedSegment};
 pub use transactions::AbortedTransaction;

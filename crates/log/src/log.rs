@@ -1,23 +1,24 @@
-use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
-use tidelog_record::{Batch, BatchHeader, TimestampType};
-use tidelog_types::{LeaderEpoch, Now, Offset, ProducerId, Timestamp, TopicId};
+use tidelog_record::Batch;
+use tidelog_types::{LeaderEpoch, Now, Offset, ProducerId, Timestamp, TopicId, Uuid};
 
 use crate::config::LogConfig;
 use crate::dir::Dir;
 use crate::epochs::{EpochEntry, LeaderEpochs};
-use crate::error::{AppendError, Context, LogError};
+use crate::error::{AppendError, LogError};
 use crate::files::Place;
-use crate::flush::{Dirty, UpkeepState};
-use crate::index::{Entry, OffsetEntry, TimeEntry};
-use crate::producers::{ProducerState, Producers, marker_of};
+use crate::flush::{PendingFlush, Upkeep};
+use crate::producers::ProducerState;
 use crate::reader::LogReader;
 use crate::recovery::{Recovery, Start};
+use crate::rest::{LogSummary, PendingRest, Rest};
+use crate::retention::DeletedSegment;
 use crate::segment::Segment;
+use crate::writer::Writer;
 
 /// The log of one partition, with its single writer.
 ///
@@ -26,30 +27,27 @@ use crate::segment::Segment;
 /// Those who read use a [`LogReader`], which waits for nobody.
 ///
 /// After a failed write or flush the log takes no more: what reached the disk is unknown, and a second flush may lie.
+///
+/// ```text
+///                append, truncate, ..
+///   resting ──────────────────────────► awake: active segment, index, producers in memory
+///      ▲                                  │
+///      └──────── begin_rest, close ◄──────┘
+/// ```
+///
+/// A resting log costs some hundred bytes and has no file open. It wakes by itself: what needs more than the offsets reads
+/// its files again, which takes some tens of microseconds. A new log rests until the first append.
 #[derive(Debug)]
 pub struct Log {
-    pub(crate) place: Arc<Place>,
-    pub(crate) config: LogConfig,
-    pub(crate) shared: Arc<Shared>,
-    /// The list that readers see; the last one is appended to.
-    pub(crate) segments: Arc<Vec<Arc<Segment>>>,
-    pub(crate) producers: Producers,
-    pub(crate) topic_id: Option<TopicId>,
-    /// Up to where the log is durable.
-    pub(crate) flushed: Offset,
-    pub(crate) active: Active,
-    pub(crate) dirty: Dirty,
-    pub(crate) upkeep: UpkeepState,
+    shared: Arc<Shared>,
+    config: Arc<LogConfig>,
+    state: State,
 }
 
-/// What the writer knows about the segment that it appends to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Active {
-    /// Whether its file exists; the file of a new log is created by the first append.
-    pub exists: bool,
-    /// The largest timestamp of its first batch, [`Timestamp::NONE`] while it is empty.
-    pub first_timestamp: Timestamp,
-    pub created: Timestamp,
+#[derive(Debug)]
+enum State {
+    Awake(Box<Writer>),
+    Resting(Box<Rest>),
 }
 
 /// What readers and flushes see of a log.
@@ -58,13 +56,31 @@ pub(crate) struct Shared {
     pub place: Arc<Place>,
     pub log_start: AtomicI64,
     pub log_end: AtomicI64,
-    pub segments: RwLock<Arc<Vec<Arc<Segment>>>>,
+    pub segments: RwLock<SegmentList>,
     pub epochs: RwLock<LeaderEpochs>,
     pub fault: OnceLock<Fault>,
     /// Counts truncations.
     pub generation: AtomicU64,
     /// Held while files are written aside of the log, so that a truncation leaves none that describes what is gone.
     pub aside: Mutex<()>,
+    /// Whether somebody read or wrote since this was looked at last.
+    pub was_used: AtomicBool,
+}
+
+/// The segments of a log.
+#[derive(Debug)]
+pub(crate) enum SegmentList {
+    Loaded(Arc<Vec<Arc<Segment>>>),
+    /// The log rests, and nobody has asked for them since. The last one is known.
+    Unloaded(LastSegment),
+}
+
+/// The last segment of a log that rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastSegment {
+    pub base_offset: Offset,
+    /// How long its file is; `None` if it was not created yet.
+    pub len: Option<u32>,
 }
 
 /// Why a log takes no more.
@@ -77,14 +93,14 @@ pub(crate) enum Fault {
 impl Shared {
     /// Fails if the log is poisoned or deleted.
     pub(crate) fn check(&self) -> Result<(), LogError> {
-        let path = self.place.path.clone();
+        let path = || self.place.path.clone();
         match self.fault.get() {
             None => Ok(()),
             Some(Fault::Failed(reason)) => Err(LogError::Poisoned {
-                path,
+                path: path(),
                 reason: reason.clone(),
             }),
-            Some(Fault::Deleted) => Err(LogError::Deleted { path }),
+            Some(Fault::Deleted) => Err(LogError::Deleted { path: path() }),
         }
     }
 
@@ -102,6 +118,50 @@ impl Shared {
 
     pub(crate) fn log_end(&self) -> Offset {
         Offset::new(self.log_end.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.epochs.read().latest().map(|entry| entry.epoch)
+    }
+
+    /// Notes that the log is in use, for [`Log::take_used`].
+    pub(crate) fn used(&self) {
+        // Many threads may read the same log, so the line is written to only when it has to be.
+        if !self.was_used.load(Ordering::Relaxed) {
+            self.was_used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The segments; those of a log that rests are looked up in its folder. None of them is opened.
+    pub(crate) fn segments(&self) -> Result<Arc<Vec<Arc<Segment>>>, LogError> {
+        self.used();
+        if let SegmentList::Loaded(segments) = &*self.segments.read() {
+            return Ok(segments.clone());
+        }
+        let mut list = self.segments.write();
+        match &*list {
+            SegmentList::Loaded(segments) => Ok(segments.clone()),
+            SegmentList::Unloaded(last) => {
+                let loaded = crate::rest::load_segments(&self.place, *last, self.log_end());
+                let loaded = Arc::new(loaded.inspect_err(|error| {
+                    if matches!(error, LogError::Corrupt { .. }) {
+                        self.poison(error);
+                    }
+                })?);
+                *list = SegmentList::Loaded(loaded.clone());
+                Ok(loaded)
+            }
+        }
+    }
+
+    /// The base offset of the last segment.
+    pub(crate) fn last_segment_base_offset(&self) -> Offset {
+        match &*self.segments.read() {
+            SegmentList::Loaded(segments) => segments
+                .last()
+                .map_or(Offset::ZERO, |segment| segment.base_offset()),
+            SegmentList::Unloaded(last) => last.base_offset,
+        }
     }
 }
 
@@ -144,7 +204,7 @@ impl Log {
     pub fn open(
         dir: Arc<dyn Dir>,
         path: impl Into<PathBuf>,
-        config: LogConfig,
+        config: impl Into<Arc<LogConfig>>,
         start: Start,
         now: Now,
     ) -> Result<(Self, Recovery), LogError> {
@@ -152,7 +212,76 @@ impl Log {
             dir,
             path: path.into(),
         });
-        crate::recovery::open(place, config, start, now.timestamp)
+        crate::recovery::open(place, config.into(), start, now.timestamp)
+    }
+
+    /// Opens a log of which a summary tells that was written when its directory was closed, see
+    /// [`LogDirectory::take_clean_shutdown`](crate::LogDirectory::take_clean_shutdown). No file is touched.
+    pub fn resume(
+        dir: Arc<dyn Dir>,
+        path: impl Into<PathBuf>,
+        config: impl Into<Arc<LogConfig>>,
+        summary: LogSummary,
+    ) -> Self {
+        let place = Arc::new(Place {
+            dir,
+            path: path.into(),
+        });
+        Self::resting(place, config.into(), summary)
+    }
+
+    pub(crate) fn resting(place: Arc<Place>, config: Arc<LogConfig>, summary: LogSummary) -> Self {
+        let shared = Shared {
+            place,
+            log_start: AtomicI64::new(summary.log_start_offset.value()),
+            log_end: AtomicI64::new(summary.log_end_offset.value()),
+            segments: RwLock::new(SegmentList::Unloaded(summary.last_segment)),
+            epochs: RwLock::new(summary.epochs),
+            fault: OnceLock::new(),
+            generation: AtomicU64::new(0),
+            aside: Mutex::new(()),
+            was_used: AtomicBool::new(false),
+        };
+        Self {
+            shared: Arc::new(shared),
+            config,
+            state: State::Resting(Box::new(summary.rest)),
+        }
+    }
+
+    /// A log that was just opened. It rests if its files are complete.
+    pub(crate) fn opened(writer: Writer, may_rest: bool) -> Self {
+        let (shared, config) = (writer.shared.clone(), writer.config.clone());
+        let state = if may_rest {
+            let rest = writer.rest();
+            shared.unload(rest.last_segment(&shared));
+            State::Resting(Box::new(rest))
+        } else {
+            State::Awake(Box::new(writer))
+        };
+        Self {
+            shared,
+            config,
+            state,
+        }
+    }
+
+    /// The writer, woken if the log rests.
+    fn writer(&mut self, now: Option<Timestamp>) -> Result<&mut Writer, LogError> {
+        self.shared.used();
+        if let State::Resting(rest) = &self.state {
+            let mut writer = Writer::wake(self.shared.clone(), self.config.clone(), rest)?;
+            if let Some(now) = now {
+                // Those who were forgotten meanwhile, had the log been awake.
+                let expiration_ms = self.config.producer_id_expiration_ms;
+                writer.producers.expire(now, expiration_ms);
+            }
+            self.state = State::Awake(Box::new(writer));
+        }
+        match &mut self.state {
+            State::Awake(writer) => Ok(writer),
+            State::Resting(_) => unreachable!("it was just woken"),
+        }
     }
 
     /// A handle for reading. Readers see what was appended at once, whether it is durable or not.
@@ -162,7 +291,7 @@ impl Log {
 
     /// The folder of the partition, relative to the log directory.
     pub fn path(&self) -> &Path {
-        &self.place.path
+        &self.shared.place.path
     }
 
     /// The first offset that may be read.
@@ -177,51 +306,68 @@ impl Log {
 
     /// The end of the log with its place in the last segment.
     pub fn end(&self) -> LogEnd {
-        let active = self.active();
-        LogEnd {
-            offset: self.log_end_offset(),
-            segment_base_offset: active.base_offset(),
-            position: active.len(),
+        match &self.state {
+            State::Awake(writer) => writer.end(),
+            State::Resting(rest) => LogEnd {
+                offset: self.log_end_offset(),
+                segment_base_offset: self.shared.last_segment_base_offset(),
+                position: rest.last_segment_len(),
+            },
         }
     }
 
     /// Up to where the log is durable: what goes into `recovery-point-offset-checkpoint`.
-    pub const fn recovery_point(&self) -> Offset {
-        self.flushed
+    pub fn recovery_point(&self) -> Offset {
+        match &self.state {
+            State::Awake(writer) => writer.flushed,
+            State::Resting(_) => self.log_end_offset(),
+        }
     }
 
     /// The first segment's base offset: what a log start offset is compared with before it goes into
     /// `log-start-offset-checkpoint`.
     pub fn first_segment_base_offset(&self) -> Offset {
-        self.segments[0].base_offset()
+        match &self.state {
+            State::Awake(writer) => writer.first_segment_base_offset(),
+            State::Resting(rest) => rest.first_segment.base_offset,
+        }
     }
 
     /// Bytes of all segments.
     pub fn size(&self) -> u64 {
-        self.segments
-            .iter()
-            .map(|segment| u64::from(segment.len()))
-            .sum()
+        match &self.state {
+            State::Awake(writer) => writer.size(),
+            State::Resting(rest) => rest.size,
+        }
     }
 
     /// How many segments there are.
     pub fn segments_count(&self) -> usize {
-        self.segments.len()
+        match &self.state {
+            State::Awake(writer) => writer.segments.len(),
+            State::Resting(rest) => rest.segments_count as usize,
+        }
     }
 
     /// The settings in force.
-    pub const fn config(&self) -> &LogConfig {
+    pub fn config(&self) -> &LogConfig {
         &self.config
     }
 
-    /// Changes the settings; they hold from the next append or deletion on.
-    pub fn update_config(&mut self, config: LogConfig) {
-        self.config = config;
+    /// Changes the settings; they hold from the next append or deletion on. Logs with the same settings may share them.
+    pub fn update_config(&mut self, config: impl Into<Arc<LogConfig>>) {
+        self.config = config.into();
+        if let State::Awake(writer) = &mut self.state {
+            writer.config = self.config.clone();
+        }
     }
 
     /// Which incarnation of the topic the log belongs to (KIP-516), as far as it was said.
-    pub const fn topic_id(&self) -> Option<TopicId> {
-        self.topic_id
+    pub fn topic_id(&self) -> Option<TopicId> {
+        match &self.state {
+            State::Awake(writer) => writer.topic_id,
+            State::Resting(rest) => rest.topic_id,
+        }
     }
 
     /// Whether the log has failed or was deleted, so that it takes no more.
@@ -229,15 +375,19 @@ impl Log {
         self.shared.check()
     }
 
-    pub(crate) fn active(&self) -> &Arc<Segment> {
-        self.segments.last().expect("a log always has a segment")
-    }
-
     // Epochs
 
     /// Notes that a leader of this epoch begins at the end of the log (KIP-101).
     pub fn begin_leader_epoch(&mut self, epoch: LeaderEpoch) {
-        self.assign_epoch(epoch, self.log_end_offset());
+        match &mut self.state {
+            State::Awake(writer) => writer.begin_leader_epoch(epoch),
+            State::Resting(rest) => {
+                if epoch >= LeaderEpoch::new(0) && self.shared.latest_epoch() != Some(epoch) {
+                    let end = self.shared.log_end();
+                    rest.epochs_unsaved |= self.shared.epochs.write().assign(epoch, end);
+                }
+            }
+        }
     }
 
     /// The leader epochs, oldest first.
@@ -247,7 +397,7 @@ impl Log {
 
     /// The newest leader epoch.
     pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
-        self.shared.epochs.read().latest().map(|entry| entry.epoch)
+        self.shared.latest_epoch()
     }
 
     /// Where an epoch ends, see [`LeaderEpochs::end_offset_for`].
@@ -256,25 +406,6 @@ impl Log {
             .epochs
             .read()
             .end_offset_for(epoch, self.log_end_offset())
-    }
-
-    fn assign_epoch(&mut self, epoch: LeaderEpoch, start_offset: Offset) {
-        // Batches of KRaft's bootstrap and of old Kafka versions carry no epoch.
-        if epoch < LeaderEpoch::new(0) {
-            return;
-        }
-        if self
-            .shared
-            .epochs
-            .read()
-            .latest()
-            .is_some_and(|latest| latest.epoch == epoch)
-        {
-            return;
-        }
-        if self.shared.epochs.write().assign(epoch, start_offset) {
-            self.dirty.epochs = self.dirty.mark();
-        }
     }
 
     // Transactions and producers
@@ -287,23 +418,34 @@ impl Log {
 
     /// The first offset of a transaction that is open, or whose end is not below the high watermark.
     pub fn first_unstable_offset(&mut self, high_watermark: Offset) -> Option<Offset> {
-        self.producers.first_unstable(high_watermark)
+        match &mut self.state {
+            State::Awake(writer) => writer.producers.first_unstable(high_watermark),
+            State::Resting(rest) => rest.first_unstable_offset,
+        }
     }
 
-    /// What is known about each producer, for DescribeProducers.
-    pub fn producers(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
-        self.producers.states()
-    }
-
-    /// How many producers are remembered.
-    pub fn producers_count(&self) -> usize {
-        self.producers.len()
+    /// What is known about each producer, for DescribeProducers. Wakes the log if it has any.
+    pub fn producers(
+        &mut self,
+    ) -> Result<impl Iterator<Item = (ProducerId, &ProducerState)>, LogError> {
+        if let State::Resting(rest) = &self.state
+            && !rest.has_producers
+        {
+            return Ok(None.into_iter().flatten());
+        }
+        Ok(Some(self.writer(None)?.producers.states())
+            .into_iter()
+            .flatten())
     }
 
     /// Forgets producers that have written nothing for [`LogConfig::producer_id_expiration_ms`].
     pub fn expire_producers(&mut self, now: Now) {
-        self.producers
-            .expire(now.timestamp, self.config.producer_id_expiration_ms);
+        // Those of a log that rests are not in memory.
+        if let State::Awake(writer) = &mut self.state {
+            writer
+                .producers
+                .expire(now.timestamp, writer.config.producer_id_expiration_ms);
+        }
     }
 
     // Appending
@@ -320,68 +462,8 @@ impl Log {
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
         self.shared.check()?;
-        let size = batch.size();
-        if size > self.config.segment_bytes as usize {
-            let segment_bytes = self.config.segment_bytes;
-            return Err(AppendError::BatchTooLarge {
-                size,
-                segment_bytes,
-            });
-        }
-        let latest = self.latest_epoch().unwrap_or(LeaderEpoch::NONE);
-        if leader_epoch < latest {
-            return Err(AppendError::OldLeaderEpoch {
-                epoch: leader_epoch,
-                latest,
-            });
-        }
-        if batch.header().has_producer_id() {
-            if batch.header().attributes.is_control() {
-                if let Some((marker, _)) = marker_of(batch)? {
-                    self.producers.check_marker(batch.header(), marker)?;
-                }
-            } else if let Some(earlier) = self.producers.check(batch.header())? {
-                return Ok(Appended {
-                    base_offset: earlier.base_offset(),
-                    last_offset: earlier.last_offset,
-                    log_append_time: earlier.timestamp,
-                    duplicate: true,
-                    rolled: false,
-                    log_start_offset: self.log_start_offset(),
-                    end: self.end(),
-                });
-            }
-        }
-        let is_log_append_time = !batch.header().attributes.is_control()
-            && self.config.message_timestamp_type == TimestampType::LogAppendTime;
-        let stamped;
-        let batch = if is_log_append_time {
-            stamped = batch.clone().with_log_append_time(now);
-            &stamped
-        } else {
-            batch
-        };
-        let base_offset = self.log_end_offset();
-        let header = BatchHeader {
-            base_offset,
-            partition_leader_epoch: leader_epoch,
-            ..*batch.header()
-        };
-        header.check_offsets()?;
-        let rolled = self.append(&header, batch, now)?;
-        Ok(Appended {
-            base_offset,
-            last_offset: header.last_offset(),
-            log_append_time: if is_log_append_time {
-                now
-            } else {
-                Timestamp::NONE
-            },
-            duplicate: false,
-            rolled,
-            log_start_offset: self.log_start_offset(),
-            end: self.end(),
-        })
+        self.writer(Some(now))?
+            .append_as_leader(batch, leader_epoch, now)
     }
 
     /// Appends a batch that a leader has written: it keeps its offsets and its epoch. Checks the CRC, and that the batch
@@ -392,205 +474,199 @@ impl Log {
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
         self.shared.check()?;
-        batch.verify_crc()?;
-        let header = *batch.header();
-        header.check_offsets()?;
-        let log_end_offset = self.log_end_offset();
-        if header.base_offset < log_end_offset {
-            let base_offset = header.base_offset;
-            return Err(AppendError::OffsetsOverlap {
-                base_offset,
-                log_end_offset,
-            });
-        }
-        let size = header.size();
-        if size > i32::MAX as usize {
-            return Err(AppendError::BatchTooLarge {
-                size,
-                segment_bytes: i32::MAX as u32,
-            });
-        }
-        let rolled = self.append(&header, batch, now)?;
-        Ok(Appended {
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            log_append_time: Timestamp::NONE,
-            duplicate: false,
-            rolled,
-            log_start_offset: self.log_start_offset(),
-            end: self.end(),
-        })
+        self.writer(Some(now))?.append_as_follower(batch, now)
     }
 
-    /// Writes a batch whose header is as it is to be stored. Answers whether a new segment was begun.
-    fn append(
+    // Flushing
+
+    /// Begins a flush of everything that was appended or otherwise changed; cheap. `None` if all is durable.
+    pub fn begin_flush(&mut self) -> Option<PendingFlush> {
+        match &mut self.state {
+            State::Awake(writer) => writer.begin_flush(),
+            State::Resting(_) => None,
+        }
+    }
+
+    /// Takes note of how a flush went. Answers up to where the log is durable now.
+    pub fn flush_finished(
         &mut self,
-        header: &BatchHeader,
-        batch: &Batch,
-        now: Timestamp,
-    ) -> Result<bool, AppendError> {
-        let marker = marker_of(batch)?;
-        let rolled = self
-            .write(header, batch, now)
-            .inspect_err(|error| self.shared.poison(error))?;
-        self.assign_epoch(header.partition_leader_epoch, header.base_offset);
-        if let Some(aborted) = self.producers.apply(header, marker) {
-            self.active()
-                .add_aborted(aborted)
-                .inspect_err(|error| self.shared.poison(error))?;
-            self.dirty.aborted = self.dirty.mark();
-            self.dirty.names = self.dirty.mark();
+        flush: PendingFlush,
+        result: Result<(), LogError>,
+    ) -> Result<Offset, LogError> {
+        if let Err(error) = result {
+            self.shared.poison(&error);
+            return Err(error);
         }
-        self.upkeep.appended += header.size() as u64;
-        self.shared
-            .log_end
-            .store(header.next_offset().value(), Ordering::Release);
-        Ok(rolled)
+        self.shared.check()?;
+        if let State::Awake(writer) = &mut self.state {
+            writer.flushed(flush);
+        }
+        Ok(self.recovery_point())
     }
 
-    fn write(
-        &mut self,
-        header: &BatchHeader,
-        batch: &Batch,
-        now: Timestamp,
-    ) -> Result<bool, LogError> {
-        let rolled = self.roll_if_due(header, now)?;
-        if !self.active.exists {
-            self.create(now)?;
-        }
-        if self.active().len() == 0 {
-            self.active.first_timestamp = header.max_timestamp;
-        }
-        let fields = batch.leader_fields(header.base_offset, header.partition_leader_epoch);
-        let mut parts = [
-            IoSlice::new(&fields),
-            IoSlice::new(batch.after_leader_fields()),
-        ];
-        self.active()
-            .append(&mut parts, header, self.config.index_interval_bytes)?;
-        Ok(rolled)
-    }
-
-    /// Makes the folder and the first file of a new log.
-    fn create(&mut self, now: Timestamp) -> Result<(), LogError> {
-        let place = &self.place;
-        place
-            .dir
-            .create_dir(&place.path)
-            .context("create", &place.path)?;
-        self.active().create()?;
-        self.active = Active {
-            exists: true,
-            first_timestamp: Timestamp::NONE,
-            created: now,
-        };
-        let mark = self.dirty.mark();
-        self.dirty.folder = mark;
-        self.dirty.names = mark;
-        if self.topic_id.is_some() {
-            self.dirty.topic_id = mark;
-        }
-        Ok(())
-    }
-
-    fn roll_if_due(&mut self, header: &BatchHeader, now: Timestamp) -> Result<bool, LogError> {
-        let active = self.active();
-        let (base, len) = (active.base_offset(), active.len());
-        let too_far = header.last_offset() - base > i64::from(i32::MAX);
-        if len == 0 {
-            // An empty segment takes a batch of any size and age, but its name must be near.
-            if too_far {
-                self.replace_empty(header.base_offset, now)?;
+    /// Makes everything durable that was appended, on the calling thread: a whole flush in one call, for programs with one
+    /// thread. Answers up to where the log is durable.
+    pub fn flush(&mut self) -> Result<Offset, LogError> {
+        self.shared.check()?;
+        match self.begin_flush() {
+            None => Ok(self.recovery_point()),
+            Some(flush) => {
+                let result = flush.run();
+                self.flush_finished(flush, result)
             }
-            return Ok(false);
         }
-        let config = &self.config;
-        let bytes_max = u64::from(config.segment_bytes.min(i32::MAX as u32));
-        let too_large = u64::from(len) + header.size() as u64 > bytes_max;
-        // The time is that of the records, so that a log which is filled anew gets the same segments.
-        let waited_ms = if self.active.first_timestamp >= Timestamp::from_millis(0) {
-            header
-                .max_timestamp
-                .millis_since(self.active.first_timestamp)
-        } else {
-            now.millis_since(self.active.created)
-        };
-        let too_old = waited_ms > config.segment_ms - self.jitter_ms(base);
-        let index_full = active.is_index_full(
-            config.index_entries_max(OffsetEntry::SIZE),
-            config.index_entries_max(TimeEntry::SIZE),
-        );
-        if too_large || too_old || index_full || too_far {
-            self.roll(header.base_offset.max(self.log_end_offset()), now)?;
+    }
+
+    /// Collects work that nobody waits for, to be run on the flusher's thread after those who wait were told: indexes and
+    /// producer snapshots of closed segments, and of the active one every
+    /// [`checkpoint_interval_bytes`](crate::LogConfig::checkpoint_interval_bytes); zeros written ahead of a log that is
+    /// flushed often. `None` if there is nothing to do. Call it after every flush.
+    pub fn begin_upkeep(&mut self) -> Option<Upkeep> {
+        match &mut self.state {
+            State::Awake(writer) => writer.begin_upkeep(),
+            State::Resting(_) => None,
+        }
+    }
+
+    // Resting
+
+    /// Whether the log costs as little as it can: no file is open for it, and only its offsets are in memory.
+    pub fn is_resting(&self) -> bool {
+        matches!(self.state, State::Resting(_))
+            && matches!(*self.shared.segments.read(), SegmentList::Unloaded(_))
+    }
+
+    /// Whether somebody read or wrote since the last call. A log that says no twice some minutes apart should rest.
+    pub fn take_used(&self) -> bool {
+        self.shared.was_used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Begins to put the log to rest: [`PendingRest::run`] makes its files complete without the owner's lock, and
+    /// [`rest_finished`](Self::rest_finished) frees its memory. `None` if nothing is to be done, or if it cannot rest
+    /// now, because it failed or because a transaction ended behind the high watermark.
+    pub fn begin_rest(&mut self, high_watermark: Offset) -> Option<PendingRest> {
+        match &mut self.state {
+            State::Awake(writer) => {
+                let may_rest = writer.producers.is_decided(high_watermark);
+                let pending = may_rest.then(|| writer.begin_rest());
+                // An error has poisoned the log.
+                pending?.ok()
+            }
+            State::Resting(rest) => {
+                self.shared.unload(rest.last_segment(&self.shared));
+                None
+            }
+        }
+    }
+
+    /// Ends what [`begin_rest`](Self::begin_rest) began. Answers whether the log rests: it does not if it was written to
+    /// meanwhile, and goes on as if nothing had happened.
+    pub fn rest_finished(
+        &mut self,
+        pending: PendingRest,
+        result: Result<(), LogError>,
+    ) -> Result<bool, LogError> {
+        let State::Awake(writer) = &mut self.state else {
             return Ok(true);
-        }
-        Ok(false)
-    }
-
-    /// A number that looks random, but is the same each time for one segment.
-    fn jitter_ms(&self, base: Offset) -> i64 {
-        if self.config.segment_jitter_ms <= 0 {
-            return 0;
-        }
-        let path = self.place.path.as_os_str().as_encoded_bytes();
-        let bytes = path.iter().copied().chain(base.value().to_be_bytes());
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        (hash % self.config.segment_jitter_ms.cast_unsigned()) as i64
-    }
-
-    /// Closes the active segment and begins the next one.
-    pub(crate) fn roll(&mut self, base_offset: Offset, now: Timestamp) -> Result<(), LogError> {
-        let old = self.active().clone();
-        old.seal()?;
-        self.dirty.segments.push(old.clone());
-        self.upkeep.sealed.push(old);
-        self.take_snapshot(base_offset);
-        let new = Arc::new(Segment::new(self.place.clone(), base_offset));
-        new.create()?;
-        self.dirty.names = self.dirty.mark();
-        self.active = Active {
-            exists: true,
-            first_timestamp: Timestamp::NONE,
-            created: now,
         };
-        Arc::make_mut(&mut self.segments).push(new);
-        self.publish_segments();
-        Ok(())
+        result?;
+        self.shared.check()?;
+        let Some(rest) = writer.rest_finished(pending) else {
+            return Ok(false);
+        };
+        self.shared.unload(rest.last_segment(&self.shared));
+        self.state = State::Resting(Box::new(rest));
+        Ok(true)
     }
 
-    /// Puts an empty segment of another base offset in place of the empty active one.
-    fn replace_empty(&mut self, base_offset: Offset, now: Timestamp) -> Result<(), LogError> {
-        let old = self.active().clone();
-        let existed = self.active.exists;
-        let new = Arc::new(Segment::new(self.place.clone(), base_offset));
-        if existed {
-            new.create()?;
+    /// Closes the log: everything is durable, the files are as Kafka leaves them, and nothing has to be recovered at the
+    /// next start. It should not be written to any more. Answers what the next start has to know, see
+    /// [`LogDirectory::write_clean_shutdown`](crate::LogDirectory::write_clean_shutdown).
+    pub fn close(&mut self) -> Result<LogSummary, LogError> {
+        self.shared.check()?;
+        if let State::Awake(writer) = &mut self.state {
+            let pending = writer.begin_rest()?;
+            let result = pending.run();
+            self.rest_finished(pending, result)?;
         }
-        let segments = Arc::make_mut(&mut self.segments);
-        segments.pop();
-        segments.push(new);
-        self.publish_segments();
-        self.active.created = now;
-        if existed {
-            self.dirty.names = self.dirty.mark();
-            crate::retention::remove_segment_files(&self.place, old.base_offset(), "")?;
+        match &self.state {
+            State::Resting(rest) => Ok(LogSummary::of(&self.shared, rest)),
+            State::Awake(_) => unreachable!("nobody else has written to it"),
         }
-        Ok(())
     }
 
-    pub(crate) fn publish_segments(&self) {
-        *self.shared.segments.write() = self.segments.clone();
+    // Shortening
+
+    /// Takes the oldest segments out of the log that `retention.ms`, `retention.bytes` or the log start offset want gone,
+    /// as far as they lie below the high watermark. The log start offset follows.
+    ///
+    /// The active segment goes too if all its records are old; a new one is begun then. A log that rests wakes only if
+    /// there is something to delete.
+    pub fn delete_old_segments(
+        &mut self,
+        now: Now,
+        high_watermark: Offset,
+    ) -> Result<Vec<DeletedSegment>, LogError> {
+        self.shared.check()?;
+        if let State::Resting(rest) = &self.state {
+            let start = self.log_start_offset();
+            let end = self.log_end_offset();
+            if !rest.may_lose_segments(&self.config, now.timestamp, start, end, high_watermark) {
+                return Ok(Vec::new());
+            }
+        }
+        self.writer(Some(now.timestamp))?
+            .delete_old_segments(now, high_watermark)
     }
 
-    /// Remembers the state of the producers at `offset`, to be written by the next upkeep.
-    pub(crate) fn take_snapshot(&mut self, offset: Offset) {
-        if offset > self.upkeep.last_snapshot {
-            self.upkeep.last_snapshot = offset;
-            self.upkeep
-                .snapshots
-                .push((offset, self.producers.encode()));
+    /// Moves the log start offset, after DeleteRecords or as the leader says. Moving it back does nothing. Segments before
+    /// it are deleted by [`delete_old_segments`](Self::delete_old_segments).
+    pub fn advance_log_start(&mut self, offset: Offset) -> Result<(), LogError> {
+        if offset <= self.log_start_offset() {
+            return Ok(());
         }
+        self.writer(None)?.advance_log_start(offset)
+    }
+
+    /// Cuts the log so that it ends at `offset`, or before it if the offset lies in the middle of a batch or behind a gap.
+    /// Answers the end. Nothing happens if the log ends there or before.
+    ///
+    /// A recovery point or log start offset that was written to a checkpoint file and lies behind the end must be lowered
+    /// there before more is appended.
+    pub fn truncate_to(&mut self, offset: Offset, now: Now) -> Result<Offset, LogError> {
+        self.shared.check()?;
+        if offset >= self.log_end_offset() {
+            return Ok(self.log_end_offset());
+        }
+        self.writer(Some(now.timestamp))?.truncate_to(offset, now)
+    }
+
+    /// Drops everything; the log begins and ends at `offset` then. For a follower whose leader begins later than it ends.
+    pub fn truncate_fully_and_start_at(
+        &mut self,
+        offset: Offset,
+        now: Now,
+    ) -> Result<(), LogError> {
+        self.shared.check()?;
+        self.writer(Some(now.timestamp))?
+            .truncate_fully_and_start_at(offset, now)
+    }
+
+    /// Deletes the log: its folder gets a name that says so, with a number that was never used before, and is removed
+    /// later by [`LogDirectory::remove_folder`](crate::LogDirectory::remove_folder). Answers the new name, or `None` if
+    /// there never was a folder. Readers that have files open keep them.
+    pub fn delete(&mut self, id: Uuid) -> Result<Option<PathBuf>, LogError> {
+        let exists = match &self.state {
+            State::Awake(writer) => writer.active.exists,
+            State::Resting(rest) => rest.exists,
+        };
+        crate::retention::delete(&self.shared, exists, id)
+    }
+}
+
+impl Shared {
+    /// Forgets the segments of a log that rests; who reads them goes on.
+    fn unload(&self, last: LastSegment) {
+        *self.segments.write() = SegmentList::Unloaded(last);
     }
 }

@@ -252,7 +252,13 @@ impl Producers {
         })
     }
 
-    fn first_ongoing(&self) -> Option<Offset> {
+    /// Whether no transaction ended at the high watermark or behind it.
+    pub(crate) fn is_decided(&mut self, high_watermark: Offset) -> bool {
+        self.first_unstable(high_watermark) == self.first_ongoing() && self.unreplicated.is_empty()
+    }
+
+    /// Where the oldest open transaction begins.
+    pub(crate) fn first_ongoing(&self) -> Option<Offset> {
         self.ongoing.keys().next().copied()
     }
 

@@ -190,6 +190,17 @@ impl LogReader {
         until: Offset,
         at_least_one_batch: bool,
     ) -> Result<Slice, ReadError> {
+        if from == self.log_end_offset() && from >= self.log_start_offset() {
+            // Those who wait at the end wake nothing.
+            return Ok(Slice {
+                data: FileSlice::EMPTY,
+                base_offset: from,
+                segment_base_offset: self.shared.last_segment_base_offset(),
+                source: None,
+                is_old_format: false,
+                until,
+            });
+        }
         self.with_segments(|segments, end| {
             if from < self.log_start_offset() || from > end {
                 return Err(self.out_of_range(from));
@@ -208,7 +219,7 @@ impl LogReader {
         let attempt = || {
             // The end first: the list of segments is then at least as new.
             let end = self.log_end_offset();
-            let segments = self.shared.segments.read().clone();
+            let segments = self.shared.segments()?;
             read(&segments, end)
         };
         match attempt() {
@@ -231,7 +242,10 @@ impl LogReader {
         if from >= until {
             return 0;
         }
-        let segments = self.shared.segments.read().clone();
+        let Ok(segments) = self.shared.segments() else {
+            // To be found out by who reads.
+            return u64::MAX;
+        };
         let first = floor(&segments, from);
         let touched = segments[first..]
             .iter()
@@ -243,8 +257,12 @@ impl LogReader {
 
     /// Whether `from` lies in an older segment than `until` does: then a fetch does not wait for more.
     pub fn is_in_older_segment(&self, from: Offset, until: Offset) -> bool {
-        let segments = self.shared.segments.read();
-        floor(&segments, from) < floor(&segments, until)
+        let last = self.shared.last_segment_base_offset();
+        from < last
+            && self
+                .shared
+                .segments()
+                .is_ok_and(|segments| floor(&segments, from) < floor(&segments, until))
     }
 
     /// The aborted transactions that touch what `slice` holds, by first offset: what a consumer of committed records

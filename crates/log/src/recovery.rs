@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -15,13 +15,15 @@ use crate::epochs::LeaderEpochs;
 use crate::error::{Context, LogError};
 use crate::files::Place;
 use crate::flush::{Dirty, UpkeepState};
-use crate::log::{Active, Log, Shared};
+use crate::log::{LastSegment, Log, SegmentList, Shared};
 use crate::names;
 use crate::producers::{Producers, marker_of};
+use crate::rest::{LogSummary, Rest};
 use crate::retention::remove_segment_files;
 use crate::scan::{HEADERS_CHUNK, Scanned, Scanner, WHOLE_CHUNK};
 use crate::segment::{Segment, SegmentRecovery};
 use crate::transactions::AbortedTransaction;
+use crate::writer::{Active, Writer};
 
 /// What is known about a log before it is opened, from the checkpoints of its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ struct Files {
 
 pub(crate) fn open(
     place: Arc<Place>,
-    config: LogConfig,
+    config: Arc<LogConfig>,
     start: Start,
     now: Timestamp,
 ) -> Result<(Log, Recovery), LogError> {
@@ -89,12 +91,7 @@ pub(crate) fn open(
         snapshots: Vec::new(),
     };
     if files.segments.is_empty() {
-        let (epochs, producers) = (
-            LeaderEpochs::default(),
-            Producers::starting_at(start.log_start_offset),
-        );
-        let log = opening.new_log(epochs, producers);
-        return Ok((log, Recovery::default()));
+        return Ok((opening.new_log(), Recovery::default()));
     }
     opening.existing_log(files)
 }
@@ -122,7 +119,7 @@ impl Files {
 
 struct Opening {
     place: Arc<Place>,
-    config: LogConfig,
+    config: Arc<LogConfig>,
     start: Start,
     now: Timestamp,
     dirty: Dirty,
@@ -132,15 +129,19 @@ struct Opening {
 
 impl Opening {
     /// A log without files.
-    fn new_log(self, epochs: LeaderEpochs, producers: Producers) -> Log {
+    fn new_log(self) -> Log {
         let base = self.start.log_start_offset;
-        let segment = Arc::new(Segment::new(self.place.clone(), base));
-        let active = Active {
-            exists: false,
-            first_timestamp: Timestamp::NONE,
-            created: self.now,
+        let summary = LogSummary {
+            log_start_offset: base,
+            log_end_offset: base,
+            last_segment: LastSegment {
+                base_offset: base,
+                len: None,
+            },
+            epochs: LeaderEpochs::default(),
+            rest: Rest::new(base, self.start.topic_id, self.now),
         };
-        self.log(vec![segment], epochs, producers, active, base)
+        Log::resting(self.place, self.config, summary)
     }
 
     fn existing_log(mut self, files: Files) -> Result<(Log, Recovery), LogError> {
@@ -196,7 +197,7 @@ impl Opening {
         self.start.log_start_offset = log_start;
         let now = self.now;
         let snapshots = std::mem::take(&mut self.snapshots);
-        let mut log = self.log(segments, epochs, producers, active, flushed);
+        let mut log = self.writer(segments, epochs, producers, active, flushed);
         log.producers
             .expire(now, log.config.producer_id_expiration_ms);
         log.upkeep.last_snapshot = if opened {
@@ -211,29 +212,32 @@ impl Opening {
             // Their indexes were built anew and are in memory only.
             log.upkeep.sealed = log.dirty.segments.clone();
         }
-        Ok((log, recovery))
+        // A clean start makes as little as can be of each log; those that are used wake.
+        let may_rest = opened && newest == Some(end) && log.is_complete();
+        Ok((Log::opened(log, may_rest), recovery))
     }
 
-    fn log(
+    fn writer(
         self,
         segments: Vec<Arc<Segment>>,
         epochs: LeaderEpochs,
         producers: Producers,
         active: Active,
         flushed: Offset,
-    ) -> Log {
+    ) -> Writer {
         let segments = Arc::new(segments);
         let shared = Shared {
             place: self.place.clone(),
             log_start: AtomicI64::new(self.start.log_start_offset.value()),
             log_end: AtomicI64::new(last(&segments).next_offset().value()),
-            segments: RwLock::new(segments.clone()),
+            segments: RwLock::new(SegmentList::Loaded(segments.clone())),
             epochs: RwLock::new(epochs),
             fault: OnceLock::new(),
             generation: AtomicU64::new(0),
             aside: Mutex::new(()),
+            was_used: AtomicBool::new(false),
         };
-        Log {
+        Writer {
             place: self.place,
             config: self.config,
             shared: Arc::new(shared),
@@ -442,10 +446,22 @@ impl Opening {
         self.dirty = Dirty::default();
         self.flush_all();
         let base = self.start.log_start_offset;
-        let mut log = self.new_log(LeaderEpochs::default(), Producers::starting_at(base));
-        log.active().create()?;
-        log.active.exists = true;
-        Ok(log)
+        let segment = Arc::new(Segment::new(self.place.clone(), base));
+        segment.create()?;
+        let active = Active {
+            exists: true,
+            first_timestamp: Timestamp::NONE,
+            created: self.now,
+        };
+        let producers = Producers::starting_at(base);
+        let writer = self.writer(
+            vec![segment],
+            LeaderEpochs::default(),
+            producers,
+            active,
+            base,
+        );
+        Ok(Log::opened(writer, false))
     }
 
     /// Nothing is known of what the last process has made durable, not even the name of the folder.

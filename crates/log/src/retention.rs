@@ -9,11 +9,12 @@ use tidelog_types::{Now, Offset, Timestamp, Uuid};
 use crate::dir::remove_if_exists;
 use crate::error::{Context, LogError};
 use crate::files::Place;
-use crate::log::{Active, Fault, Log};
+use crate::log::{Fault, Shared};
 use crate::names;
 use crate::producers::Producers;
 use crate::recovery::{read_snapshot, replay};
 use crate::segment::Segment;
+use crate::writer::{Active, Writer};
 
 /// Removes the files of a segment and its producer snapshot, under their names with `suffix`.
 pub(crate) fn remove_segment_files(
@@ -74,12 +75,12 @@ impl DeletedSegment {
 
 const DELETED: &str = ".deleted";
 
-impl Log {
+impl Writer {
     /// Takes the oldest segments out of the log that `retention.ms`, `retention.bytes` or the log start offset want gone,
     /// as far as they lie below the high watermark. The log start offset follows.
     ///
     /// The active segment goes too if all its records are old; a new one is begun then.
-    pub fn delete_old_segments(
+    pub(crate) fn delete_old_segments(
         &mut self,
         now: Now,
         high_watermark: Offset,
@@ -216,7 +217,7 @@ impl Log {
 
     /// Moves the log start offset, after DeleteRecords or as the leader says. Moving it back does nothing. Segments before
     /// it are deleted by [`delete_old_segments`](Self::delete_old_segments).
-    pub fn advance_log_start(&mut self, offset: Offset) -> Result<(), LogError> {
+    pub(crate) fn advance_log_start(&mut self, offset: Offset) -> Result<(), LogError> {
         let log_end_offset = self.log_end_offset();
         if offset > log_end_offset {
             return Err(LogError::BeyondEnd {
@@ -245,7 +246,7 @@ impl Log {
     ///
     /// A recovery point or log start offset that was written to a checkpoint file and lies behind the end must be lowered
     /// there before more is appended.
-    pub fn truncate_to(&mut self, offset: Offset, now: Now) -> Result<Offset, LogError> {
+    pub(crate) fn truncate_to(&mut self, offset: Offset, now: Now) -> Result<Offset, LogError> {
         self.shared.check()?;
         if offset >= self.log_end_offset() {
             return Ok(self.log_end_offset());
@@ -310,39 +311,24 @@ impl Log {
 
     /// Rebuilds the state of the producers as it was at the end of the log, which was just cut.
     fn reload_producers(&mut self, end: Offset) -> Result<(), LogError> {
-        let mut at = Vec::new();
-        for entry in self
-            .place
-            .dir
-            .list(&self.place.path)
-            .context("list", &self.place.path)?
-        {
-            match names::parse(&entry.name) {
-                Some((offset, names::SNAPSHOT)) if offset > end => {
-                    let path = self.place.file(&entry.name);
-                    remove_if_exists(&*self.place.dir, &path).context("remove", &path)?;
-                }
-                Some((offset, names::SNAPSHOT)) => at.push(offset),
-                _ => {}
+        let dir = &*self.place.dir;
+        let path = &self.place.path;
+        for entry in dir.list(path).context("list", path)? {
+            if matches!(names::parse(&entry.name), Some((offset, names::SNAPSHOT)) if offset > end)
+            {
+                let path = self.place.file(&entry.name);
+                remove_if_exists(dir, &path).context("remove", &path)?;
             }
         }
-        at.sort_unstable();
-        let mut producers = None;
-        while let (None, Some(offset)) = (&producers, at.pop()) {
-            producers = read_snapshot(&self.place, offset)?;
-        }
-        let first = self.first_segment_base_offset();
-        let mut producers = producers.unwrap_or_else(|| Producers::starting_at(first));
-        self.upkeep.last_snapshot = producers.end();
+        (self.producers, self.upkeep.last_snapshot) =
+            load_producers(&self.place, &self.segments, end)?;
+        self.producers.advance_log_start(self.log_start_offset());
         self.upkeep.middle_snapshot = self.upkeep.middle_snapshot.filter(|at| *at <= end);
-        replay(&self.segments, producers.end(), end, &mut producers)?;
-        producers.advance_log_start(self.log_start_offset());
-        self.producers = producers;
         Ok(())
     }
 
     /// Drops everything; the log begins and ends at `offset` then. For a follower whose leader begins later than it ends.
-    pub fn truncate_fully_and_start_at(
+    pub(crate) fn truncate_fully_and_start_at(
         &mut self,
         offset: Offset,
         now: Now,
@@ -393,30 +379,55 @@ impl Log {
         self.active.created = now;
         Ok(())
     }
+}
 
-    /// Deletes the log: its folder gets a name that says so, with a number that was never used before, and is removed
-    /// later by [`LogDirectory::remove_folder`](crate::LogDirectory::remove_folder). Answers the new name, or `None` if
-    /// there never was a folder. Readers that have files open keep them.
-    pub fn delete(&mut self, id: Uuid) -> Result<Option<PathBuf>, LogError> {
-        self.shared.check()?;
-        let shared = self.shared.clone();
-        let _aside = shared.aside.lock();
-        if shared.fault.set(Fault::Deleted).is_err() {
-            self.shared.check()?;
-        }
-        if !self.active.exists {
-            return Ok(None);
-        }
-        let path = &self.place.path;
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        let target = path.with_file_name(crate::directory::deleted_name(name, id));
-        self.place
-            .dir
-            .rename(path, &target)
-            .context("rename", path)?;
-        Ok(Some(target))
+/// See [`Log::delete`](crate::Log::delete).
+pub(crate) fn delete(shared: &Shared, exists: bool, id: Uuid) -> Result<Option<PathBuf>, LogError> {
+    shared.check()?;
+    let _aside = shared.aside.lock();
+    if shared.fault.set(Fault::Deleted).is_err() {
+        shared.check()?;
     }
+    if !exists {
+        return Ok(None);
+    }
+    let path = &shared.place.path;
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let target = path.with_file_name(crate::directory::deleted_name(name, id));
+    shared
+        .place
+        .dir
+        .rename(path, &target)
+        .context("rename", path)?;
+    Ok(Some(target))
+}
+
+/// The state of the producers at `end`, out of the newest snapshot up to there and the batches behind it, and where that
+/// snapshot was taken.
+pub(crate) fn load_producers(
+    place: &Place,
+    segments: &[Arc<Segment>],
+    end: Offset,
+) -> Result<(Producers, Offset), LogError> {
+    let entries = place.dir.list(&place.path).context("list", &place.path)?;
+    let mut at: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| match names::parse(&entry.name) {
+            Some((offset, names::SNAPSHOT)) if offset <= end => Some(offset),
+            _ => None,
+        })
+        .collect();
+    at.sort_unstable();
+    let mut producers = None;
+    while let (None, Some(offset)) = (&producers, at.pop()) {
+        producers = read_snapshot(place, offset)?;
+    }
+    let first = segments[0].base_offset();
+    let mut producers = producers.unwrap_or_else(|| Producers::starting_at(first));
+    let snapshot = producers.end();
+    replay(segments, snapshot, end, &mut producers)?;
+    Ok((producers, snapshot))
 }

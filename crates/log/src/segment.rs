@@ -72,6 +72,8 @@ struct State {
 struct Index {
     offsets: Entries<OffsetEntry>,
     times: Entries<TimeEntry>,
+    /// Whether the files are there; Kafka wants them even if they are empty.
+    has_files: bool,
 }
 
 /// One of the newest batches; offsets count from the base offset of the segment.
@@ -310,27 +312,43 @@ impl Segment {
         space.prepared - space.end
     }
 
-    /// Nothing is appended any more: cuts off what was prepared and completes the time index.
-    pub(crate) fn seal(&self) -> Result<(), LogError> {
-        self.trim()?;
+    /// Nothing is appended any more, at least for a while: cuts off what was prepared and completes the time index.
+    /// Answers whether the file was cut.
+    pub(crate) fn seal(&self) -> Result<bool, LogError> {
+        let was_cut = self.trim()?;
         let mut state = self.state.lock();
         state.recent = VecDeque::new();
         state.add_last_time_entry(self.base_offset);
-        Ok(())
+        Ok(was_cut)
     }
 
-    fn trim(&self) -> Result<(), LogError> {
+    fn trim(&self) -> Result<bool, LogError> {
         let mut space = self.space.lock();
         space.sealed = true;
         // Cutting also gives back what was reserved.
-        if space.prepared.max(space.reserved) > space.end {
+        let cut = space.prepared.max(space.reserved) > space.end;
+        if cut {
             self.file()?
                 .set_len(space.end)
                 .context("cut", &self.log_path())?;
             space.prepared = space.end;
             space.reserved = 0;
         }
-        Ok(())
+        Ok(cut)
+    }
+
+    /// Makes a segment that was closed ready for appends, which need its index in memory. Answers where it ends.
+    pub(crate) fn reopen(&self) -> Result<Offset, LogError> {
+        self.load_index()?;
+        {
+            let mut state = self.state.lock();
+            let index = state.index.get_or_insert_default();
+            index.offsets.load()?;
+            index.times.load()?;
+        }
+        self.space.lock().sealed = false;
+        self.refresh_from_index(&*self.file()?)?;
+        Ok(self.next_offset())
     }
 
     /// Adds an entry to the transaction index. The caller flushes it.
@@ -356,24 +374,31 @@ impl Segment {
         }
     }
 
-    /// Writes what the index files lack. They are not needed for what was acknowledged, so nobody waits for this.
-    pub(crate) fn save_index(&self) -> Result<(), LogError> {
-        let (offsets, times, counts) = {
+    /// Writes what the index files lack. They are not needed for what was acknowledged, so nobody waits for this. Answers
+    /// whether the files are new.
+    pub(crate) fn save_index(&self) -> Result<bool, LogError> {
+        let (offsets, times, counts, had_files) = {
             let state = self.state.lock();
             let Some(index) = &state.index else {
-                return Ok(());
+                return Ok(false);
             };
             let counts = (index.offsets.len(), index.times.len());
-            (index.offsets.unsaved(), index.times.unsaved(), counts)
+            let (offsets, times) = (index.offsets.unsaved(), index.times.unsaved());
+            (offsets, times, counts, index.has_files)
         };
+        if had_files && offsets.is_none() && times.is_none() {
+            return Ok(false);
+        }
         // The times first: whoever finds the offsets complete takes the times for complete too.
         for (suffix, unsaved) in [(names::TIME_INDEX, times), (names::OFFSET_INDEX, offsets)] {
+            if had_files && unsaved.is_none() {
+                continue;
+            }
             let path = self.path(suffix);
-            // Kafka wants the files to exist, even if they are empty.
             let (position, bytes) = unsaved.unwrap_or_default();
             let file = match self.open(&path, Access::Create) {
                 // The segment that took the place of this one has an index of its own.
-                Err(_) if self.names.are_given_up() => return Ok(()),
+                Err(_) if self.names.are_given_up() => return Ok(false),
                 file => file.context("open", &path)?,
             };
             if !bytes.is_empty() {
@@ -386,8 +411,9 @@ impl Segment {
         if let Some(index) = &mut state.index {
             index.offsets.saved(counts.0);
             index.times.saved(counts.1);
+            index.has_files = true;
         }
-        Ok(())
+        Ok(!had_files)
     }
 
     /// Drops the index from memory, as far as it is in the files. For segments that are not appended to.

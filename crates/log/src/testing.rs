@@ -28,7 +28,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidelog_types::Timestamp;
 
-use crate::dir::{Access, Dir, DirEntry, File, Lock};
+use crate::dir::{Access, Dir, DirEntry, File, FileIdentity, Lock};
 use crate::files::OpenFiles;
 
 /// What a crash leaves.
@@ -503,6 +503,13 @@ impl Dir for FaultDir {
             })
         };
         Ok(children.filter_map(entry).collect())
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        match self.disk.lock().names.get(path) {
+            Some(Node::File(file)) => Ok(Some(FileIdentity([*file as u64, 0, 0]))),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

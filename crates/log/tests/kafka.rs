@@ -100,7 +100,7 @@ fn check(which: &str, dir: &FaultDir, clean: bool) -> Vec<(String, Log)> {
 }
 
 /// The state of the producers, as `kafka-transactions describe-producers` prints it.
-fn check_producers(which: &str, logs: &[(String, Log)]) {
+fn check_producers(which: &str, logs: &mut [(String, Log)]) {
     let expected = Expected::of(which);
     for (folder, lines) in expected.0["producers"].as_object().unwrap() {
         let lines = lines.as_array().unwrap().iter().skip(1);
@@ -111,7 +111,7 @@ fn check_producers(which: &str, logs: &[(String, Log)]) {
             })
             .collect();
         expected.sort();
-        let found = log(logs, folder).producers().map(|(id, state)| {
+        let found = log(logs, folder).producers().unwrap().map(|(id, state)| {
             let open = state.current_txn_first_offset;
             vec![
                 id.to_string(),
@@ -167,11 +167,12 @@ fn check_directory(directory: &LogDirectory, logs: &[(String, Log)], flushed: bo
     }
 }
 
-fn log<'a>(logs: &'a [(String, Log)], name: &str) -> &'a Log {
-    &logs.iter().find(|(folder, _)| folder == name).unwrap().1
+fn log<'a>(logs: &'a mut [(String, Log)], name: &str) -> &'a mut Log {
+    let found = logs.iter_mut().find(|(folder, _)| folder == name);
+    &mut found.unwrap().1
 }
 
-fn check_transactions(logs: &[(String, Log)]) {
+fn check_transactions(logs: &mut [(String, Log)]) {
     let reader = log(logs, "txn-0").reader();
     let aborted = reader.aborted_between(Offset::ZERO, offset(16)).unwrap();
     let aborted: Vec<_> = aborted
@@ -211,9 +212,9 @@ fn a_directory_after_a_clean_shutdown() {
     let mark = directory.take_clean_shutdown().unwrap().unwrap();
     assert_eq!(mark.broker_epoch, 13);
     drop(directory);
-    let logs = check("clean", &dir, true);
-    check_transactions(&logs);
-    check_producers("clean", &logs);
+    let mut logs = check("clean", &dir, true);
+    check_transactions(&mut logs);
+    check_producers("clean", &mut logs);
     let directory = LogDirectory::open(Arc::new(dir)).unwrap();
     check_directory(&directory, &logs, true);
 }
@@ -221,9 +222,9 @@ fn a_directory_after_a_clean_shutdown() {
 #[test]
 fn a_directory_after_a_kill() {
     let dir = load("killed");
-    let logs = check("killed", &dir, false);
-    check_transactions(&logs);
-    check_producers("killed", &logs);
+    let mut logs = check("killed", &dir, false);
+    check_transactions(&mut logs);
+    check_producers("killed", &mut logs);
     let directory = LogDirectory::open(Arc::new(dir)).unwrap();
     assert_eq!(directory.take_clean_shutdown().unwrap(), None);
     check_directory(&directory, &logs, false);

@@ -44,7 +44,11 @@ enum Step {
         keep_bytes: i64,
     },
     NewEpoch,
-    Close,
+    Close {
+        resume: bool,
+    },
+    /// The log is put to rest, and wakes with the next append.
+    Rest,
     Crash {
         how: Crash,
     },
@@ -82,7 +86,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0.0..1.0).prop_map(|share| Step::AdvanceStart { share }),
         1 => (0..3000_i64).prop_map(|keep_bytes| Step::Delete { keep_bytes }),
         1 => Just(Step::NewEpoch),
-        1 => Just(Step::Close),
+        1 => any::<bool>().prop_map(|resume| Step::Close { resume }),
+        2 => Just(Step::Rest),
         2 => crash.clone().prop_map(|how| Step::Crash { how }),
         1 => (op, 0..12_usize, crash)
             .prop_map(|(op, nth, how)| Step::FailThenCrash { op, nth, how }),
@@ -241,8 +246,19 @@ impl Model {
                 let leader_epoch = epoch(self.epoch);
                 self.log().begin_leader_epoch(leader_epoch);
             }
-            Step::Close => {
-                let end = self.log.take().unwrap().close().unwrap();
+            Step::Rest => {
+                let end = self.end;
+                if let Some(pending) = self.log().begin_rest(end) {
+                    let result = pending.run();
+                    assert!(self.log().rest_finished(pending, result).unwrap());
+                }
+                assert!(self.log().is_resting());
+                self.flushed = end;
+                assert_eq!(self.log().recovery_point(), end);
+            }
+            Step::Close { resume } => {
+                let summary = self.log.take().unwrap().close().unwrap();
+                let end = summary.log_end_offset();
                 assert_eq!(end, self.end);
                 (self.recovery_point, self.flushed) = (end, end);
                 let snapshot = format!("t-0/{end:020}.snapshot");
@@ -254,7 +270,12 @@ impl Model {
                     .into_iter()
                     .filter(|f| f.extension() == Some("log".as_ref()));
                 let bytes: usize = logs.map(|file| self.dir.content(file).unwrap().len()).sum();
-                self.reopen(true);
+                if resume {
+                    let dir = std::sync::Arc::new(self.dir.clone());
+                    self.log = Some(Log::resume(dir, "t-0", self.config.clone(), summary));
+                } else {
+                    self.reopen(true);
+                }
                 assert_eq!(bytes as u64, self.log().size(), "prepared space is cut off");
             }
             Step::Crash { how } => self.crash(how),
@@ -333,9 +354,10 @@ impl Model {
 
     /// Takes over what the log knows of producers, which must cover what it holds of them.
     fn forget_producers(&mut self) {
-        let log = self.log.as_ref().unwrap();
+        let log = self.log.as_mut().unwrap();
         self.producers = log
             .producers()
+            .unwrap()
             .map(|(id, p)| (id.value(), (p.last_sequence() + 1, None)))
             .collect();
         for bytes in self.batches.values() {

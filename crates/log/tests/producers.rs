@@ -144,7 +144,7 @@ fn sequences_survive_restarts_clean_or_not() {
         send(&mut log, 0, 3, 3).unwrap();
         flush(&mut log);
         let start = if clean {
-            let recovery_point = log.close().unwrap();
+            let recovery_point = log.close().unwrap().log_end_offset();
             Start {
                 recovery_point,
                 clean,
@@ -175,7 +175,7 @@ fn an_idle_producer_is_forgotten_unless_its_transaction_is_open() {
     log.append_as_leader(&transactional(8, 0, 1), epoch(0), now().timestamp)
         .unwrap();
     log.expire_producers(now());
-    let left: Vec<_> = log.producers().map(|(id, _)| id.value()).collect();
+    let left: Vec<_> = log.producers().unwrap().map(|(id, _)| id.value()).collect();
     assert_eq!(left, [8]);
     send(&mut log, 0, 99, 1).unwrap();
 }

@@ -150,7 +150,7 @@ impl Store {
         if recovery.cut_bytes > 0 || recovery.was_reset {
             tracing::warn!(partition = %name, ?recovery, "a log was cut while it was recovered");
         }
-        warn_of_transactions(&name, &log);
+        warn_of_transactions(&name, &mut log);
         let log_end_offset = log.log_end_offset();
         let restored = Restored {
             log_start_offset: log.log_start_offset(),
@@ -394,7 +394,8 @@ impl Store {
             .flat_map(|topic| topic.partitions())
         {
             match partition.close() {
-                Ok(end) => {
+                Ok(summary) => {
+                    let end = summary.log_end_offset();
                     let offsets = offsets[partition.directory].entry(partition.name.clone());
                     offsets.and_modify(|found| found.recovery_point = end);
                 }
@@ -405,7 +406,7 @@ impl Store {
             let closed = directory
                 .write_checkpoints(offsets)
                 .and_then(|()| match &failed {
-                    None => directory.files.write_clean_shutdown(broker_epoch),
+                    None => directory.files.write_clean_shutdown(broker_epoch, []),
                     Some(_) => Ok(()),
                 });
             if let Err(error) = closed {
@@ -417,8 +418,13 @@ impl Store {
 }
 
 /// Nobody ends a transaction yet that Kafka has left open. Its records stay, and readers of committed records stop at them.
-fn warn_of_transactions(partition: &TopicPartition, log: &Log) {
-    for (producer_id, state) in log.producers() {
+fn warn_of_transactions(partition: &TopicPartition, log: &mut Log) {
+    let end = log.log_end_offset();
+    if log.first_unstable_offset(end).is_none() {
+        return;
+    }
+    // A log that cannot be read says so to its readers.
+    for (producer_id, state) in log.producers().into_iter().flatten() {
         if let Some(first_offset) = state.current_txn_first_offset {
             tracing::warn!(%partition, %producer_id, %first_offset,
                 "a transaction is open, and stays so: this version does not serve transactions");

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use tidelog_log::{AppendError, Appended, FlushTarget, Flusher, Log, LogError, LogReader, Upkeep};
+use tidelog_log::{
+    AppendError, Appended, FlushTarget, Flusher, Log, LogError, LogReader, LogSummary, Upkeep,
+};
 use tidelog_record::Batch;
 use tidelog_replication::partition::{
     BecomeFollower, BecomeLeader, Config, Effect, Input, Leadership, Replica, Watermarks,
@@ -294,8 +296,9 @@ impl Partition {
         }
     }
 
-    /// Closes the log for good, with everything durable; gives its end. Whoever comes later finds the replica offline.
-    pub(crate) fn close(&self) -> Result<Offset, LogError> {
+    /// Closes the log for good, with everything durable; gives what the next start has to know. Whoever comes later finds
+    /// the replica offline.
+    pub(crate) fn close(&self) -> Result<LogSummary, LogError> {
         let mut after = After::default();
         let mut core = self.core.lock();
         let closed = core.log.close();

@@ -194,9 +194,11 @@ impl Segment {
         } else {
             times
         };
-        Ok(offsets
-            .zip(times)
-            .map(|(offsets, times)| Index { offsets, times }))
+        Ok(offsets.zip(times).map(|(offsets, times)| Index {
+            offsets,
+            times,
+            has_files: true,
+        }))
     }
 
     /// Whether the first batch has no timestamp, as in message format 0; the others will have none either.
@@ -207,8 +209,14 @@ impl Segment {
 
     /// Sees to it that there is an index: opens the files, or rebuilds them.
     pub(super) fn load_index(&self) -> Result<(), LogError> {
-        if self.state.lock().index.is_some() {
-            return Ok(());
+        {
+            let mut state = self.state.lock();
+            if state.len == 0 {
+                state.index.get_or_insert_default();
+            }
+            if state.index.is_some() {
+                return Ok(());
+            }
         }
         if let Some(index) = self.open_index()?
             && self.is_complete(&index)?

@@ -124,6 +124,14 @@ impl Segment {
         Ok(max)
     }
 
+    /// The largest timestamp, if it can be told without reading.
+    pub(crate) fn known_max_timestamp(&self) -> Option<Timestamp> {
+        self.state
+            .lock()
+            .max_timestamp
+            .map(|(timestamp, _)| timestamp)
+    }
+
     /// A position at or before the first batch with a timestamp of at least `timestamp` and a last offset of at least
     /// `from`.
     pub(crate) fn position_for_timestamp(
