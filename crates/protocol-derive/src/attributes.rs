@@ -3,7 +3,7 @@
 use syn::meta::ParseNestedMeta;
 use syn::parse::ParseStream;
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Error, Expr, Fields, Ident, LitInt, Result, Token, Type};
+use syn::{Data, DeriveInput, Error, Expr, Fields, Ident, LitInt, LitStr, Result, Token, Type};
 
 /// Versions from `min` to `max`, both included.
 #[derive(Clone, Copy)]
@@ -27,6 +27,9 @@ pub(crate) struct Field {
     pub(crate) tag: Option<u32>,
     pub(crate) default: Option<Expr>,
     pub(crate) ignorable: bool,
+    pub(crate) secret: bool,
+    pub(crate) records: bool,
+    pub(crate) json: Option<String>,
 }
 
 impl Range {
@@ -109,6 +112,9 @@ impl Field {
             tag: None,
             default: None,
             ignorable: false,
+            secret: false,
+            records: false,
+            json: None,
         };
         for attribute in field.attrs.iter().filter(|a| a.path().is_ident("wire")) {
             attribute.parse_nested_meta(|meta| parsed.attribute(&meta))?;
@@ -127,10 +133,16 @@ impl Field {
             self.default = Some(meta.value()?.parse()?);
         } else if meta.path.is_ident("ignorable") {
             self.ignorable = true;
+        } else if meta.path.is_ident("secret") {
+            self.secret = true;
+        } else if meta.path.is_ident("records") {
+            self.records = true;
+        } else if meta.path.is_ident("json") {
+            self.json = Some(meta.value()?.parse::<LitStr>()?.value());
         } else {
-            return Err(
-                meta.error("expected `versions`, `tag`, `nullable`, `default` or `ignorable`")
-            );
+            return Err(meta.error(
+                "expected `versions`, `tag`, `nullable`, `default`, `ignorable`, `secret`, `records` or `json`",
+            ));
         }
         Ok(())
     }

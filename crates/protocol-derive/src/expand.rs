@@ -97,17 +97,40 @@ fn describe(field: &Field) -> TokenStream {
         || quote!(::core::option::Option::None),
         |tag| quote!(::core::option::Option::Some(#tag)),
     );
-    let ignorable = field.ignorable;
+    let json = field.json.clone().unwrap_or_else(|| camel_case(&name));
+    let Field {
+        ignorable, secret, ..
+    } = field;
+    let records = field.records.then(|| quote!(.holding_records()));
     quote! {
         ::tidelog_protocol::Field {
             name: #name,
+            json: #json,
             versions: #versions,
             nullable: #nullable,
             tag: #tag,
             ignorable: #ignorable,
-            kind: <#ty as ::tidelog_protocol::Wire>::KIND,
+            secret: #secret,
+            kind: <#ty as ::tidelog_protocol::Wire>::KIND #records,
         }
     }
+}
+
+/// `throttle_time_ms` is `throttleTimeMs`, and `enable_2pc` is `enable2Pc`.
+fn camel_case(name: &str) -> String {
+    let mut camel = String::with_capacity(name.len());
+    let mut capital = false;
+    for c in name.chars() {
+        match c {
+            '_' => capital = true,
+            c if capital && c.is_ascii_alphabetic() => {
+                camel.push(c.to_ascii_uppercase());
+                capital = false;
+            }
+            c => camel.push(c),
+        }
+    }
+    camel
 }
 
 fn encode_field(owner: &syn::Ident, field: &Field) -> TokenStream {

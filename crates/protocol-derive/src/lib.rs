@@ -19,6 +19,9 @@
 //! | `nullable = 2..` | an `Option` that may be `None` in these versions only; in all if left out |
 //! | `default = -1` | the value in versions without the field; `Default::default()` if left out |
 //! | `ignorable` | a version without the field may lose its value; without it, encoding fails |
+//! | `secret` | the value is never shown: passwords, keys, tokens, and what may be one |
+//! | `records` | these `Bytes` are record batches |
+//! | `json = "isKRaft"` | the name in Kafka's JSON, where it is not that of the field in camel case |
 //!
 //! ```text
 //! #[derive(Clone, Debug, PartialEq, Wire)]

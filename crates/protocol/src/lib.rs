@@ -52,6 +52,8 @@ pub mod api;
 mod error;
 pub mod frame;
 mod header;
+#[cfg(feature = "json")]
+pub mod json;
 mod message;
 pub mod messages;
 

@@ -1,4 +1,4 @@
-use crate::VersionRange;
+use crate::{Version, VersionRange};
 
 /// What a struct looks like on the wire, as `#[derive(Wire)]` read it off the Rust struct.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Schema {
 pub struct Field {
     /// Kafka's name of the field, in snake case.
     pub name: &'static str,
+    /// The name of the field in Kafka's JSON.
+    pub json: &'static str,
     /// The versions that have the field.
     pub versions: VersionRange,
     /// The versions in which the field may be null, if its kind is [`Kind::Nullable`].
@@ -22,6 +24,8 @@ pub struct Field {
     pub tag: Option<u32>,
     /// Whether a version without the field may lose what it says.
     pub ignorable: bool,
+    /// Whether the field must not be shown: a password, a key, a token.
+    pub secret: bool,
     /// The type of the field.
     pub kind: Kind,
 }
@@ -59,4 +63,33 @@ pub enum Kind {
     Struct(&'static Schema),
     /// One of the above, or null.
     Nullable(&'static Self),
+}
+
+impl Schema {
+    /// Which field has `tag` in `version`.
+    pub fn tagged(&self, tag: u32, version: Version) -> Option<usize> {
+        let has = |field: &Field| field.tag == Some(tag) && field.versions.contains(version.number);
+        self.fields.iter().position(has)
+    }
+}
+
+impl Field {
+    /// The type of the field without [`Kind::Nullable`], and whether it may be null in `version`.
+    pub const fn kind_in(&self, version: Version) -> (Kind, bool) {
+        match self.kind {
+            Kind::Nullable(kind) => (*kind, self.nullable.contains(version.number)),
+            kind => (kind, false),
+        }
+    }
+}
+
+impl Kind {
+    /// Record batches instead of bytes.
+    pub const fn holding_records(self) -> Self {
+        match self {
+            Self::Bytes => Self::Records,
+            Self::Nullable(Self::Bytes) => Self::Nullable(&Self::Records),
+            _ => panic!("records are bytes"),
+        }
+    }
 }

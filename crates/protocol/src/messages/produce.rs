@@ -47,6 +47,7 @@ pub struct PartitionProduceData {
     /// The partition.
     pub index: i32,
     /// The records: from version 3 on one batch of format 2, before a message set of format 0 or 1.
+    #[wire(records)]
     pub records: Option<Bytes>,
 }
 

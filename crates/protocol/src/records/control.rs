@@ -186,6 +186,7 @@ pub struct KRaftVersionRecord {
     /// The version of the value.
     pub version: i16,
     /// The level of `kraft.version` in use.
+    #[wire(json = "kRaftVersion")]
     pub kraft_version: i16,
 }
 
@@ -209,6 +210,7 @@ pub struct Voter {
     /// Where the voter listens.
     pub endpoints: Vec<Endpoint>,
     /// The levels of `kraft.version` that the voter supports.
+    #[wire(json = "kRaftVersionFeature")]
     pub kraft_version_feature: KRaftVersionFeature,
 }
 

@@ -4,15 +4,14 @@
 #[macro_use]
 mod records;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde_json::Value;
 use tidelog_protocol::{
-    APIS, ApiKey, DecodeError, EncodeError, Field, Kind, Message, Reader, Request, Response,
-    Schema, Version, VersionRange, Writer,
+    APIS, ApiKey, DecodeError, EncodeError, Message, Reader, Request, Response, Schema, Version,
+    VersionRange, Writer,
 };
 
 /// Bytes that Kafka wrote, with what Kafka says is in them.
@@ -77,7 +76,15 @@ impl Subject {
 
     /// Reads the message from `bytes` and writes it again with all its tagged fields.
     pub(crate) fn recode(&self, bytes: &Bytes, version: i16) -> Result<Bytes, Failure> {
-        let mut reader = Reader::new(bytes.clone()).keep_unknown_tags();
+        self.read_and_write(Reader::new(bytes.clone()).keep_unknown_tags(), version)
+    }
+
+    /// Reads the message from `bytes` and writes it again without unknown tagged fields.
+    pub(crate) fn recode_known(&self, bytes: &Bytes, version: i16) -> Result<Bytes, Failure> {
+        self.read_and_write(Reader::new(bytes.clone()), version)
+    }
+
+    fn read_and_write(&self, mut reader: Reader, version: i16) -> Result<Bytes, Failure> {
         let mut writer = Writer::new();
         match &self.codec {
             Codec::Request(key) => {
@@ -173,152 +180,9 @@ pub(crate) fn vectors(set: &str, name: &str) -> Vec<Vector> {
         .collect()
 }
 
-/// What Kafka's JSON converter would print for `bytes`, found by the schema alone.
-pub(crate) fn to_json(
-    schema: &Schema,
-    bytes: &Bytes,
-    version: Version,
-) -> Result<Value, DecodeError> {
-    let mut reader = Reader::new(bytes.clone());
-    let json = read_struct(&mut reader, version, schema)?;
-    reader.finish()?;
-    Ok(json)
-}
-
-fn read_struct(
-    reader: &mut Reader,
-    version: Version,
-    schema: &Schema,
-) -> Result<Value, DecodeError> {
-    let mut json = serde_json::Map::new();
-    let there = |field: &&Field| field.versions.contains(version.number);
-    for field in schema
-        .fields
-        .iter()
-        .filter(there)
-        .filter(|f| f.tag.is_none())
-    {
-        json.insert(field.name.into(), read_field(reader, version, field)?);
-    }
-    if version.flexible {
-        let mut tags = reader.begin_tags()?;
-        while let Some(tag) = reader.next_tag(&mut tags)? {
-            match schema
-                .fields
-                .iter()
-                .filter(there)
-                .find(|f| f.tag == Some(tag))
-            {
-                Some(field) => {
-                    json.insert(field.name.into(), read_field(reader, version, field)?);
-                }
-                None => reader.unknown_tag(&tags)?,
-            }
-            reader.end_tag(&tags)?;
-        }
-    }
-    Ok(Value::Object(json))
-}
-
-fn read_field(reader: &mut Reader, version: Version, field: &Field) -> Result<Value, DecodeError> {
-    match field.kind {
-        Kind::Nullable(kind) if !field.nullable.contains(version.number) => {
-            read(reader, version, *kind)
-        }
-        kind => read(reader, version, kind),
-    }
-}
-
-fn read(reader: &mut Reader, version: Version, kind: Kind) -> Result<Value, DecodeError> {
-    Ok(match kind {
-        Kind::Bool => reader.bool()?.into(),
-        Kind::Int8 => reader.i8()?.into(),
-        Kind::Int16 => reader.i16()?.into(),
-        Kind::Uint16 => reader.u16()?.into(),
-        Kind::Int32 => reader.i32()?.into(),
-        Kind::Uint32 => reader.u32()?.into(),
-        Kind::Int64 => reader.i64()?.into(),
-        Kind::Float64 => reader.f64()?.into(),
-        Kind::Uuid => reader.uuid()?.to_string().into(),
-        Kind::String => match reader.str_len(version)? {
-            Some(len) => reader.str(len)?.as_str().into(),
-            None => Value::Null,
-        },
-        Kind::Bytes | Kind::Records => match reader.bytes_len(version)? {
-            Some(len) => base64(&reader.slice(len)?).into(),
-            None => Value::Null,
-        },
-        Kind::Array(element) => match reader.array_len(version)? {
-            Some(len) => reader
-                .elements(len, |reader| read(reader, version, *element))?
-                .into(),
-            None => Value::Null,
-        },
-        Kind::Nullable(Kind::Struct(schema)) => match reader.i8()? {
-            1 => read_struct(reader, version, schema)?,
-            _ => Value::Null,
-        },
-        Kind::Nullable(kind) => read(reader, version, *kind)?,
-        Kind::Struct(schema) => read_struct(reader, version, schema)?,
-    })
-}
-
-/// Fails unless both are the same message, apart from how names are written, and from records, which
-/// Kafka leaves empty.
-pub(crate) fn assert_same(ours: &Value, kafkas: &Value, place: &str) {
-    match (ours, kafkas) {
-        (Value::Object(ours), Value::Object(kafkas)) => {
-            let plain = |name: &str| name.replace('_', "").to_lowercase();
-            let names = |names: serde_json::map::Keys<'_>| -> BTreeSet<String> {
-                names.map(|name| plain(name)).collect()
-            };
-            assert_eq!(names(ours.keys()), names(kafkas.keys()), "{place}");
-            let records = ["records", "unaligned_records"];
-            for (name, ours) in ours
-                .iter()
-                .filter(|(name, _)| !records.contains(&name.as_str()))
-            {
-                let kafkas = kafkas
-                    .iter()
-                    .find(|(k, _)| plain(k) == plain(name))
-                    .expect("compared above")
-                    .1;
-                assert_same(ours, kafkas, &format!("{place}.{name}"));
-            }
-        }
-        (Value::Array(ours), Value::Array(kafkas)) => {
-            assert_eq!(ours.len(), kafkas.len(), "{place}");
-            for (i, (ours, kafkas)) in ours.iter().zip(kafkas).enumerate() {
-                assert_same(ours, kafkas, &format!("{place}[{i}]"));
-            }
-        }
-        _ => assert_eq!(ours, kafkas, "{place}"),
-    }
-}
-
 fn unhex(text: &str) -> Bytes {
     (0..text.len())
         .step_by(2)
         .map(|i| u8::from_str_radix(&text[i..i + 2], 16).expect("hex"))
         .collect()
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits = group
-            .iter()
-            .fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
-            << (8 * (3 - group.len()));
-        for i in 0..4 {
-            let digit = ALPHABET[(bits >> (18 - 6 * i)) as usize & 63];
-            text.push(if i <= group.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
-        }
-    }
-    text
 }
