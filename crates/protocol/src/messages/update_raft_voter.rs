@@ -19,6 +19,7 @@ pub struct UpdateRaftVoterRequest {
     /// Where the voter listens.
     pub listeners: Vec<Listener>,
     /// The levels of `kraft.version` that the voter supports.
+    #[wire(json = "kRaftVersionFeature")]
     pub kraft_version_feature: KRaftVersionFeature,
 }
 
