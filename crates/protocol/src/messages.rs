@@ -1,7 +1,55 @@
 //! The messages, one module for each API with its request and response.
 //!
 //! Structs and fields have the names of Kafka's schemas; every struct has Kafka's defaults, except
-//! that what may be null is null by default.
+//! that what may be null is null by default. The documentation of a message says what its versions
+//! have brought, and by which Kafka improvement proposal (KIP). Versions that it passes over bring
+//! flexible encoding (KIP-482), an error code, or the promise that a client which is over its quota
+//! is answered first and held back then (KIP-219).
+//!
+//! One struct serves all versions. What a version has no place for is left out if Kafka calls the
+//! field ignorable, and is an error otherwise; what it did not bring has the default.
+//!
+//! ```
+//! use tidelog_protocol::Message;
+//! use tidelog_protocol::messages::end_txn::{EndTxnRequest, EndTxnResponse};
+//! use tidelog_protocol::messages::heartbeat::HeartbeatRequest;
+//! use tidelog_types::{ProducerEpoch, ProducerId};
+//!
+//! assert_eq!(EndTxnRequest::VERSIONS.to_string(), "0-5");
+//! let request = EndTxnRequest {
+//!     transactional_id: "transfers".into(),
+//!     producer_id: ProducerId::new(4000),
+//!     producer_epoch: ProducerEpoch::new(1),
+//!     committed: true,
+//! };
+//! let bytes = request.to_bytes(5)?;
+//! assert_eq!(EndTxnRequest::from_bytes(bytes, 5)?, request);
+//!
+//! // Version 5 brought the producer id of the next transaction, which may be left out before.
+//! let response = EndTxnResponse {
+//!     producer_id: ProducerId::new(4000),
+//!     ..Default::default()
+//! };
+//! let read = EndTxnResponse::from_bytes(response.to_bytes(4)?, 4)?;
+//! assert_eq!(read.producer_id, ProducerId::NONE);
+//!
+//! // A static member must not turn into an ordinary one on the way.
+//! let heartbeat = HeartbeatRequest {
+//!     group_instance_id: Some("till-3".into()),
+//!     ..Default::default()
+//! };
+//! heartbeat.to_bytes(2).unwrap_err();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+// What messages are made of; the modules take it from here.
+use bytes::Bytes;
+use tidelog_types::{
+    ErrorCode, GroupId, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, Str, Timestamp,
+    TopicName, TransactionalId, Uuid,
+};
+
+use crate::{ApiKey, Payload, Wire};
 
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;

@@ -1,8 +1,6 @@
 //! AddOffsetsToTxn, key 25.
 
-use tidelog_types::{ErrorCode, GroupId, ProducerEpoch, ProducerId, TransactionalId};
-
-use crate::Wire;
+use super::*;
 
 /// Adds the offsets of a group to a transaction (KIP-98).
 ///

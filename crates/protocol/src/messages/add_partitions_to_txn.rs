@@ -1,8 +1,6 @@
 //! AddPartitionsToTxn, key 24.
 
-use tidelog_types::{ErrorCode, ProducerEpoch, ProducerId, TopicName, TransactionalId};
-
-use crate::Wire;
+use super::*;
 
 /// Adds partitions to transactions, or asks whether they belong to one (KIP-98).
 ///

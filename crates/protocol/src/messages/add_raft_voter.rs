@@ -1,8 +1,6 @@
 //! AddRaftVoter, key 80.
 
-use tidelog_types::{ErrorCode, NodeId, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Adds a voter to the metadata quorum (KIP-853).
 ///

@@ -1,8 +1,6 @@
 //! AllocateProducerIds, key 67.
 
-use tidelog_types::{ErrorCode, NodeId, ProducerId};
-
-use crate::Wire;
+use super::*;
 
 /// Asks the controller for a block of producer ids (KIP-730).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! AlterClientQuotas, key 49.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Changes quotas of clients (KIP-546).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! AlterConfigs, key 33.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Replaces all dynamic configs of resources (KIP-133).
 #[derive(Clone, Debug, PartialEq, Wire)]
@@ -30,7 +28,7 @@ pub struct AlterConfigsResource {
 pub struct AlterableConfig {
     /// The name of the config.
     pub name: Str,
-    /// The value, or null to go back to the default.
+    /// The value, which may be a password, or null to go back to the default.
     pub value: Option<Str>,
 }
 

@@ -1,8 +1,6 @@
 //! AlterPartition, key 56.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks the controller to change the replicas in sync of partitions (KIP-497).
 ///

@@ -1,8 +1,6 @@
 //! AlterPartitionReassignments, key 45.
 
-use tidelog_types::{ErrorCode, NodeId, Str, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Moves partitions to other brokers, or stops their move (KIP-455).
 ///

@@ -1,8 +1,6 @@
 //! AlterReplicaLogDirs, key 34.
 
-use tidelog_types::{ErrorCode, Str, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Moves replicas of a broker to other log directories (KIP-113).
 #[derive(Clone, Debug, PartialEq, Wire)]

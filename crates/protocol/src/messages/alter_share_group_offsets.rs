@@ -1,8 +1,6 @@
 //! AlterShareGroupOffsets, key 91.
 
-use tidelog_types::{ErrorCode, GroupId, Offset, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Moves an empty share group to other offsets (KIP-932).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,9 +1,6 @@
 //! AlterUserScramCredentials, key 51.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Sets and deletes SCRAM credentials of users (KIP-554).
 #[derive(Clone, Debug, PartialEq, Wire)]

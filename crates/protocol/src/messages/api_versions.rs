@@ -1,8 +1,6 @@
 //! ApiVersions, key 18.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::{ApiKey, Wire};
+use super::*;
 
 /// Asks which versions of which APIs may be used; the first request on most connections.
 ///

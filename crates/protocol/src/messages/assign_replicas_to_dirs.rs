@@ -1,8 +1,6 @@
 //! AssignReplicasToDirs, key 73.
 
-use tidelog_types::{ErrorCode, NodeId, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Tells the controller in which log directories replicas are (KIP-858).
 #[derive(Clone, Debug, PartialEq, Wire)]

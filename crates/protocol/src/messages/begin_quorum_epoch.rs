@@ -1,8 +1,6 @@
 //! BeginQuorumEpoch, key 53.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Tells a voter who leads from now on (KIP-595).
 ///

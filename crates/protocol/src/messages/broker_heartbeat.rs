@@ -1,8 +1,6 @@
 //! BrokerHeartbeat, key 63.
 
-use tidelog_types::{ErrorCode, NodeId, Offset, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Keeps a broker alive, and says what it wants (KIP-631).
 ///

@@ -1,8 +1,6 @@
 //! BrokerRegistration, key 62.
 
-use tidelog_types::{ErrorCode, NodeId, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Registers a broker with the controller (KIP-631).
 ///

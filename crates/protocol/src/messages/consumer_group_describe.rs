@@ -1,8 +1,6 @@
 //! ConsumerGroupDescribe, key 69.
 
-use tidelog_types::{ErrorCode, GroupId, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for the members of consumer groups (KIP-848).
 ///

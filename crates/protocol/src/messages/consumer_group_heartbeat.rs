@@ -1,8 +1,6 @@
 //! ConsumerGroupHeartbeat, key 68.
 
-use tidelog_types::{ErrorCode, GroupId, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Joins a consumer group, stays in it, and leaves it (KIP-848).
 ///

@@ -1,8 +1,6 @@
 //! ControllerRegistration, key 70.
 
-use tidelog_types::{ErrorCode, NodeId, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Registers a controller with the active one (KIP-919).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! CreateAcls, key 30.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Creates ACLs (KIP-140).
 ///

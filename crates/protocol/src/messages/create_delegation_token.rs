@@ -1,9 +1,6 @@
 //! CreateDelegationToken, key 38.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, Str, Timestamp};
-
-use crate::Wire;
+use super::*;
 
 /// Makes a delegation token (KIP-48).
 ///

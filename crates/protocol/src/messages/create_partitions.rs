@@ -1,8 +1,6 @@
 //! CreatePartitions, key 37.
 
-use tidelog_types::{ErrorCode, NodeId, Str, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Adds partitions to topics (KIP-195).
 ///

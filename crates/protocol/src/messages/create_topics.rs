@@ -1,8 +1,6 @@
 //! CreateTopics, key 19.
 
-use tidelog_types::{ErrorCode, NodeId, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Creates topics.
 ///

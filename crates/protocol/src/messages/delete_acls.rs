@@ -1,8 +1,6 @@
 //! DeleteAcls, key 31.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Deletes the ACLs that match filters (KIP-140).
 ///

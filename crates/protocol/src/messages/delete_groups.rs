@@ -1,8 +1,6 @@
 //! DeleteGroups, key 42.
 
-use tidelog_types::{ErrorCode, GroupId};
-
-use crate::Wire;
+use super::*;
 
 /// Deletes groups and their offsets (KIP-229).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! DeleteRecords, key 21.
 
-use tidelog_types::{ErrorCode, Offset, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Moves the start of logs forward (KIP-107).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! DeleteShareGroupOffsets, key 92.
 
-use tidelog_types::{ErrorCode, GroupId, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Makes an empty share group forget topics (KIP-932).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! DeleteShareGroupState, key 86.
 
-use tidelog_types::{ErrorCode, GroupId, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Deletes the state of share partitions (KIP-932).
 #[derive(Clone, Debug, PartialEq, Wire)]

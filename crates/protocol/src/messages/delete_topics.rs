@@ -1,8 +1,6 @@
 //! DeleteTopics, key 20.
 
-use tidelog_types::{ErrorCode, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Deletes topics.
 ///

@@ -1,8 +1,6 @@
 //! DescribeAcls, key 29.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for the ACLs that match a filter (KIP-140).
 ///

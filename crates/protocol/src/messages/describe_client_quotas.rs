@@ -1,8 +1,6 @@
 //! DescribeClientQuotas, key 48.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for the quotas of clients (KIP-546).
 #[derive(Clone, Debug, PartialEq, Wire)]

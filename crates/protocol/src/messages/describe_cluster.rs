@@ -1,8 +1,6 @@
 //! DescribeCluster, key 60.
 
-use tidelog_types::{ErrorCode, NodeId, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Asks which nodes there are (KIP-700).
 ///

@@ -1,8 +1,6 @@
 //! DescribeConfigs, key 32.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for configs (KIP-133).
 ///

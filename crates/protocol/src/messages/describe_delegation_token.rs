@@ -1,9 +1,6 @@
 //! DescribeDelegationToken, key 41.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, Str, Timestamp};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for the delegation tokens of owners (KIP-48).
 #[derive(Clone, Debug, PartialEq, Wire)]

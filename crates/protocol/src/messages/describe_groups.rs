@@ -1,9 +1,6 @@
 //! DescribeGroups, key 15.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, GroupId, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for the details of classic groups.
 ///

@@ -1,8 +1,6 @@
 //! DescribeLogDirs, key 35.
 
-use tidelog_types::{ErrorCode, Str, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Asks how large the replicas in each log directory are (KIP-113).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! DescribeProducers, key 61.
 
-use tidelog_types::{ErrorCode, Offset, ProducerId, Str, Timestamp, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Asks which producers partitions know (KIP-664).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! DescribeQuorum, key 55.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, Str, Timestamp, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks who is in the metadata quorum, and how far (KIP-595).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! DescribeShareGroupOffsets, key 90.
 
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks how far share groups are (KIP-932).
 #[derive(Clone, Debug, PartialEq, Wire)]

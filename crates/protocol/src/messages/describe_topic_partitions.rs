@@ -1,8 +1,6 @@
 //! DescribeTopicPartitions, key 75.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for the partitions of topics, a page at a time (KIP-966).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,10 +1,6 @@
 //! DescribeTransactions, key 65.
 
-use tidelog_types::{
-    ErrorCode, ProducerEpoch, ProducerId, Str, Timestamp, TopicName, TransactionalId,
-};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for the state of transactional ids (KIP-664).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! DescribeUserScramCredentials, key 50.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Asks which SCRAM credentials users have (KIP-554).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! ElectLeaders, key 43.
 
-use tidelog_types::{ErrorCode, Str, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Elects leaders of partitions (KIP-183).
 ///

@@ -1,8 +1,6 @@
 //! EndQuorumEpoch, key 54.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Tells the other voters that the leader resigns (KIP-595).
 ///

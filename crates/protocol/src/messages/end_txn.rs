@@ -1,8 +1,6 @@
 //! EndTxn, key 26.
 
-use tidelog_types::{ErrorCode, ProducerEpoch, ProducerId, TransactionalId};
-
-use crate::Wire;
+use super::*;
 
 /// Commits or aborts a transaction (KIP-98).
 ///

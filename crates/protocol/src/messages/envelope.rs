@@ -1,9 +1,6 @@
 //! Envelope, key 58.
 
-use bytes::Bytes;
-use tidelog_types::ErrorCode;
-
-use crate::Wire;
+use super::*;
 
 /// Brings a request of a client from a broker to the controller (KIP-590).
 #[derive(Clone, Debug, PartialEq, Wire)]

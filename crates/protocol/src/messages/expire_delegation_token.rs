@@ -1,9 +1,6 @@
 //! ExpireDelegationToken, key 40.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, Timestamp};
-
-use crate::Wire;
+use super::*;
 
 /// Changes when a delegation token expires (KIP-48).
 #[derive(Clone, Debug, PartialEq, Wire)]

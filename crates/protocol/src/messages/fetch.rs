@@ -1,8 +1,6 @@
 //! Fetch, key 1.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, ProducerId, Str, TopicName, Uuid};
-
-use crate::{Payload, Wire};
+use super::*;
 
 /// Asks for records, as a consumer, a follower or an observer of the metadata log.
 ///

@@ -1,8 +1,6 @@
 //! FetchSnapshot, key 59.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, Str, TopicName, Uuid};
-
-use crate::{Payload, Wire};
+use super::*;
 
 /// Asks for a piece of a snapshot of the metadata log (KIP-630).
 ///

@@ -1,8 +1,6 @@
 //! FindCoordinator, key 10.
 
-use tidelog_types::{ErrorCode, NodeId, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Asks which broker coordinates a group or a transactional id.
 ///

@@ -1,8 +1,6 @@
 //! GetTelemetrySubscriptions, key 71.
 
-use tidelog_types::{ErrorCode, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks which metrics the cluster wants from this client (KIP-714).
 #[derive(Clone, Debug, PartialEq, Wire)]

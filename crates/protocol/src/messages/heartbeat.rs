@@ -1,8 +1,6 @@
 //! Heartbeat, key 12.
 
-use tidelog_types::{ErrorCode, GroupId, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Keeps a classic group member alive.
 ///

@@ -1,8 +1,6 @@
 //! IncrementalAlterConfigs, key 44.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Changes single configs of resources (KIP-339).
 #[derive(Clone, Debug, PartialEq, Wire)]
@@ -32,7 +30,7 @@ pub struct AlterableConfig {
     pub name: Str,
     /// What to do: 0 set, 1 delete, 2 append to a list, 3 subtract from a list (KIP-339).
     pub config_operation: i8,
-    /// The value, or null to go back to the default.
+    /// The value, which may be a password, or null to go back to the default.
     pub value: Option<Str>,
 }
 

@@ -1,8 +1,6 @@
 //! InitProducerId, key 22.
 
-use tidelog_types::{ErrorCode, ProducerEpoch, ProducerId, TransactionalId};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for a producer id and epoch, for idempotence or transactions (KIP-98).
 ///

@@ -1,8 +1,6 @@
 //! InitializeShareGroupState, key 83.
 
-use tidelog_types::{ErrorCode, GroupId, Offset, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Sets the state of share partitions anew (KIP-932).
 #[derive(Clone, Debug, PartialEq, Wire)]

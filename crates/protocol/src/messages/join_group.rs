@@ -1,9 +1,6 @@
 //! JoinGroup, key 11.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, GroupId, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Joins a classic group, or joins it again for a rebalance.
 ///

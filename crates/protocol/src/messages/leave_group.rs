@@ -1,8 +1,6 @@
 //! LeaveGroup, key 13.
 
-use tidelog_types::{ErrorCode, GroupId, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Takes members out of a classic group.
 ///

@@ -1,8 +1,6 @@
 //! ListConfigResources, key 74.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Asks which resources have configs (KIP-1000).
 ///

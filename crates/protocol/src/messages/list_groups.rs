@@ -1,8 +1,6 @@
 //! ListGroups, key 16.
 
-use tidelog_types::{ErrorCode, GroupId, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Asks which groups this broker coordinates.
 ///

@@ -1,8 +1,6 @@
 //! ListOffsets, key 2.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, Timestamp, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Looks up offsets by timestamp.
 ///

@@ -1,8 +1,6 @@
 //! ListPartitionReassignments, key 46.
 
-use tidelog_types::{ErrorCode, NodeId, Str, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Asks which partitions are being moved (KIP-455).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! ListTransactions, key 66.
 
-use tidelog_types::{ErrorCode, ProducerId, Str, TransactionalId};
-
-use crate::Wire;
+use super::*;
 
 /// Asks which transactional ids this broker coordinates (KIP-664).
 ///

@@ -1,8 +1,6 @@
 //! Metadata, key 3.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks who leads which partition.
 ///

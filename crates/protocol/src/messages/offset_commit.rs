@@ -1,8 +1,6 @@
 //! OffsetCommit, key 8.
 
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, Str, Timestamp, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Stores how far a group has consumed.
 ///

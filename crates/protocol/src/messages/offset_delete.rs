@@ -1,8 +1,6 @@
 //! OffsetDelete, key 47.
 
-use tidelog_types::{ErrorCode, GroupId, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Deletes committed offsets of a group (KIP-496). There is no flexible version.
 #[derive(Clone, Debug, PartialEq, Wire)]

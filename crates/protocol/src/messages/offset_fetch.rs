@@ -1,8 +1,6 @@
 //! OffsetFetch, key 9.
 
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks how far groups have consumed.
 ///

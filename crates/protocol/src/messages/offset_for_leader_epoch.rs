@@ -1,8 +1,6 @@
 //! OffsetForLeaderEpoch, key 23.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Asks where leader epochs end, to find where two logs part (KIP-101).
 ///

@@ -1,11 +1,6 @@
 //! Produce, key 0.
 
-use bytes::Bytes;
-use tidelog_types::{
-    ErrorCode, LeaderEpoch, NodeId, Offset, Str, Timestamp, TopicName, TransactionalId, Uuid,
-};
-
-use crate::Wire;
+use super::*;
 
 /// Appends record batches to partitions.
 ///

@@ -1,9 +1,6 @@
 //! PushTelemetry, key 72.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Brings metrics of a client (KIP-714).
 #[derive(Clone, Debug, PartialEq, Wire)]

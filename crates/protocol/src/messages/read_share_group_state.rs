@@ -1,8 +1,6 @@
 //! ReadShareGroupState, key 84.
 
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks the share coordinator for the state of share partitions (KIP-932).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! ReadShareGroupStateSummary, key 87.
 
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks the share coordinator how far share partitions are (KIP-932).
 #[derive(Clone, Debug, PartialEq, Wire)]

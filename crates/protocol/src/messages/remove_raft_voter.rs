@@ -1,8 +1,6 @@
 //! RemoveRaftVoter, key 81.
 
-use tidelog_types::{ErrorCode, NodeId, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Removes a voter from the metadata quorum (KIP-853).
 #[derive(Clone, Debug, PartialEq, Wire)]

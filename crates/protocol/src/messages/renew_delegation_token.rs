@@ -1,9 +1,6 @@
 //! RenewDelegationToken, key 39.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, Timestamp};
-
-use crate::Wire;
+use super::*;
 
 /// Renews a delegation token (KIP-48).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,9 +1,6 @@
 //! SaslAuthenticate, key 36.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Brings a token of the SASL mechanism that SaslHandshake has named (KIP-152).
 #[derive(Clone, Debug, PartialEq, Wire)]

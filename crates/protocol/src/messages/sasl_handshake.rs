@@ -1,8 +1,6 @@
 //! SaslHandshake, key 17.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Names the SASL mechanism with which the connection will authenticate (KIP-43).
 ///

@@ -1,8 +1,6 @@
 //! ShareAcknowledge, key 79.
 
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, NodeId, Offset, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Acknowledges records of a share group (KIP-932).
 ///

@@ -1,8 +1,6 @@
 //! ShareFetch, key 78.
 
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, NodeId, Offset, Str, Uuid};
-
-use crate::{Payload, Wire};
+use super::*;
 
 /// Acquires records for a member of a share group, and acknowledges others (KIP-932).
 ///

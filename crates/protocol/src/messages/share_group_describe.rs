@@ -1,8 +1,6 @@
 //! ShareGroupDescribe, key 77.
 
-use tidelog_types::{ErrorCode, GroupId, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for the members of share groups (KIP-932).
 ///

@@ -1,8 +1,6 @@
 //! ShareGroupHeartbeat, key 76.
 
-use tidelog_types::{ErrorCode, GroupId, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Joins a share group, stays in it, and leaves it (KIP-932).
 ///

@@ -1,8 +1,6 @@
 //! StreamsGroupDescribe, key 89.
 
-use tidelog_types::{ErrorCode, GroupId, Offset, Str, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Asks for the members and the topology of streams groups (KIP-1071).
 #[derive(Clone, Debug, PartialEq, Wire)]

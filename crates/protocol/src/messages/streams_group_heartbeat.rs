@@ -1,8 +1,6 @@
 //! StreamsGroupHeartbeat, key 88.
 
-use tidelog_types::{ErrorCode, GroupId, Offset, Str, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Joins a streams group, stays in it, and leaves it (KIP-1071).
 ///

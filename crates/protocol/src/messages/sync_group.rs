@@ -1,9 +1,6 @@
 //! SyncGroup, key 14.
 
-use bytes::Bytes;
-use tidelog_types::{ErrorCode, GroupId, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Distributes the assignment of a classic group: the leader brings it, all others fetch theirs.
 ///

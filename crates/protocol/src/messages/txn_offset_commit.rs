@@ -1,11 +1,6 @@
 //! TxnOffsetCommit, key 28.
 
-use tidelog_types::{
-    ErrorCode, GroupId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Str, TopicName,
-    TransactionalId,
-};
-
-use crate::Wire;
+use super::*;
 
 /// Commits offsets of a group within a transaction (KIP-98).
 ///

@@ -1,8 +1,6 @@
 //! UnregisterBroker, key 64.
 
-use tidelog_types::{ErrorCode, NodeId, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Forgets a broker (KIP-631).
 #[derive(Clone, Debug, PartialEq, Wire)]

@@ -1,8 +1,6 @@
 //! UpdateFeatures, key 57.
 
-use tidelog_types::{ErrorCode, Str};
-
-use crate::Wire;
+use super::*;
 
 /// Finalizes features at a level (KIP-584).
 ///

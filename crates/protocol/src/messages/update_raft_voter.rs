@@ -1,8 +1,6 @@
 //! UpdateRaftVoter, key 82.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Tells the leader of the metadata quorum where a voter listens and what it supports (KIP-853).
 #[derive(Clone, Debug, PartialEq, Wire)]

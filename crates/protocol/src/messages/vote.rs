@@ -1,8 +1,6 @@
 //! Vote, key 52.
 
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, Str, TopicName, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Asks a voter of the metadata quorum for its vote (KIP-595).
 ///

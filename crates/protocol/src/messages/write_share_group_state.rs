@@ -1,8 +1,6 @@
 //! WriteShareGroupState, key 85.
 
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, Str, Uuid};
-
-use crate::Wire;
+use super::*;
 
 /// Writes what has changed in share partitions (KIP-932).
 ///

@@ -1,8 +1,6 @@
 //! WriteTxnMarkers, key 27.
 
-use tidelog_types::{ErrorCode, ProducerEpoch, ProducerId, TopicName};
-
-use crate::Wire;
+use super::*;
 
 /// Tells leaders to write the markers that end transactions; sent by transaction coordinators
 /// (KIP-98).
