@@ -4,9 +4,7 @@ use tidelog_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use crate::compression::{Framing, compress};
 use crate::crc::crc32c;
 use crate::header::{CRC_AT, CRC_FROM, HEADER_LEN, LENGTH_END};
-use crate::varint::{
-    VARINT_LEN_MAX, VARLONG_LEN_MAX, varint_len, write_uvarlong, zigzag32, zigzag64,
-};
+use crate::varint::{uvarlong_len, write_uvarlong, zigzag32, zigzag64};
 use crate::{
     Attributes, Batch, BatchError, BatchHeader, Codec, Compression, HeaderRef, RecordRef,
     TimestampType,
@@ -30,7 +28,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
     /// [`HEADER_LEN`] bytes to be filled in, then the records, not yet compressed.
-    buffer: Buffer,
+    buffer: Vec<u8>,
     header: BatchHeader,
     compression: Compression,
     /// The delta of the next record to be pushed.
@@ -42,10 +40,7 @@ impl BatchBuilder {
     /// plain producer sends.
     pub fn new(compression: Compression) -> Self {
         Self {
-            buffer: Buffer {
-                bytes: vec![0; HEADER_LEN],
-                len: HEADER_LEN,
-            },
+            buffer: vec![0; HEADER_LEN],
             header: BatchHeader {
                 base_offset: Offset::ZERO,
                 batch_length: 0,
@@ -69,7 +64,7 @@ impl BatchBuilder {
     /// With room for `bytes` of records, so that the buffer need not grow.
     #[must_use]
     pub fn capacity(mut self, bytes: usize) -> Self {
-        self.buffer.room(bytes);
+        self.buffer.reserve(bytes);
         self
     }
 
@@ -156,19 +151,13 @@ impl BatchBuilder {
             headers.len(),
             headers_len,
         );
-        if !headers.is_empty() {
-            self.put_headers(headers, headers_len);
-        }
-    }
-
-    fn put_headers(&mut self, headers: &[HeaderRef<'_>], headers_len: usize) {
-        let out = self.buffer.room(headers_len);
-        let mut at = 0;
         for header in headers {
-            at = write_nullable(out, at, Some(header.key));
-            at = write_nullable(out, at, header.value);
+            for part in [Some(header.key), header.value] {
+                let len = nullable_len(part);
+                put_numbers(&mut self.buffer, |room| write_uvarlong(room, 0, len));
+                self.buffer.extend_from_slice(part.unwrap_or_default());
+            }
         }
-        self.buffer.len += at;
     }
 
     /// Adds a record of another batch, with its offset, its time of creation and its headers.
@@ -195,8 +184,7 @@ impl BatchBuilder {
             headers.len(),
             encoded.len(),
         );
-        self.buffer.room(encoded.len()).copy_from_slice(encoded);
-        self.buffer.len += encoded.len();
+        self.buffer.extend_from_slice(encoded);
     }
 
     /// Whether a record of a stored batch, which may be damaged, can be pushed.
@@ -235,27 +223,40 @@ impl BatchBuilder {
             .as_millis()
             .wrapping_sub(header.base_timestamp.as_millis());
 
-        // The length comes first but is known last. Its own length is guessed, and the record moved
-        // if that was wrong.
-        let (key_len, value_len) = (key.map_or(0, <[u8]>::len), value.map_or(0, <[u8]>::len));
-        let contents_len = key_len + value_len + headers_len;
-        let guess = varint_len((contents_len + 6) as i32);
-        let out = self.buffer.room(contents_len + NUMBERS_LEN_MAX);
-        // The attributes.
-        out[guess] = 0;
-        let mut at = write_uvarlong(out, guess + 1, zigzag64(timestamp_delta));
-        at = write_uvarlong(out, at, zigzag32(offset_delta).into());
-        at = write_nullable(out, at, key);
-        at = write_nullable(out, at, value);
-        at = write_uvarlong(out, at, zigzag32(headers_count as i32).into());
-        let body_len = at - guess;
-        let length = (body_len + headers_len) as i32;
-        let length_len = varint_len(length);
-        if length_len != guess {
-            out.copy_within(guess..at, length_len);
+        let body_len = 1
+            + number_size(zigzag64(timestamp_delta))
+            + number_size(zigzag32(offset_delta).into())
+            + nullable_size(key)
+            + nullable_size(value)
+            + number_size(zigzag32(headers_count as i32).into())
+            + headers_len;
+        let out = &mut self.buffer;
+        // Once for all the pieces.
+        out.reserve(body_len + 3 * NUMBERS_LEN);
+        let value_len = nullable_len(value);
+        put_numbers(out, |room| {
+            let mut at = write_uvarlong(room, 0, zigzag32(body_len as i32).into());
+            // The attributes.
+            room[at] = 0;
+            at = write_uvarlong(room, at + 1, zigzag64(timestamp_delta));
+            at = write_uvarlong(room, at, zigzag32(offset_delta).into());
+            at = write_uvarlong(room, at, nullable_len(key));
+            match key {
+                Some(_) => at,
+                None => write_uvarlong(room, at, value_len),
+            }
+        });
+        if let Some(key) = key {
+            out.extend_from_slice(key);
+            put_numbers(out, |room| write_uvarlong(room, 0, value_len));
         }
-        write_uvarlong(out, 0, zigzag32(length).into());
-        self.buffer.len += length_len + body_len;
+        out.extend_from_slice(value.unwrap_or_default());
+        match headers_count {
+            0 => out.push(0),
+            _ => put_numbers(out, |room| {
+                write_uvarlong(room, 0, zigzag32(headers_count as i32).into())
+            }),
+        }
     }
 
     /// How many records there are.
@@ -270,7 +271,7 @@ impl BatchBuilder {
 
     /// The size of the batch so far, were it not compressed.
     pub const fn size(&self) -> usize {
-        self.buffer.len
+        self.buffer.len()
     }
 
     /// Compresses the records, fills in the header and seals it with the CRC.
@@ -282,9 +283,8 @@ impl BatchBuilder {
             return Err(BatchError::InvalidCount { records_count: 0 });
         }
         // Beyond this the lengths and counts in the buffer may have wrapped around.
-        check_size(self.buffer.len)?;
-        let mut bytes = self.buffer.bytes;
-        bytes.truncate(self.buffer.len);
+        check_size(self.buffer.len())?;
+        let mut bytes = self.buffer;
         if self.compression.codec() != Codec::None {
             let records = std::mem::replace(&mut bytes, vec![0; HEADER_LEN]);
             compress(
@@ -371,48 +371,43 @@ pub(crate) fn check_size(size: usize) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// What the attributes and numbers of a record take at most: a byte, a varlong and five varints.
-const NUMBERS_LEN_MAX: usize = 1 + VARLONG_LEN_MAX + 5 * VARINT_LEN_MAX;
+/// Room for the numbers between two pieces of a record: at most a byte, a varlong and four varints.
+const NUMBERS_LEN: usize = 32;
 
-/// A growing buffer that is initialized ahead of what was written, so that a record goes in with
-/// plain stores: appending its small pieces to a `Vec` one by one takes twice as long.
-#[derive(Clone, Debug)]
-struct Buffer {
-    bytes: Vec<u8>,
-    /// How much was written.
-    len: usize,
-}
-
-impl Buffer {
-    /// The next `len` bytes to be written.
-    #[inline(always)]
-    fn room(&mut self, len: usize) -> &mut [u8] {
-        let end = self.len + len;
-        if end > self.bytes.len() {
-            self.grow(end);
-        }
-        &mut self.bytes[self.len..end]
-    }
-
-    #[cold]
-    fn grow(&mut self, end: usize) {
-        self.bytes.resize(end.max(2 * self.bytes.len()), 0);
-    }
-}
-
-/// Writes length and bytes, or null, at `at` and gives where they end.
+/// Lets numbers be written at the end of a buffer.
+///
+/// They go with plain stores into a few zeros that are put there for them, and of which the rest is
+/// cut off after: appending them one by one takes twice as long.
 #[inline(always)]
-fn write_nullable(out: &mut [u8], at: usize, bytes: Option<&[u8]>) -> usize {
-    let Some(bytes) = bytes else {
-        return write_uvarlong(out, at, zigzag32(-1).into());
-    };
-    let at = write_uvarlong(out, at, zigzag32(bytes.len() as i32).into());
-    let end = at + bytes.len();
-    out[at..end].copy_from_slice(bytes);
-    end
+fn put_numbers(out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; NUMBERS_LEN]) -> usize) {
+    let start = out.len();
+    out.extend_from_slice(&[0; NUMBERS_LEN]);
+    if let Some(room) = out[start..].first_chunk_mut() {
+        let len = write(room);
+        out.truncate(start + len);
+    }
 }
 
-/// How much [`write_nullable`] writes.
+/// The length of bytes as it is written; null has -1.
+#[inline(always)]
+fn nullable_len(bytes: Option<&[u8]>) -> u64 {
+    zigzag32(bytes.map_or(-1, |bytes| bytes.len() as i32)).into()
+}
+
+/// How much a record's length and bytes take, or null.
+#[inline(always)]
 fn nullable_size(bytes: Option<&[u8]>) -> usize {
-    bytes.map_or(1, |bytes| varint_len(bytes.len() as i32) + bytes.len())
+    bytes.map_or(1, |bytes| {
+        number_size(zigzag32(bytes.len() as i32).into()) + bytes.len()
+    })
+}
+
+/// How much a number takes. Most are small.
+#[inline(always)]
+fn number_size(value: u64) -> usize {
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        _ => uvarlong_len(value),
+    }
 }
