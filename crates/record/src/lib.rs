@@ -44,8 +44,9 @@
 //! What Kafka wrote before 0.11, message formats v0 and v1, is in [`legacy`]; [`AnyBatch`] reads all
 //! three, [`upconvert`] and [`downconvert`] lead from one to another.
 //!
-//! Each codec is a feature (`gzip`, `snappy`, `lz4`, `zstd`), all on by default. A codec that is left
-//! out is still recognized; using it is an error that says so.
+//! Each codec is a feature: `gzip`, `snappy` and `lz4` are on by default, and `zstd`, which is a C
+//! library and takes longer to build than all the rest, has to be asked for. A codec that is left out
+//! is still recognized; using it is an error that says so.
 
 mod any;
 mod batch;
