@@ -29,6 +29,7 @@ pub struct AlterableConfig {
     /// The name of the config.
     pub name: Str,
     /// The value, which may be a password, or null to go back to the default.
+    #[wire(secret)]
     pub value: Option<Str>,
 }
 

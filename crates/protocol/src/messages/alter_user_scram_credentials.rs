@@ -31,8 +31,10 @@ pub struct ScramCredentialUpsertion {
     /// The number of iterations.
     pub iterations: i32,
     /// A random salt, made by the client.
+    #[wire(secret)]
     pub salt: Bytes,
     /// The password, salted and hashed as often as `iterations` says.
+    #[wire(secret)]
     pub salted_password: Bytes,
 }
 

@@ -56,6 +56,7 @@ pub struct CreateDelegationTokenResponse {
     /// The id of the token.
     pub token_id: Str,
     /// The HMAC of the token, which is its secret.
+    #[wire(secret)]
     pub hmac: Bytes,
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -55,6 +55,7 @@ pub struct DescribedDelegationToken {
     /// The id of the token.
     pub token_id: Str,
     /// The HMAC of the token, which is its secret.
+    #[wire(secret)]
     pub hmac: Bytes,
     /// Who may renew the token, besides its owner.
     pub renewers: Vec<DescribedDelegationTokenRenewer>,

@@ -7,6 +7,7 @@ use super::*;
 #[wire(versions = 0..=2, flexible = 2..)]
 pub struct ExpireDelegationTokenRequest {
     /// The HMAC of the token, which is its secret.
+    #[wire(secret)]
     pub hmac: Bytes,
     /// For how many milliseconds from now; a negative number ends the token at once.
     pub expiry_time_period_ms: i64,

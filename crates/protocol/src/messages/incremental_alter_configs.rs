@@ -31,6 +31,7 @@ pub struct AlterableConfig {
     /// What to do: 0 set, 1 delete, 2 append to a list, 3 subtract from a list (KIP-339).
     pub config_operation: i8,
     /// The value, which may be a password, or null to go back to the default.
+    #[wire(secret)]
     pub value: Option<Str>,
 }
 

@@ -7,6 +7,7 @@ use super::*;
 #[wire(versions = 0..=2, flexible = 2..)]
 pub struct RenewDelegationTokenRequest {
     /// The HMAC of the token, which is its secret.
+    #[wire(secret)]
     pub hmac: Bytes,
     /// For how many milliseconds from now; -1 for the broker's default.
     pub renew_period_ms: i64,

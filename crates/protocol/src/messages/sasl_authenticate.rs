@@ -7,6 +7,7 @@ use super::*;
 #[wire(versions = 0..=2, flexible = 2..)]
 pub struct SaslAuthenticateRequest {
     /// The token, in a format of the mechanism.
+    #[wire(secret)]
     pub auth_bytes: Bytes,
 }
 
@@ -21,6 +22,7 @@ pub struct SaslAuthenticateResponse {
     /// What went wrong in words, or null.
     pub error_message: Option<Str>,
     /// The token, in a format of the mechanism.
+    #[wire(secret)]
     pub auth_bytes: Bytes,
     /// After how many milliseconds the connection must authenticate again, or 0 (KIP-368).
     #[wire(versions = 1.., ignorable)]
