@@ -12,10 +12,10 @@ use crate::meta_properties::MetaProperties;
 use crate::rest::{self, LogSummary};
 use crate::{json, names};
 
-const LOCK: &str = ".lock";
+pub(crate) const LOCK: &str = ".lock";
 const META_PROPERTIES: &str = "meta.properties";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
-const SUMMARY: &str = "tidelog.summary";
+pub(crate) const SUMMARY: &str = "tidelog.summary";
 const BOOTSTRAP: &str = "bootstrap.checkpoint";
 
 /// Why a log directory cannot be used.
@@ -86,6 +86,14 @@ pub enum Checkpoint {
 }
 
 impl Checkpoint {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::RecoveryPoint,
+        Self::LogStart,
+        Self::Replication,
+        Self::Cleaner,
+    ];
+
     /// The name of the file.
     pub const fn file_name(self) -> &'static str {
         match self {
@@ -258,11 +266,8 @@ impl LogDirectory {
         self.dir
             .sync_dir(Path::new(""))
             .context("sync", Path::new(""))?;
-        // Kafka before 3.8 wrote an empty file.
-        let text = String::from_utf8_lossy(&bytes);
-        let broker_epoch = json::field(&text, "brokerEpoch").and_then(|e| e.parse().ok());
         Ok(Some(CleanShutdown {
-            broker_epoch: broker_epoch.unwrap_or(-1),
+            broker_epoch: broker_epoch_in(&bytes),
             summaries,
         }))
     }
@@ -483,6 +488,13 @@ pub struct CleanShutdown {
     pub summaries: HashMap<String, LogSummary>,
 }
 
+/// The broker epoch in the mark of a clean shutdown, -1 if it does not say: Kafka before 3.8 wrote an empty file.
+pub(crate) fn broker_epoch_in(mark: &[u8]) -> i64 {
+    let text = String::from_utf8_lossy(mark);
+    let broker_epoch = json::field(&text, "brokerEpoch").and_then(|e| e.parse().ok());
+    broker_epoch.unwrap_or(-1)
+}
+
 const QUORUM_STATE: &str = "quorum-state";
 
 /// Whom a voter of the metadata quorum follows or voted for: what it must not forget (KIP-595).
@@ -499,7 +511,7 @@ pub struct QuorumState {
 }
 
 impl QuorumState {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let number = |name: &str| {
             let value = json::field(text, name);
             let value = value.ok_or_else(|| format!("the field {name} is missing"))?;

@@ -44,6 +44,7 @@ mod flush;
 mod flusher;
 mod fs;
 mod index;
+pub mod inspect;
 mod json;
 mod log;
 mod meta_properties;
@@ -57,6 +58,7 @@ mod scan;
 mod segment;
 pub mod testing;
 mod transactions;
+pub mod verify;
 mod writer;
 
 pub use config::LogConfig;

@@ -309,13 +309,18 @@ impl Producers {
         out
     }
 
-    /// Reads the snapshot at `end`. `None` if it is damaged or of another version.
-    pub(crate) fn decode(bytes: &[u8], end: Offset) -> Option<Self> {
+    /// Reads the snapshot at `end`. The error says what is wrong with it.
+    pub(crate) fn decode(bytes: &[u8], end: Offset) -> Result<Self, String> {
         let mut rest = bytes;
-        if i16::from_be_bytes(take(&mut rest)?) != SNAPSHOT_VERSION
-            || u32::from_be_bytes(take(&mut rest)?) != crc32c(rest)
-        {
-            return None;
+        let version = i16::from_be_bytes(take(&mut rest)?);
+        if version != SNAPSHOT_VERSION {
+            return Err(format!("version {version}, expected {SNAPSHOT_VERSION}"));
+        }
+        let (stored, computed) = (u32::from_be_bytes(take(&mut rest)?), crc32c(rest));
+        if stored != computed {
+            return Err(format!(
+                "the CRC is {computed:08x}, the file says {stored:08x}"
+            ));
         }
         let count = i32::from_be_bytes(take(&mut rest)?);
         let mut producers = Self::starting_at(end);
@@ -350,16 +355,18 @@ impl Producers {
             };
             producers.states.insert(id, state);
         }
-        Some(producers)
+        Ok(producers)
     }
 }
 
 const SNAPSHOT_VERSION: i16 = 1;
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (front, rest) = bytes.split_first_chunk()?;
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], String> {
+    let (front, rest) = bytes
+        .split_first_chunk()
+        .ok_or_else(|| "it ends too early".to_owned())?;
     *bytes = rest;
-    Some(*front)
+    Ok(*front)
 }
 
 fn check_epoch(state: &ProducerState, header: &BatchHeader) -> Result<(), AppendError> {

@@ -486,12 +486,15 @@ fn last(segments: &[Arc<Segment>]) -> &Arc<Segment> {
 pub(crate) fn read_snapshot(place: &Place, offset: Offset) -> Result<Option<Producers>, LogError> {
     let path = place.file(&names::of_segment(offset, names::SNAPSHOT));
     let bytes = read_file(&*place.dir, &path).context("read", &path)?;
-    let producers = bytes.and_then(|bytes| Producers::decode(&bytes, offset));
-    if producers.is_none() {
-        tracing::warn!(file = %path.display(), "a damaged producer snapshot is removed");
-        remove_if_exists(&*place.dir, &path).context("remove", &path)?;
+    match bytes.map(|bytes| Producers::decode(&bytes, offset)) {
+        Some(Ok(producers)) => Ok(Some(producers)),
+        Some(Err(reason)) => {
+            tracing::warn!(file = %path.display(), reason, "a damaged producer snapshot is removed");
+            remove_if_exists(&*place.dir, &path).context("remove", &path)?;
+            Ok(None)
+        }
+        None => Ok(None),
     }
-    Ok(producers)
 }
 
 /// Brings `producers` from `from` up to `until` by reading the log. The transaction indexes are right already.

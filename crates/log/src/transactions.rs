@@ -31,24 +31,25 @@ impl AbortedTransaction {
         out
     }
 
+    pub(crate) fn decode(bytes: &[u8; Self::SIZE]) -> Self {
+        let at = |at: usize| {
+            let mut number = [0; 8];
+            number.copy_from_slice(&bytes[at..at + 8]);
+            i64::from_be_bytes(number)
+        };
+        Self {
+            producer_id: ProducerId::new(at(2)),
+            first_offset: Offset::new(at(10)),
+            last_offset: Offset::new(at(18)),
+            last_stable_offset: Offset::new(at(26)),
+        }
+    }
+
     /// All whole entries of an index up to the first one that cannot be one; zero bytes never are.
     pub(crate) fn decode_all(bytes: &[u8]) -> Vec<Self> {
-        let entry = |bytes: &[u8]| {
-            let at = |at: usize| {
-                let mut number = [0; 8];
-                number.copy_from_slice(&bytes[at..at + 8]);
-                i64::from_be_bytes(number)
-            };
-            Self {
-                producer_id: ProducerId::new(at(2)),
-                first_offset: Offset::new(at(10)),
-                last_offset: Offset::new(at(18)),
-                last_stable_offset: Offset::new(at(26)),
-            }
-        };
         let mut entries: Vec<Self> = Vec::new();
-        for chunk in bytes.chunks_exact(Self::SIZE) {
-            let entry = entry(chunk);
+        for chunk in bytes.as_chunks().0 {
+            let entry = Self::decode(chunk);
             let follows = entries
                 .last()
                 .is_none_or(|last| entry.last_offset > last.last_offset);

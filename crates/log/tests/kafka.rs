@@ -240,6 +240,7 @@ fn rebuilt_files_are_kafkas() {
         path.extension().is_some_and(|e| rebuilt.iter().any(|r| e == *r))
             // Of the compacted segment Kafka has other indexes than of the batches it was made from.
             && !path.starts_with("compacted-0")
+            && !path.parent().unwrap().to_str().unwrap().ends_with("-delete")
     };
     for file in originals.files().iter().filter(|path| is_rebuilt(path)) {
         tidelog_log::Dir::remove_file(&dir, file).unwrap();
@@ -250,7 +251,7 @@ fn rebuilt_files_are_kafkas() {
     }
     for file in originals.files().iter().filter(|path| is_rebuilt(path)) {
         let content = originals.content(file).unwrap();
-        assert_eq!(dir.content(file), Some(content), "{}", file.display());
+        assert!(dir.content(file) == Some(content), "{}", file.display());
     }
     let epochs = "txn-1/leader-epoch-checkpoint";
     assert_eq!(dir.content(epochs), originals.content(epochs));

@@ -184,9 +184,8 @@ fn check_mixed(log: &Log, times: &[bool]) {
 
 #[test]
 fn a_torn_message_is_cut_and_a_damaged_one_too() {
-    let (whole, has_time) = mixed();
-    let whole_len = whole.len();
-    let mut bytes = whole.clone();
+    let (mut bytes, has_time) = mixed();
+    let whole_len = bytes.len();
     bytes.extend(message_set(
         LegacyMagic::V1,
         Codec::None,

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
@@ -24,9 +25,16 @@ fn read(name: &str) -> Vec<u8> {
     bytes
 }
 
+/// The unpacked archives, which many tests want.
+static CLEAN: LazyLock<Vec<u8>> = LazyLock::new(|| read("kafka-4.3.1-clean.tar.gz"));
+static KILLED: LazyLock<Vec<u8>> = LazyLock::new(|| read("kafka-4.3.1-killed.tar.gz"));
+
 /// Calls `file` with the path and the content of each file of a directory, `clean` or `killed`.
 pub(crate) fn unpack(which: &str, mut file: impl FnMut(&Path, &[u8])) {
-    let archive = read(&format!("kafka-4.3.1-{which}.tar.gz"));
+    let archive = match which {
+        "clean" => &*CLEAN,
+        _ => &*KILLED,
+    };
     let mut at = 0;
     // A block of zeros ends a tar archive. 0 name, 124 size in octal, 156 type; the content follows in blocks.
     while archive.get(at).is_some_and(|byte| *byte != 0) {
@@ -36,13 +44,28 @@ pub(crate) fn unpack(which: &str, mut file: impl FnMut(&Path, &[u8])) {
                 .unwrap()
                 .trim_end_matches(['\0', ' '])
         };
-        let size = usize::from_str_radix(field(124, 12), 8).unwrap();
+        let octal = |from| usize::from_str_radix(field(from, 12), 8).unwrap();
+        let size = octal(124);
         let content = &archive[at + 512..at + 512 + size];
-        if archive[at + 156] == b'0' {
-            file(
-                field(0, 100).strip_prefix("data/").unwrap().as_ref(),
-                content,
-            );
+        let path = || Path::new(field(0, 100).strip_prefix("data/").unwrap());
+        match archive[at + 156] {
+            b'0' => file(path(), content),
+            // Sparse. 386 four pairs of position and length, 482 whether more follow, 483 the real size.
+            b'S' => {
+                assert_eq!(archive[at + 482], 0, "more than four pieces");
+                let mut whole = vec![0; octal(483)];
+                let mut rest = content;
+                for pair in 0..4 {
+                    let pair = 386 + 24 * pair;
+                    if !field(pair, 12).is_empty() {
+                        let (piece, behind) = rest.split_at(octal(pair + 12));
+                        whole[octal(pair)..][..piece.len()].copy_from_slice(piece);
+                        rest = behind;
+                    }
+                }
+                file(path(), &whole);
+            }
+            _ => {}
         }
         at += 512 + size.div_ceil(512) * 512;
     }
