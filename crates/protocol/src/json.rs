@@ -432,7 +432,7 @@ fn expected(what: &'static str) -> JsonError {
 }
 
 impl JsonErrorKind {
-    fn at(self, path: &str) -> JsonError {
+    pub(crate) fn at(self, path: &str) -> JsonError {
         JsonError {
             path: path.to_owned(),
             kind: self,

@@ -95,6 +95,16 @@ macro_rules! coordinator_records {
                 writer.finish_contiguous()
             }
 
+            /// The fields of the key as JSON; null if the kind is not known.
+            #[cfg(feature = "json")]
+            pub fn to_json(&self) -> Result<serde_json::Value, $crate::EncodeError> {
+                match self {
+                    $(Self::$alias(key) => $crate::records::to_json(key, 0),)*
+                    $(Self::$name(key) => $crate::records::to_json(key, 0),)*
+                    Self::Unknown { .. } => Ok(serde_json::Value::Null),
+                }
+            }
+
             /// Reads the value that belongs to this key.
             ///
             /// A value in a version that is not known is an error.
@@ -118,6 +128,17 @@ macro_rules! coordinator_records {
                 match self {
                     $(Self::$name(value) => $crate::records::write_versioned(value, version),)*
                     Self::Unknown(bytes) => Ok(bytes.clone()),
+                }
+            }
+        }
+
+        #[cfg(feature = "json")]
+        impl $values {
+            /// The value in `version` as JSON; null if the kind is not known.
+            pub fn to_json(&self, version: i16) -> Result<serde_json::Value, $crate::EncodeError> {
+                match self {
+                    $(Self::$name(v) => $crate::records::to_json(v, version),)*
+                    Self::Unknown(_) => Ok(serde_json::Value::Null),
                 }
             }
         }
@@ -202,6 +223,16 @@ macro_rules! framed_records {
             }
         }
 
+        #[cfg(feature = "json")]
+        impl $records {
+            /// The record in `version` as JSON.
+            pub fn to_json(&self, version: i16) -> Result<serde_json::Value, $crate::EncodeError> {
+                match self {
+                    $(Self::$name(r) => $crate::records::to_json(r, version),)*
+                }
+            }
+        }
+
         $(
             impl From<$record> for $records {
                 fn from(record: $record) -> Self {
@@ -268,6 +299,12 @@ fn write_versioned<M: Message>(message: &M, version: i16) -> Result<Bytes, Encod
     writer.put_i16(version);
     message.write(&mut writer, version)?;
     writer.finish_contiguous()
+}
+
+/// The fields of a record as JSON. Records of the brokers hold no record batches.
+#[cfg(feature = "json")]
+fn to_json<M: Message>(record: &M, version: i16) -> Result<serde_json::Value, EncodeError> {
+    crate::json::to_json(record, version, crate::json::RecordsAs::Empty)
 }
 
 /// The only frame there is. Version 0 was a preview.

@@ -100,6 +100,19 @@ mod tests {
         assert_eq!(key.decode_value(&value.encode(1).unwrap()), Ok(value));
     }
 
+    #[cfg(feature = "json")]
+    #[test]
+    fn keys_and_values_as_json() {
+        let json = GroupRecordKey::from(commit_key()).to_json().unwrap();
+        assert_eq!(
+            json.to_string(),
+            r#"{"group":"g","topic":"t","partition":3}"#
+        );
+        let value = GroupRecordValue::from(OffsetCommitValue::default());
+        let json = value.to_json(0).unwrap().to_string();
+        assert_eq!(json, r#"{"offset":0,"metadata":"","commitTimestamp":0}"#);
+    }
+
     #[test]
     fn unknown_kinds_survive() {
         let bytes = Bytes::from_static(&[0x7f, 0, 1, 2, 3]);

@@ -176,6 +176,7 @@ pub struct ConfigRecord {
     /// The name of the config.
     pub name: Str,
     /// The value, or null to go back to the default.
+    #[wire(secret)]
     pub value: Option<Str>,
 }
 
@@ -276,10 +277,13 @@ pub struct UserScramCredentialRecord {
     /// 1 SCRAM-SHA-256, 2 SCRAM-SHA-512.
     pub mechanism: i8,
     /// The salt.
+    #[wire(secret)]
     pub salt: Bytes,
     /// The hash of the client's key.
+    #[wire(secret)]
     pub stored_key: Bytes,
     /// The server's key.
+    #[wire(secret)]
     pub server_key: Bytes,
     /// The number of rounds.
     pub iterations: i32,
