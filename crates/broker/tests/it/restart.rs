@@ -3,6 +3,9 @@
 use std::path::Path;
 
 use tidelog_broker::StartError;
+use tidelog_protocol::Message;
+use tidelog_protocol::records::raft::QuorumState;
+use tidelog_protocol::records::storage::ProducerSnapshot;
 use tidelog_types::ErrorCode;
 
 use crate::client::{Client, soon};
@@ -288,4 +291,36 @@ async fn every_durability_serves_what_it_was_given() {
         }
         assert_eq!(client.read(&topic, 0, 0).await.len(), 2, "{durability}");
     }
+}
+
+#[tokio::test]
+async fn what_lies_beside_the_logs_has_kafkas_schemas() {
+    let mut server = Server::start().await;
+    let mut client = server.client().await;
+    let topic = client.create_topic("t", 1, &[]).await;
+    let producer = client.producer().await;
+    let records = sequenced(producer, 5, &["a", "b"]);
+    client.produce(&topic, 0, records).await;
+    server.stop().await;
+
+    let snapshots = files_ending(server.dir.path(), ".snapshot");
+    let of_topic = snapshots.iter().find(|name| name.starts_with("t-0"));
+    let bytes = std::fs::read(server.dir.path().join(of_topic.unwrap())).unwrap();
+    assert_eq!(bytes[..2], [0, 1], "the version");
+    let snapshot = ProducerSnapshot::from_bytes(bytes[2..].to_vec().into(), 1).unwrap();
+    let [entry] = &snapshot.producer_entries[..] else {
+        panic!("{snapshot:?}");
+    };
+    assert_eq!((entry.producer_id, entry.epoch.value()), producer);
+    assert_eq!((entry.last_sequence, entry.last_offset.value()), (6, 1));
+    assert_eq!(
+        (entry.offset_delta, entry.current_txn_first_offset.value()),
+        (1, -1)
+    );
+
+    let path = server.dir.path().join("__cluster_metadata-0/quorum-state");
+    let text = std::fs::read_to_string(path).unwrap();
+    let state = QuorumState::from_file(&serde_json::from_str(&text).unwrap()).unwrap();
+    assert_eq!((state.leader_id.value(), state.voted_id.value()), (1, -1));
+    assert_eq!(state.to_file(1).unwrap().to_string(), text.trim_end());
 }
