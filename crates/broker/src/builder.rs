@@ -31,7 +31,12 @@ impl Disks {
         match (self.0.get(path), config.durability()) {
             (Some(dir), _) => Arc::clone(dir),
             (None, Durability::Memory) => Arc::new(FaultDir::new()),
-            (None, Durability::Fsync | Durability::PageCache) => Arc::new(FsDir::new(path)),
+            (None, Durability::Fsync | Durability::PageCache) => {
+                // Half of the files that the process may have open, for all directories together; sockets need some too.
+                let dir = FsDir::new(path);
+                let files_max = dir.open_files_max() / config.log_dirs().len().max(1);
+                Arc::new(dir.with_open_files_max(files_max))
+            }
         }
     }
 }

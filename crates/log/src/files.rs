@@ -80,6 +80,10 @@ impl OpenFiles {
         }
     }
 
+    pub(crate) const fn files_max(&self) -> usize {
+        self.files_max
+    }
+
     fn opened(&self, slot: &Arc<Slot>) {
         let mut closed = Vec::new();
         let mut queue = self.queue.lock();

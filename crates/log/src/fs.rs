@@ -42,6 +42,11 @@ impl FsDir {
         }
     }
 
+    /// How many files its logs hold open at most, unless more wait for being flushed.
+    pub const fn open_files_max(&self) -> usize {
+        self.open_files.files_max()
+    }
+
     /// Where the directory is.
     pub fn root(&self) -> &Path {
         &self.root

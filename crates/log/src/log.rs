@@ -268,8 +268,8 @@ impl Log {
 
     /// The writer, woken if the log rests.
     fn writer(&mut self, now: Option<Timestamp>) -> Result<&mut Writer, LogError> {
-        self.shared.used();
         if let State::Resting(rest) = &self.state {
+            self.shared.used();
             let mut writer = Writer::wake(self.shared.clone(), self.config.clone(), rest)?;
             if let Some(now) = now {
                 // Those who were forgotten meanwhile, had the log been awake.
@@ -462,6 +462,7 @@ impl Log {
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
         self.shared.check()?;
+        self.shared.used();
         self.writer(Some(now))?
             .append_as_leader(batch, leader_epoch, now)
     }
@@ -474,6 +475,7 @@ impl Log {
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
         self.shared.check()?;
+        self.shared.used();
         self.writer(Some(now))?.append_as_follower(batch, now)
     }
 
@@ -536,18 +538,19 @@ impl Log {
             && matches!(*self.shared.segments.read(), SegmentList::Unloaded(_))
     }
 
-    /// Whether somebody read or wrote since the last call. A log that says no twice some minutes apart should rest.
+    /// Whether somebody read or wrote since the last call. A log that says no when it is asked every few minutes should rest.
     pub fn take_used(&self) -> bool {
         self.shared.was_used.swap(false, Ordering::Relaxed)
     }
 
     /// Begins to put the log to rest: [`PendingRest::run`] makes its files complete without the owner's lock, and
     /// [`rest_finished`](Self::rest_finished) frees its memory. `None` if nothing is to be done, or if it cannot rest
-    /// now, because it failed or because a transaction ended behind the high watermark.
+    /// now, because it failed, somebody is at its segments, or a transaction ended behind the high watermark.
     pub fn begin_rest(&mut self, high_watermark: Offset) -> Option<PendingRest> {
         match &mut self.state {
             State::Awake(writer) => {
-                let may_rest = writer.producers.is_decided(high_watermark);
+                let may_rest =
+                    !writer.is_looked_at() && writer.producers.is_decided(high_watermark);
                 let pending = may_rest.then(|| writer.begin_rest());
                 // An error has poisoned the log.
                 pending?.ok()

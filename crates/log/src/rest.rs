@@ -261,6 +261,13 @@ impl Writer {
         })
     }
 
+    /// Whether somebody holds on to segments, to read or to compact them.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        // One list is the writer's and one is shown to readers.
+        Arc::strong_count(&self.segments) > 2
+            || self.segments.iter().any(|s| Arc::strong_count(s) > 1)
+    }
+
     /// Collects what the files of the log lack, see [`Log::begin_rest`](crate::Log::begin_rest).
     pub(crate) fn begin_rest(&mut self) -> Result<PendingRest, LogError> {
         let end = self.log_end_offset();

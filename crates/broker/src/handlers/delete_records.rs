@@ -1,5 +1,7 @@
 //! DeleteRecords: moves the start of a partition's log (KIP-107).
 
+use std::sync::Arc;
+
 use tidelog_protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult,
@@ -36,8 +38,14 @@ pub(super) async fn handle(context: Context, request: DeleteRecordsRequest) -> A
         ..Default::default()
     };
     // The new start must survive a crash before the client hears of it.
-    if let Err(error) = context.node.store.checkpoint_log_starts() {
-        tracing::error!(%error, "cannot store the log start offsets");
+    let store = Arc::clone(&context.node.store);
+    let stored = tokio::task::spawn_blocking(move || store.checkpoint_log_starts());
+    let stored = match stored.await {
+        Ok(stored) => stored.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic.to_string()),
+    };
+    if let Err(error) = stored {
+        tracing::error!(error, "cannot store the log start offsets");
         let results = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
         for result in results.filter(|result| result.error_code.is_ok()) {
             result.error_code = ErrorCode::KAFKA_STORAGE_ERROR;

@@ -13,8 +13,8 @@ use tidelog_replication::partition::{BecomeFollower, BecomeLeader};
 use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicName};
 
 use crate::groups::Groups;
-use crate::store::Store;
 use crate::store::partition::Partition;
+use crate::store::{Store, Wanted};
 
 /// The parts of the node that follow the metadata.
 pub(crate) struct Publisher {
@@ -38,11 +38,7 @@ impl Publisher {
             .store(offset.value(), Ordering::Release);
         self.publish_broker_config(image, delta);
         self.publish_deleted(delta);
-        for (topic, partitions) in &delta.partitions {
-            if let Some(topic) = image.topic_by_id(*topic) {
-                self.publish_partitions(image, topic, partitions);
-            }
-        }
+        self.publish_partitions(image, delta);
         self.publish_topic_configs(image, delta);
     }
 
@@ -90,35 +86,49 @@ impl Publisher {
         self.groups.topics_deleted(&deleted.collect::<Vec<_>>());
     }
 
-    fn publish_partitions(
-        &self,
-        image: &Image,
-        topic: &TopicImage,
-        indexes: &BTreeSet<PartitionIndex>,
-    ) {
-        let here = indexes
-            .iter()
-            .filter_map(|index| Some((*index, topic.partition(*index)?)));
-        let here: Vec<_> = here
-            .filter(|(_, partition)| partition.replicas.contains(&self.node_id))
+    fn publish_partitions(&self, image: &Image, delta: &Delta) {
+        let topics = delta.partitions.iter();
+        let topics = topics.filter_map(|(id, indexes)| Some((image.topic_by_id(*id)?, indexes)));
+        let topics: Vec<_> = topics
+            .filter_map(|(topic, indexes)| {
+                let here = self.partitions_here(topic, indexes);
+                (!here.is_empty()).then_some((topic, here))
+            })
             .collect();
-        if here.is_empty() {
-            return;
-        }
-        let local = self.store.topics.add(&topic.name, topic.id, || {
-            self.topic_config(image, &topic.name)
+        // All logs first, so that many can be recovered at the same time.
+        let wanted = topics.iter().map(|(topic, here)| Wanted {
+            topic: self.store.topics.add(&topic.name, topic.id, || {
+                self.topic_config(image, &topic.name)
+            }),
+            partitions: here
+                .iter()
+                .map(|(index, partition)| (*index, partition.directory(self.node_id)))
+                .collect(),
         });
-        let wanted = here
-            .iter()
-            .map(|(index, partition)| (*index, partition.directory(self.node_id)));
-        self.store
-            .open_partitions(&local, &wanted.collect::<Vec<_>>());
-        for (index, state) in here {
-            // One that could not be opened is offline, which was logged.
-            if let Ok(Some(partition)) = local.partition(index) {
-                self.publish_role(topic, &partition, state);
+        let wanted: Vec<_> = wanted.collect();
+        self.store.open_partitions(&wanted);
+        for ((topic, here), Wanted { topic: local, .. }) in topics.iter().zip(&wanted) {
+            for (index, state) in here {
+                // One that could not be opened is offline, which was logged.
+                if let Ok(Some(partition)) = local.partition(*index) {
+                    self.publish_role(topic, &partition, state);
+                }
             }
         }
+    }
+
+    /// The partitions among these of which this node has a replica.
+    fn partitions_here<'a>(
+        &self,
+        topic: &'a TopicImage,
+        indexes: &BTreeSet<PartitionIndex>,
+    ) -> Vec<(PartitionIndex, &'a PartitionImage)> {
+        let known = indexes
+            .iter()
+            .filter_map(|index| Some((*index, topic.partition(*index)?)));
+        known
+            .filter(|(_, partition)| partition.replicas.contains(&self.node_id))
+            .collect()
     }
 
     fn publish_role(&self, topic: &TopicImage, partition: &Arc<Partition>, state: &PartitionImage) {

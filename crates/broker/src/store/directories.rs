@@ -1,14 +1,16 @@
 //! The directories of `log.dirs`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tidelog_log::{Checkpoint, Dir, DirectoryError, Flusher, LogDirectory};
+use tidelog_log::{Checkpoint, Dir, DirectoryError, Flusher, LogDirectory, LogSummary};
 use tidelog_metadata::configs::Durability;
-use tidelog_types::{Offset, PartitionIndex, TopicName, TopicPartition, Uuid};
+use tidelog_types::{Offset, TopicPartition, Uuid};
+
+use super::partition::Partition;
 
 /// One directory with the thread that flushes it.
 pub(crate) struct DataDirectory {
@@ -18,21 +20,45 @@ pub(crate) struct DataDirectory {
     pub(crate) flusher: Arc<Flusher>,
     /// Whether the last broker that used the directory closed it in order.
     pub(crate) was_clean: bool,
+    /// Partitions of which the checkpoints do not say what they should.
+    pub(crate) changed: Arc<Changed>,
     /// Where the logs of topics live that are kept in memory only.
     memory: Arc<dyn Dir>,
-    folders: HashSet<String>,
-    found: BTreeMap<TopicPartition, Checkpointed>,
+    /// What was there when the directory was opened; `None` once everything is open that the metadata names.
+    found: Mutex<Option<Found>>,
+    checkpoints: Mutex<Checkpoints>,
     partitions_count: AtomicUsize,
-    written: Mutex<Written>,
 }
 
-/// What was written last, so that what has not changed is not written again.
-#[derive(Default)]
-struct Written {
-    log_start: Option<Vec<(TopicPartition, Offset)>>,
-    recovery_point: Option<Vec<(TopicPartition, Offset)>>,
-    high_watermark: Option<Vec<(TopicPartition, Offset)>>,
+struct Found {
+    folders: HashSet<String>,
+    summaries: HashMap<String, LogSummary>,
 }
+
+/// Partitions whose offsets have changed since the checkpoints were written, so that nobody has to look through all.
+#[derive(Default)]
+pub(crate) struct Changed(Mutex<Vec<Arc<Partition>>>);
+
+impl Changed {
+    pub(crate) fn add(&self, partition: Arc<Partition>) {
+        self.0.lock().push(partition);
+    }
+}
+
+/// What the checkpoint files say, or should say.
+#[derive(Default)]
+struct Checkpoints {
+    offsets: BTreeMap<TopicPartition, Checkpointed>,
+    /// Which of the files are to be written.
+    stale: [bool; KINDS.len()],
+}
+
+/// The checkpoints in the order in which they are written, and what each says of a partition.
+const KINDS: [(Checkpoint, fn(&Checkpointed) -> Offset); 3] = [
+    (Checkpoint::LogStart, |found| found.log_start),
+    (Checkpoint::RecoveryPoint, |found| found.recovery_point),
+    (Checkpoint::Replication, |found| found.high_watermark),
+];
 
 /// What the checkpoints say of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +66,24 @@ pub(crate) struct Checkpointed {
     pub(crate) log_start: Offset,
     pub(crate) recovery_point: Offset,
     pub(crate) high_watermark: Offset,
+}
+
+impl Checkpointed {
+    /// A partition of which nothing is written down.
+    pub(crate) const NEW: Self = Self {
+        log_start: Offset::ZERO,
+        recovery_point: Offset::ZERO,
+        high_watermark: Offset::ZERO,
+    };
+}
+
+impl Checkpoints {
+    fn set(&mut self, partition: &TopicPartition, now: Checkpointed) {
+        let last = self.offsets.insert(partition.clone(), now);
+        for (stale, (_, offset)) in self.stale.iter_mut().zip(KINDS) {
+            *stale |= last.as_ref().map(offset) != Some(offset(&now));
+        }
+    }
 }
 
 impl DataDirectory {
@@ -51,11 +95,15 @@ impl DataDirectory {
         flusher: Arc<Flusher>,
         memory: Arc<dyn Dir>,
     ) -> Result<Self, DirectoryError> {
-        let was_clean = files.take_clean_shutdown()?.is_some();
-        let mut found: BTreeMap<TopicPartition, Checkpointed> = BTreeMap::new();
+        let clean = files.take_clean_shutdown()?;
+        let mut checkpoints = Checkpoints::default();
+        let offsets = &mut checkpoints.offsets;
         let mut read = |checkpoint, set: fn(&mut Checkpointed, Offset)| {
             for (partition, offset) in files.read_checkpoint(checkpoint)? {
-                set(found.entry(partition).or_insert(Checkpointed::NEW), offset);
+                set(
+                    offsets.entry(partition).or_insert(Checkpointed::NEW),
+                    offset,
+                );
             }
             Ok::<_, DirectoryError>(())
         };
@@ -68,22 +116,24 @@ impl DataDirectory {
         read(Checkpoint::Replication, |found, offset| {
             found.high_watermark = offset
         })?;
-        let folders = files
-            .partitions()?
-            .into_iter()
-            .map(|folder| folder.name)
-            .collect();
+        let folders = files.partitions()?.into_iter().map(|folder| folder.name);
+        let found = Found {
+            folders: folders.collect(),
+            summaries: HashMap::new(),
+        };
+        let was_clean = clean.is_some();
+        let summaries = clean.map(|clean| clean.summaries).unwrap_or_default();
         Ok(Self {
             path,
             id,
             files,
             flusher,
             was_clean,
+            changed: Arc::default(),
             memory,
-            folders,
-            found,
+            found: Mutex::new(Some(Found { summaries, ..found })),
+            checkpoints: Mutex::new(checkpoints),
             partitions_count: AtomicUsize::new(0),
-            written: Mutex::default(),
         })
     }
 
@@ -95,22 +145,33 @@ impl DataDirectory {
         }
     }
 
-    /// Whether the folder of a partition was there when the directory was opened.
-    pub(crate) fn has_folder(&self, topic: &TopicName, index: PartitionIndex) -> bool {
-        self.folders.contains(&format!("{topic}-{index}"))
+    /// Whether the folder of a partition was there when the directory was opened; `None` if that is not known any more.
+    pub(crate) fn had_folder(&self, folder: &str) -> Option<bool> {
+        let found = self.found.lock();
+        found.as_ref().map(|found| found.folders.contains(folder))
     }
 
-    /// The folders of partitions that were there when the directory was opened.
-    pub(crate) fn folders(&self) -> &HashSet<String> {
-        &self.folders
+    /// What the last broker wrote down of a log when it closed the directory.
+    pub(crate) fn take_summary(&self, folder: &str) -> Option<LogSummary> {
+        let mut found = self.found.lock();
+        let found = found
+            .as_mut()
+            .filter(|found| found.folders.contains(folder));
+        found?.summaries.remove(folder)
     }
 
-    /// What was written down of a partition before this start.
+    /// The folders of partitions that were there when the directory was opened. To be asked for once, when everything that
+    /// the metadata names is open.
+    pub(crate) fn take_folders(&self) -> HashSet<String> {
+        let found = self.found.lock().take();
+        found.map(|found| found.folders).unwrap_or_default()
+    }
+
+    /// What is written down of a partition.
     pub(crate) fn checkpointed(&self, partition: &TopicPartition) -> Checkpointed {
-        self.found
-            .get(partition)
-            .copied()
-            .unwrap_or(Checkpointed::NEW)
+        let checkpoints = self.checkpoints.lock();
+        let found = checkpoints.offsets.get(partition).copied();
+        found.unwrap_or(Checkpointed::NEW)
     }
 
     /// How many partitions were opened here.
@@ -122,40 +183,50 @@ impl DataDirectory {
         self.partitions_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn write_checkpoints(
-        &self,
-        offsets: &BTreeMap<TopicPartition, Checkpointed>,
-    ) -> Result<(), DirectoryError> {
-        self.write_checkpoint(Checkpoint::LogStart, offsets)?;
-        self.write_checkpoint(Checkpoint::RecoveryPoint, offsets)?;
-        self.write_checkpoint(Checkpoint::Replication, offsets)
+    /// Takes a partition that was deleted out of the checkpoints.
+    pub(crate) fn forget(&self, partition: &TopicPartition) {
+        let mut checkpoints = self.checkpoints.lock();
+        if checkpoints.offsets.remove(partition).is_some() {
+            checkpoints.stale = [true; KINDS.len()];
+        }
     }
 
-    /// Writes one kind of checkpoint, unless the file says the same already.
-    pub(crate) fn write_checkpoint(
-        &self,
-        checkpoint: Checkpoint,
-        offsets: &BTreeMap<TopicPartition, Checkpointed>,
-    ) -> Result<(), DirectoryError> {
-        let mut written = self.written.lock();
-        let (last, pick): (_, fn(&Checkpointed) -> Offset) = match checkpoint {
-            Checkpoint::LogStart => (&mut written.log_start, |found| found.log_start),
-            Checkpoint::RecoveryPoint => {
-                (&mut written.recovery_point, |found| found.recovery_point)
-            }
-            Checkpoint::Replication => (&mut written.high_watermark, |found| found.high_watermark),
-            Checkpoint::Cleaner => return Ok(()),
+    /// Notes that a log was closed, with everything durable.
+    pub(crate) fn set_recovery_point(&self, partition: &TopicPartition, recovery_point: Offset) {
+        let found = self.checkpointed(partition);
+        let now = Checkpointed {
+            recovery_point,
+            ..found
         };
-        let now: Vec<_> = offsets
-            .iter()
-            .map(|(partition, found)| (partition.clone(), pick(found)))
-            .collect();
-        if last.as_ref() == Some(&now) {
-            return Ok(());
+        self.checkpoints.lock().set(partition, now);
+    }
+
+    /// Writes the checkpoints of those kinds that do not say what they should.
+    pub(crate) fn write_checkpoints(&self, kinds: &[Checkpoint]) -> Result<(), DirectoryError> {
+        let changed = std::mem::take(&mut *self.changed.0.lock());
+        let mut checkpoints = self.checkpoints.lock();
+        for partition in changed {
+            if let Some(now) = partition.take_changed() {
+                checkpoints.set(&partition.name, now);
+            }
         }
-        let lines = now.iter().map(|(partition, offset)| (partition, *offset));
-        self.files.write_checkpoint(checkpoint, lines)?;
-        *last = Some(now);
+        let Checkpoints { offsets, stale } = &mut *checkpoints;
+        for ((kind, offset), stale) in KINDS.into_iter().zip(stale) {
+            if *stale && kinds.contains(&kind) {
+                let lines = offsets
+                    .iter()
+                    .map(|(partition, found)| (partition, offset(found)));
+                self.files.write_checkpoint(kind, lines)?;
+                *stale = false;
+            }
+        }
         Ok(())
     }
 }
+
+/// All checkpoints that the store writes.
+pub(crate) const ALL: &[Checkpoint] = &[
+    Checkpoint::LogStart,
+    Checkpoint::RecoveryPoint,
+    Checkpoint::Replication,
+];

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -19,7 +20,7 @@ use tidelog_replication::partition::{
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
 use tokio::sync::Notify;
 
-use super::directories::Checkpointed;
+use super::directories::{Changed, Checkpointed, DataDirectory};
 use crate::clock::Clock;
 use crate::random::random_uuid;
 
@@ -92,6 +93,11 @@ pub(crate) struct Partition {
     published: Mutex<Published>,
     waiting_fetches: Mutex<Vec<Arc<Notify>>>,
     flusher: Arc<Flusher>,
+    /// Where the partition is noted when the checkpoints of the directory do not say any more what they should.
+    changed: Arc<Changed>,
+    is_changed: AtomicBool,
+    /// Whether the log has no files, so that nothing of it is written down.
+    in_memory: bool,
     clock: Clock,
     this: Weak<Self>,
 }
@@ -119,10 +125,10 @@ struct After {
 impl Partition {
     pub(crate) fn new(
         name: TopicPartition,
-        directory: usize,
+        (directory, place): (usize, &DataDirectory),
+        in_memory: bool,
         log: Log,
         replica: Replica,
-        flusher: Arc<Flusher>,
         clock: Clock,
     ) -> Arc<Self> {
         let reader = log.reader();
@@ -144,7 +150,10 @@ impl Partition {
             reader,
             published: Mutex::new(published),
             waiting_fetches: Mutex::new(Vec::new()),
-            flusher,
+            flusher: Arc::clone(&place.flusher),
+            changed: Arc::clone(&place.changed),
+            is_changed: AtomicBool::new(false),
+            in_memory,
             clock,
             this: this.clone(),
         })
@@ -234,7 +243,7 @@ impl Partition {
     }
 
     /// Takes over a new configuration.
-    pub(crate) fn configure(&self, log: tidelog_log::LogConfig, replica: Config) {
+    pub(crate) fn configure(&self, log: Arc<tidelog_log::LogConfig>, replica: Config) {
         let mut after = After::default();
         let mut core = self.core.lock();
         core.log.update_config(log);
@@ -247,6 +256,8 @@ impl Partition {
         let mut after = After::default();
         let mut core = self.core.lock();
         self.step(&mut core, input, &mut after);
+        // What the metadata says comes to all partitions, also to those that are idle from then on.
+        core.effects = Vec::new();
         drop(core);
         self.conclude(after);
     }
@@ -284,16 +295,74 @@ impl Partition {
             .check_follower(replica, leader_epoch)
     }
 
-    /// What the checkpoints of the directory should say.
-    pub(crate) fn checkpointed(&self) -> Checkpointed {
+    /// Notes that the checkpoints do not say any more what they should.
+    pub(crate) fn note_changed(&self) {
+        if self.in_memory
+            || self.is_changed.load(Ordering::Relaxed)
+            || self.is_changed.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        if let Some(this) = self.this.upgrade() {
+            self.changed.add(this);
+        }
+    }
+
+    /// What the checkpoints of the directory should say, for whoever writes them; `None` if the partition was deleted.
+    pub(crate) fn take_changed(&self) -> Option<Checkpointed> {
+        // First, so that what changes from now on is noted again.
+        self.is_changed.store(false, Ordering::Release);
         let core = self.core.lock();
+        if matches!(core.log.check(), Err(LogError::Deleted { .. })) {
+            return None;
+        }
         let marks = core.replica.watermarks();
-        Checkpointed {
+        Some(Checkpointed {
             // A log that begins with its first segment needs no line, but one does no harm.
             log_start: marks.log_start_offset,
             recovery_point: core.log.recovery_point(),
             high_watermark: marks.high_watermark,
+        })
+    }
+
+    /// Whether nothing of the partition is to be written down.
+    pub(crate) const fn in_memory(&self) -> bool {
+        self.in_memory
+    }
+
+    /// Whether the log has nothing in memory that it could do without.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.core.lock().log.is_resting()
+    }
+
+    /// Frees what the log has in memory and open, if nobody has used it since the last call. Its files are completed first,
+    /// without the lock.
+    pub(crate) fn rest(&self) {
+        let pending = {
+            let mut core = self.core.lock();
+            if core.log.is_resting() || core.log.take_used() {
+                return;
+            }
+            let high_watermark = core.replica.watermarks().high_watermark;
+            core.effects = Vec::new();
+            core.log.begin_rest(high_watermark)
+        };
+        let Some(pending) = pending else {
+            return;
+        };
+        let result = pending.run();
+        let mut after = After::default();
+        let mut core = self.core.lock();
+        if let Err(error) = core.log.rest_finished(pending, result) {
+            tracing::warn!(partition = %self.name, %error, "a log that is not used stays in memory");
         }
+        if !self.look_for_failure(&mut core, &mut after) {
+            let end = core.log.recovery_point();
+            self.step(&mut core, Input::Flushed { end }, &mut after);
+            self.note_changed();
+        }
+        drop(core);
+        self.conclude(after);
     }
 
     /// Closes the log for good, with everything durable; gives what the next start has to know. Whoever comes later finds
@@ -358,10 +427,18 @@ impl Partition {
         }
         core.effects = effects;
         let marks = core.replica.watermarks();
-        *self.published.lock() = Published {
-            marks,
-            leadership: core.replica.leadership(),
+        let leadership = core.replica.leadership();
+        let last = std::mem::replace(&mut *self.published.lock(), Published { marks, leadership });
+        let is_written_down = |marks: &Watermarks| {
+            (
+                marks.log_start_offset,
+                marks.durable_end_offset,
+                marks.high_watermark,
+            )
         };
+        if is_written_down(&last.marks) != is_written_down(&marks) {
+            self.note_changed();
+        }
         core.release(marks, after);
     }
 
@@ -442,7 +519,10 @@ impl FlushTarget for Partition {
         let mut after = After::default();
         let mut core = self.core.lock();
         let input = match core.log.flush_finished(pending, result) {
-            Ok(end) => Input::Flushed { end },
+            Ok(end) => {
+                self.note_changed();
+                Input::Flushed { end }
+            }
             Err(error) => {
                 tracing::error!(partition = %self.name, %error, "a flush failed, the partition goes offline");
                 Input::Failed
