@@ -1,5 +1,6 @@
 //! AddRaftVoter, key 80.
 
+pub use super::describe_quorum::Listener;
 use super::*;
 
 /// Adds a voter to the metadata quorum (KIP-853).
@@ -22,17 +23,6 @@ pub struct AddRaftVoterRequest {
     /// written them (KIP-1186).
     #[wire(versions = 1.., default = true)]
     pub ack_when_committed: bool,
-}
-
-/// One listener.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Listener {
-    /// The name of the listener.
-    pub name: Str,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
 }
 
 /// Says whether the voter was added.

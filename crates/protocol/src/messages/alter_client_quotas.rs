@@ -1,5 +1,6 @@
 //! AlterClientQuotas, key 49.
 
+pub use super::describe_client_quotas::EntityData;
 use super::*;
 
 /// Changes quotas of clients (KIP-546).
@@ -19,15 +20,6 @@ pub struct EntryData {
     pub entity: Vec<EntityData>,
     /// The changes.
     pub ops: Vec<OpData>,
-}
-
-/// A part of an entity.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct EntityData {
-    /// The type: `user`, `client-id` or `ip`.
-    pub entity_type: Str,
-    /// The name, or null for the default of the type.
-    pub entity_name: Option<Str>,
 }
 
 /// A change.

@@ -1,5 +1,6 @@
 //! BeginQuorumEpoch, key 53.
 
+pub use super::vote::NodeEndpoint;
 use super::*;
 
 /// Tells a voter who leads from now on (KIP-595).
@@ -89,15 +90,4 @@ pub struct PartitionResult {
     pub leader_id: NodeId,
     /// The epoch of the leader.
     pub leader_epoch: LeaderEpoch,
-}
-
-/// Where a node listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct NodeEndpoint {
-    /// The node.
-    pub node_id: NodeId,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
 }

@@ -1,5 +1,6 @@
 //! ControllerRegistration, key 70.
 
+pub use super::broker_registration::{Feature, Listener};
 use super::*;
 
 /// Registers a controller with the active one (KIP-919).
@@ -16,30 +17,6 @@ pub struct ControllerRegistrationRequest {
     pub listeners: Vec<Listener>,
     /// The features that the node supports.
     pub features: Vec<Feature>,
-}
-
-/// One listener.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Listener {
-    /// The name of the listener.
-    pub name: Str,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
-    /// 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL.
-    pub security_protocol: i16,
-}
-
-/// A feature that the node supports.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Feature {
-    /// The feature, such as `metadata.version`.
-    pub name: Str,
-    /// The lowest supported level.
-    pub min_supported_version: i16,
-    /// The highest supported level.
-    pub max_supported_version: i16,
 }
 
 /// Says whether the controller was registered.

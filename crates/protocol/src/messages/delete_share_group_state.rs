@@ -1,5 +1,6 @@
 //! DeleteShareGroupState, key 86.
 
+pub use super::initialize_share_group_state::PartitionResult;
 use super::*;
 
 /// Deletes the state of share partitions (KIP-932).
@@ -43,15 +44,4 @@ pub struct DeleteStateResult {
     pub topic_id: Uuid,
     /// The partitions.
     pub partitions: Vec<PartitionResult>,
-}
-
-/// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct PartitionResult {
-    /// The partition.
-    pub partition: i32,
-    /// What went wrong, if anything.
-    pub error_code: ErrorCode,
-    /// What went wrong in words, or null.
-    pub error_message: Option<Str>,
 }

@@ -1,5 +1,7 @@
 //! EndQuorumEpoch, key 54.
 
+pub use super::begin_quorum_epoch::{LeaderEndpoint, PartitionResult, TopicResult};
+pub use super::vote::NodeEndpoint;
 use super::*;
 
 /// Tells the other voters that the leader resigns (KIP-595).
@@ -52,17 +54,6 @@ pub struct ReplicaInfo {
     pub candidate_directory_id: Uuid,
 }
 
-/// One listener of the leader.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct LeaderEndpoint {
-    /// The name of the listener.
-    pub name: Str,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
-}
-
 /// Acknowledges the end of an epoch.
 ///
 /// Version 1 tells where leaders listen (KIP-853).
@@ -76,37 +67,4 @@ pub struct EndQuorumEpochResponse {
     /// Where the leaders named above listen.
     #[wire(versions = 1.., tag = 0)]
     pub node_endpoints: Vec<NodeEndpoint>,
-}
-
-/// One topic. Kafka calls this struct `TopicData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicResult {
-    /// The topic.
-    pub topic_name: TopicName,
-    /// The partitions.
-    pub partitions: Vec<PartitionResult>,
-}
-
-/// One partition. Kafka calls this struct `PartitionData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct PartitionResult {
-    /// The partition.
-    pub partition_index: i32,
-    /// What went wrong, if anything.
-    pub error_code: ErrorCode,
-    /// The leader, or -1 if unknown.
-    pub leader_id: NodeId,
-    /// The epoch of the leader.
-    pub leader_epoch: LeaderEpoch,
-}
-
-/// Where a node listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct NodeEndpoint {
-    /// The node.
-    pub node_id: NodeId,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
 }

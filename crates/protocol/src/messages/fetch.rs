@@ -1,5 +1,6 @@
 //! Fetch, key 1.
 
+pub use super::produce::{LeaderIdAndEpoch, NodeEndpoint};
 use super::*;
 
 /// Asks for records, as a consumer, a follower or an observer of the metadata log.
@@ -196,17 +197,6 @@ pub struct EpochEndOffset {
     pub end_offset: Offset,
 }
 
-/// A leader and its epoch.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct LeaderIdAndEpoch {
-    /// The leader, or -1 if there is none.
-    #[wire(default = NodeId::NONE)]
-    pub leader_id: NodeId,
-    /// The epoch of that leader, or -1.
-    #[wire(default = LeaderEpoch::NONE)]
-    pub leader_epoch: LeaderEpoch,
-}
-
 /// A snapshot of the metadata log.
 #[derive(Clone, Debug, PartialEq, Wire)]
 pub struct SnapshotId {
@@ -225,17 +215,4 @@ pub struct AbortedTransaction {
     pub producer_id: ProducerId,
     /// The offset of the first record of the transaction.
     pub first_offset: Offset,
-}
-
-/// Where a broker listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct NodeEndpoint {
-    /// The broker.
-    pub node_id: NodeId,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: i32,
-    /// The rack (`broker.rack`), or null.
-    pub rack: Option<Str>,
 }

@@ -1,5 +1,6 @@
 //! FetchSnapshot, key 59.
 
+pub use super::vote::NodeEndpoint;
 use super::*;
 
 /// Asks for a piece of a snapshot of the metadata log (KIP-630).
@@ -108,15 +109,4 @@ pub struct LeaderIdAndEpoch {
     pub leader_id: NodeId,
     /// The epoch of the leader.
     pub leader_epoch: LeaderEpoch,
-}
-
-/// Where a node listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct NodeEndpoint {
-    /// The node.
-    pub node_id: NodeId,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
 }

@@ -1,5 +1,6 @@
 //! IncrementalAlterConfigs, key 44.
 
+pub use super::alter_configs::AlterConfigsResourceResponse;
 use super::*;
 
 /// Changes single configs of resources (KIP-339).
@@ -43,17 +44,4 @@ pub struct IncrementalAlterConfigsResponse {
     pub throttle_time_ms: i32,
     /// The answers, by topic.
     pub responses: Vec<AlterConfigsResourceResponse>,
-}
-
-/// The answer for one resource.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct AlterConfigsResourceResponse {
-    /// What went wrong, if anything.
-    pub error_code: ErrorCode,
-    /// What went wrong in words, or null.
-    pub error_message: Option<Str>,
-    /// The type of the resource: 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group.
-    pub resource_type: i8,
-    /// The name of the resource; an empty one stands for all brokers.
-    pub resource_name: Str,
 }

@@ -1,5 +1,6 @@
 //! ReadShareGroupStateSummary, key 87.
 
+pub use super::read_share_group_state::PartitionData;
 use super::*;
 
 /// Asks the share coordinator how far share partitions are (KIP-932).
@@ -19,15 +20,6 @@ pub struct ReadStateSummaryData {
     pub topic_id: Uuid,
     /// The partitions.
     pub partitions: Vec<PartitionData>,
-}
-
-/// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct PartitionData {
-    /// The partition.
-    pub partition: i32,
-    /// The epoch of the leader that asks; -1 to not check it.
-    pub leader_epoch: LeaderEpoch,
 }
 
 /// Tells how far share partitions are.

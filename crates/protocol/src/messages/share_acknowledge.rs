@@ -1,5 +1,8 @@
 //! ShareAcknowledge, key 79.
 
+pub use super::fetch_snapshot::LeaderIdAndEpoch;
+pub use super::produce::NodeEndpoint;
+pub use super::share_fetch::AcknowledgementBatch;
 use super::*;
 
 /// Acknowledges records of a share group (KIP-932).
@@ -37,18 +40,6 @@ pub struct AcknowledgePartition {
     pub partition_index: i32,
     /// The records that are acknowledged.
     pub acknowledgement_batches: Vec<AcknowledgementBatch>,
-}
-
-/// What became of the records from one offset to another.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct AcknowledgementBatch {
-    /// The first offset.
-    pub first_offset: Offset,
-    /// The last offset.
-    pub last_offset: Offset,
-    /// What became of the records: 0 there is none (a gap), 1 accepted, 2 released, 3 rejected, 4
-    /// not done yet, keep the lock (KIP-1222). One value stands for all.
-    pub acknowledge_types: Vec<i8>,
 }
 
 /// Says which acknowledgements were taken.
@@ -92,26 +83,4 @@ pub struct PartitionData {
     pub error_message: Option<Str>,
     /// The leader to ask, if it is not this broker.
     pub current_leader: LeaderIdAndEpoch,
-}
-
-/// A leader and its epoch.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct LeaderIdAndEpoch {
-    /// The leader, or -1 if unknown.
-    pub leader_id: NodeId,
-    /// The epoch of the leader.
-    pub leader_epoch: LeaderEpoch,
-}
-
-/// Where a node listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct NodeEndpoint {
-    /// The node.
-    pub node_id: NodeId,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: i32,
-    /// The rack (`broker.rack`), or null.
-    pub rack: Option<Str>,
 }

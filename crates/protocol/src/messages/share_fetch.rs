@@ -1,5 +1,7 @@
 //! ShareFetch, key 78.
 
+pub use super::fetch_snapshot::LeaderIdAndEpoch;
+pub use super::produce::NodeEndpoint;
 use super::*;
 
 /// Acquires records for a member of a share group, and acknowledges others (KIP-932).
@@ -126,15 +128,6 @@ pub struct PartitionData {
     pub acquired_records: Vec<AcquiredRecords>,
 }
 
-/// A leader and its epoch.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct LeaderIdAndEpoch {
-    /// The leader, or -1 if unknown.
-    pub leader_id: NodeId,
-    /// The epoch of the leader.
-    pub leader_epoch: LeaderEpoch,
-}
-
 /// Records that the member has acquired.
 #[derive(Clone, Debug, PartialEq, Wire)]
 pub struct AcquiredRecords {
@@ -144,17 +137,4 @@ pub struct AcquiredRecords {
     pub last_offset: Offset,
     /// How often the records have been delivered.
     pub delivery_count: i16,
-}
-
-/// Where a node listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct NodeEndpoint {
-    /// The node.
-    pub node_id: NodeId,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: i32,
-    /// The rack (`broker.rack`), or null.
-    pub rack: Option<Str>,
 }

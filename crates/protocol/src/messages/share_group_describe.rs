@@ -1,5 +1,6 @@
 //! ShareGroupDescribe, key 77.
 
+pub use super::consumer_group_describe::{Assignment, TopicPartitions};
 use super::*;
 
 /// Asks for the members of share groups (KIP-932).
@@ -65,22 +66,4 @@ pub struct Member {
     pub subscribed_topic_names: Vec<TopicName>,
     /// What the member has now.
     pub assignment: Assignment,
-}
-
-/// What a member reads.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Assignment {
-    /// The partitions.
-    pub topic_partitions: Vec<TopicPartitions>,
-}
-
-/// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicPartitions {
-    /// The id of the topic.
-    pub topic_id: Uuid,
-    /// The topic.
-    pub topic_name: TopicName,
-    /// The partitions.
-    pub partitions: Vec<i32>,
 }

@@ -1,5 +1,6 @@
 //! ShareGroupHeartbeat, key 76.
 
+pub use super::consumer_group_heartbeat::{Assignment, TopicPartitions};
 use super::*;
 
 /// Joins a share group, stays in it, and leaves it (KIP-932).
@@ -39,20 +40,4 @@ pub struct ShareGroupHeartbeatResponse {
     pub heartbeat_interval_ms: i32,
     /// What the member should read, or null for no change.
     pub assignment: Option<Assignment>,
-}
-
-/// What a member reads.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Assignment {
-    /// The partitions.
-    pub topic_partitions: Vec<TopicPartitions>,
-}
-
-/// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicPartitions {
-    /// The id of the topic.
-    pub topic_id: Uuid,
-    /// The partitions.
-    pub partitions: Vec<i32>,
 }

@@ -1,5 +1,6 @@
 //! StreamsGroupDescribe, key 89.
 
+pub use super::streams_group_heartbeat::{Endpoint, KeyValue, TaskIds, TaskOffset, TopicInfo};
 use super::*;
 
 /// Asks for the members and the topology of streams groups (KIP-1071).
@@ -70,28 +71,6 @@ pub struct Subtopology {
     pub repartition_source_topics: Vec<TopicInfo>,
 }
 
-/// An internal topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicInfo {
-    /// The topic.
-    pub name: TopicName,
-    /// The number of partitions; 0 if it follows the source topics.
-    pub partitions: i32,
-    /// The number of replicas of each partition; 0 for the broker's rule.
-    pub replication_factor: i16,
-    /// The configs of the topic.
-    pub topic_configs: Vec<KeyValue>,
-}
-
-/// A key and its value.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct KeyValue {
-    /// The key.
-    pub key: Str,
-    /// The value.
-    pub value: Str,
-}
-
 /// One member.
 #[derive(Clone, Debug, PartialEq, Wire)]
 pub struct Member {
@@ -127,26 +106,6 @@ pub struct Member {
     pub is_classic: bool,
 }
 
-/// Where an application listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Endpoint {
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
-}
-
-/// An offset of a task.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TaskOffset {
-    /// The subtopology.
-    pub subtopology_id: Str,
-    /// The partition.
-    pub partition: i32,
-    /// The offset, summed over the changelogs of the task.
-    pub offset: Offset,
-}
-
 /// The tasks of a member.
 #[derive(Clone, Debug, PartialEq, Wire)]
 pub struct Assignment {
@@ -156,13 +115,4 @@ pub struct Assignment {
     pub standby_tasks: Vec<TaskIds>,
     /// The warm-up tasks.
     pub warmup_tasks: Vec<TaskIds>,
-}
-
-/// Tasks of one subtopology.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TaskIds {
-    /// The subtopology.
-    pub subtopology_id: Str,
-    /// The partitions.
-    pub partitions: Vec<i32>,
 }

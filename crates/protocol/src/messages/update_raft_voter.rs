@@ -1,5 +1,6 @@
 //! UpdateRaftVoter, key 82.
 
+pub use super::describe_quorum::Listener;
 use super::*;
 
 /// Tells the leader of the metadata quorum where a voter listens and what it supports (KIP-853).
@@ -19,17 +20,6 @@ pub struct UpdateRaftVoterRequest {
     /// The levels of `kraft.version` that the voter supports.
     #[wire(json = "kRaftVersionFeature")]
     pub kraft_version_feature: KRaftVersionFeature,
-}
-
-/// One listener.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Listener {
-    /// The name of the listener.
-    pub name: Str,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
 }
 
 /// The levels of `kraft.version` that a voter supports.

@@ -1,5 +1,7 @@
 //! WriteShareGroupState, key 85.
 
+pub use super::initialize_share_group_state::PartitionResult;
+pub use super::read_share_group_state::StateBatch;
 use super::*;
 
 /// Writes what has changed in share partitions (KIP-932).
@@ -41,19 +43,6 @@ pub struct PartitionData {
     pub state_batches: Vec<StateBatch>,
 }
 
-/// The state of the records from one offset to another.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct StateBatch {
-    /// The first offset.
-    pub first_offset: Offset,
-    /// The last offset.
-    pub last_offset: Offset,
-    /// 0 available, 2 acknowledged, 4 archived.
-    pub delivery_state: i8,
-    /// How often the records have been delivered.
-    pub delivery_count: i16,
-}
-
 /// Says which changes were written.
 #[derive(Clone, Debug, PartialEq, Wire)]
 #[wire(versions = 0..=1, flexible = 0..)]
@@ -69,15 +58,4 @@ pub struct WriteStateResult {
     pub topic_id: Uuid,
     /// The partitions.
     pub partitions: Vec<PartitionResult>,
-}
-
-/// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct PartitionResult {
-    /// The partition.
-    pub partition: i32,
-    /// What went wrong, if anything.
-    pub error_code: ErrorCode,
-    /// What went wrong in words, or null.
-    pub error_message: Option<Str>,
 }
