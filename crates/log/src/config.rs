@@ -1,7 +1,7 @@
 use tidelog_record::TimestampType;
 
 /// How one log is kept; Kafka's topic settings of the same names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// A segment is not grown beyond this many bytes (`segment.bytes`).
     pub segment_bytes: u32,
@@ -19,6 +19,17 @@ pub struct LogConfig {
     pub retention_bytes: i64,
     /// Whether `cleanup.policy` contains `delete`, so that the two bounds above hold.
     pub delete: bool,
+    /// Whether `cleanup.policy` contains `compact`: of the records with one key only the newest is kept in the end.
+    pub compact: bool,
+    /// A log is compacted when more than this share of it was not compacted yet (`min.cleanable.dirty.ratio`).
+    pub min_cleanable_dirty_ratio: f64,
+    /// Segments with younger records are not compacted (`min.compaction.lag.ms`).
+    pub min_compaction_lag_ms: i64,
+    /// A log with older records that were not compacted is, whatever their share; `i64::MAX` for never
+    /// (`max.compaction.lag.ms`).
+    pub max_compaction_lag_ms: i64,
+    /// Tombstones and transaction markers stay this long after a compaction has first seen them (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
     /// Whose clock the timestamps of records are from (`message.timestamp.type`).
     pub message_timestamp_type: TimestampType,
     /// An idle producer without an open transaction is forgotten after this time (`producer.id.expiration.ms`).
@@ -42,6 +53,11 @@ impl Default for LogConfig {
             retention_ms: 7 * 24 * 60 * 60 * 1000,
             retention_bytes: -1,
             delete: true,
+            compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 24 * 60 * 60 * 1000,
             message_timestamp_type: TimestampType::CreateTime,
             producer_id_expiration_ms: 24 * 60 * 60 * 1000,
             checkpoint_interval_bytes: 64 << 20,
@@ -51,6 +67,14 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// After which time a segment is closed: with compaction in time for that (KIP-354).
+    pub(crate) fn roll_ms(&self) -> i64 {
+        match self.compact {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        }
+    }
+
     /// How many entries an index of `entry_size` bytes may have.
     pub(crate) const fn index_entries_max(&self, entry_size: usize) -> usize {
         self.segment_index_bytes as usize / entry_size

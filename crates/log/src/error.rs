@@ -215,3 +215,22 @@ impl ReadError {
         }
     }
 }
+
+/// Why a log was not compacted, or not to the end.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CleanError {
+    /// The log was truncated or deleted meanwhile, or its owner has had enough.
+    #[error("the compaction was ended before it was done")]
+    Aborted,
+    /// The batches that stay need more room than a segment has, since some of them became larger: the codec packed the
+    /// records better when there were more of them.
+    #[error("what stays of {} does not fit into a segment", path.display())]
+    SegmentTooLarge {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// The disk failed, or a batch is damaged.
+    #[error(transparent)]
+    Log(LogError),
+}

@@ -160,10 +160,12 @@ impl PendingFlush {
             replace_file(dir, &path, &content).context("write", &path)?;
         }
         for segment in &dirty.segments {
-            segment
-                .file()?
-                .sync_all()
-                .context("sync", &segment.log_path())?;
+            let file = match segment.file() {
+                // It was compacted meanwhile, and what has taken its place is durable.
+                Err(_) if segment.is_replaced() => continue,
+                file => file?,
+            };
+            file.sync_all().context("sync", &segment.log_path())?;
             segment.sync_aborted()?;
         }
         let file = self.active.file()?;

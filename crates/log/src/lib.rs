@@ -1,4 +1,4 @@
-//! A commit log in Kafka's file formats: segments, indexes, recovery, retention, group commit.
+//! A commit log in Kafka's file formats: segments, indexes, recovery, retention, compaction, group commit.
 //!
 //! A [`Log`] has one writer, who owns it, and any number of [`LogReader`]s, who never wait for it. The key decision: an
 //! append writes to the page cache and returns, and a flush is a thing of its own ([`PendingFlush`]) that runs on another
@@ -34,6 +34,7 @@
 //! ```
 
 mod checkpoint;
+mod cleaner;
 mod config;
 mod dir;
 mod directory;
@@ -61,6 +62,10 @@ mod transactions;
 pub mod verify;
 mod writer;
 
+pub use cleaner::{
+    CleanTarget, Cleanable, Cleaned, CleanedSegment, Cleaner, CleanerConfig, CleanerStats,
+    LogToClean,
+};
 pub use config::LogConfig;
 pub use dir::{Access, Dir, DirEntry, File, FileIdentity, Lock};
 pub use directory::{
@@ -68,7 +73,7 @@ pub use directory::{
     QuorumState, SnapshotId,
 };
 pub use epochs::{EpochEntry, LeaderEpochs};
-pub use error::{AppendError, LogError, ReadError};
+pub use error::{AppendError, CleanError, LogError, ReadError};
 pub use files::OpenFiles;
 pub use flush::{PendingFlush, Upkeep};
 pub use flusher::{FlushTarget, Flusher};

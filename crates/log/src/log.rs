@@ -6,6 +6,7 @@ use parking_lot::{Mutex, RwLock};
 use tidelog_record::Batch;
 use tidelog_types::{LeaderEpoch, Now, Offset, ProducerId, Timestamp, TopicId, Uuid};
 
+use crate::cleaner::CleaningState;
 use crate::config::LogConfig;
 use crate::dir::Dir;
 use crate::epochs::{EpochEntry, LeaderEpochs};
@@ -39,9 +40,10 @@ use crate::writer::Writer;
 /// its files again, which takes some tens of microseconds. A new log rests until the first append.
 #[derive(Debug)]
 pub struct Log {
-    shared: Arc<Shared>,
-    config: Arc<LogConfig>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) config: Arc<LogConfig>,
     state: State,
+    pub(crate) cleaning: CleaningState,
 }
 
 #[derive(Debug)]
@@ -246,6 +248,7 @@ impl Log {
             shared: Arc::new(shared),
             config,
             state: State::Resting(Box::new(summary.rest)),
+            cleaning: CleaningState::default(),
         }
     }
 
@@ -263,11 +266,12 @@ impl Log {
             shared,
             config,
             state,
+            cleaning: CleaningState::default(),
         }
     }
 
     /// The writer, woken if the log rests.
-    fn writer(&mut self, now: Option<Timestamp>) -> Result<&mut Writer, LogError> {
+    pub(crate) fn writer(&mut self, now: Option<Timestamp>) -> Result<&mut Writer, LogError> {
         if let State::Resting(rest) = &self.state {
             self.shared.used();
             let mut writer = Writer::wake(self.shared.clone(), self.config.clone(), rest)?;
@@ -281,6 +285,14 @@ impl Log {
         match &mut self.state {
             State::Awake(writer) => Ok(writer),
             State::Resting(_) => unreachable!("it was just woken"),
+        }
+    }
+
+    /// What is remembered of a log that rests; `None` if it is awake.
+    pub(crate) fn at_rest(&self) -> Option<&Rest> {
+        match &self.state {
+            State::Awake(_) => None,
+            State::Resting(rest) => Some(rest),
         }
     }
 
@@ -357,6 +369,7 @@ impl Log {
     /// Changes the settings; they hold from the next append or deletion on. Logs with the same settings may share them.
     pub fn update_config(&mut self, config: impl Into<Arc<LogConfig>>) {
         self.config = config.into();
+        self.cleaning.config_changed();
         if let State::Awake(writer) = &mut self.state {
             writer.config = self.config.clone();
         }
@@ -641,7 +654,9 @@ impl Log {
         if offset >= self.log_end_offset() {
             return Ok(self.log_end_offset());
         }
-        self.writer(Some(now.timestamp))?.truncate_to(offset, now)
+        let end = self.writer(Some(now.timestamp))?.truncate_to(offset, now)?;
+        self.cleaning.truncated(end);
+        Ok(end)
     }
 
     /// Drops everything; the log begins and ends at `offset` then. For a follower whose leader begins later than it ends.
@@ -652,7 +667,9 @@ impl Log {
     ) -> Result<(), LogError> {
         self.shared.check()?;
         self.writer(Some(now.timestamp))?
-            .truncate_fully_and_start_at(offset, now)
+            .truncate_fully_and_start_at(offset, now)?;
+        self.cleaning = CleaningState::default();
+        Ok(())
     }
 
     /// Deletes the log: its folder gets a name that says so, with a number that was never used before, and is removed

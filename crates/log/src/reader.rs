@@ -278,9 +278,10 @@ impl LogReader {
         let end = slice.data.position + u64::from(slice.data.len);
         let until = match segments[*i].offset_bound(end as u32) {
             // It was replaced meanwhile; a bound that is too far does no harm.
-            Err(error) if is_not_found(&error) => slice.until,
-            bound => bound?.min(slice.until),
+            Err(error) if is_not_found(&error) => segments[*i].next_offset(),
+            bound => bound?,
         };
+        let until = until.min(slice.until);
         // The segments of now may have been compacted, and not know of aborted records any more that the slice has.
         Ok(aborted_between(segments, from, until)?)
     }

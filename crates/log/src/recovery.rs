@@ -640,7 +640,8 @@ fn replaced_by<'a>(
         let Some((base, _)) = names::parse(name) else {
             continue;
         };
-        let end = end_of_segment(place, name)?.unwrap_or(base);
+        // The files of the same name are replaced in any case.
+        let end = end_of_segment(place, name)?.unwrap_or_else(|| base.next());
         let (low, high) = replaced.unwrap_or((base, end));
         replaced = Some((low.min(base), high.max(end)));
     }

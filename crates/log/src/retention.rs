@@ -48,9 +48,25 @@ pub enum DeleteReason {
     Size,
     /// Its newest record is older than `retention.ms`.
     Time,
+    /// A compacted segment has taken its place.
+    Compacted,
 }
 
 impl DeletedSegment {
+    pub(crate) const fn new(
+        place: Arc<Place>,
+        base_offset: Offset,
+        size: u32,
+        reason: DeleteReason,
+    ) -> Self {
+        Self {
+            place,
+            base_offset,
+            size,
+            reason,
+        }
+    }
+
     /// The first offset that the segment could have.
     pub const fn base_offset(&self) -> Offset {
         self.base_offset
@@ -74,6 +90,32 @@ impl DeletedSegment {
 }
 
 const DELETED: &str = ".deleted";
+
+/// Gives the files of a segment names that say that they are to be removed. The producer snapshot where the segment begins
+/// goes at once, unless it is still needed.
+pub(crate) fn rename_deleted(
+    place: &Place,
+    base: Offset,
+    keep_snapshot: bool,
+) -> Result<(), LogError> {
+    let dir = &*place.dir;
+    for suffix in names::OF_SEGMENT {
+        let path = place.file(&names::of_segment(base, suffix));
+        let mut target = path.clone().into_os_string();
+        target.push(DELETED);
+        match dir.rename(&path, &PathBuf::from(target)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context("rename", &path);
+            }
+            _ => {}
+        }
+    }
+    if keep_snapshot {
+        return Ok(());
+    }
+    let path = place.file(&names::of_segment(base, names::SNAPSHOT));
+    remove_if_exists(dir, &path).context("remove", &path)
+}
 
 impl Writer {
     /// Takes the oldest segments out of the log that `retention.ms`, `retention.bytes` or the log start offset want gone,
@@ -186,33 +228,13 @@ impl Writer {
         for (segment, reason) in dropped.iter().zip(reasons) {
             // Who reads it right now, or is about to, needs an open file: the name goes.
             segment.file()?;
-            self.rename_deleted(segment.base_offset())?;
-            deleted.push(DeletedSegment {
-                place: self.place.clone(),
-                base_offset: segment.base_offset(),
-                size: segment.len(),
-                reason: *reason,
-            });
+            let base = segment.base_offset();
+            rename_deleted(&self.place, base, false)?;
+            let place = self.place.clone();
+            deleted.push(DeletedSegment::new(place, base, segment.len(), *reason));
         }
         self.dirty.names = self.dirty.mark();
         Ok(deleted)
-    }
-
-    fn rename_deleted(&self, base: Offset) -> Result<(), LogError> {
-        let dir = &*self.place.dir;
-        for suffix in names::OF_SEGMENT {
-            let path = self.place.file(&names::of_segment(base, suffix));
-            let mut target = path.clone().into_os_string();
-            target.push(DELETED);
-            match dir.rename(&path, &PathBuf::from(target)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).context("rename", &path);
-                }
-                _ => {}
-            }
-        }
-        let path = self.place.file(&names::of_segment(base, names::SNAPSHOT));
-        remove_if_exists(dir, &path).context("remove", &path)
     }
 
     /// Moves the log start offset, after DeleteRecords or as the leader says. Moving it back does nothing. Segments before

@@ -163,7 +163,7 @@ impl<'a> Scanner<'a> {
 
 /// The header that a message of format 0 or 1 would have as a batch, as far as a log goes by it: size, last offset and
 /// largest timestamp. Where a wrapper begins stands inside of it only; its last offset is taken for that.
-const fn as_batch(message: &LegacyHeader) -> BatchHeader {
+pub(crate) const fn as_batch(message: &LegacyHeader) -> BatchHeader {
     /// Codec and timestamp type; the other bits have a meaning in later formats only.
     const ATTRIBUTES: i16 = 0b1111;
     BatchHeader {

@@ -196,6 +196,11 @@ impl Segment {
         self.names.give_up();
     }
 
+    /// Whether another segment has taken its place.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.names.are_given_up()
+    }
+
     /// The file of batches, opened if it is not.
     pub(crate) fn file(&self) -> Result<Arc<dyn File>, LogError> {
         self.file.file()
@@ -398,7 +403,7 @@ impl Segment {
             let (position, bytes) = unsaved.unwrap_or_default();
             let file = match self.open(&path, Access::Create) {
                 // The segment that took the place of this one has an index of its own.
-                Err(_) if self.names.are_given_up() => return Ok(false),
+                Err(_) if self.is_replaced() => return Ok(false),
                 file => file.context("open", &path)?,
             };
             if !bytes.is_empty() {

@@ -313,7 +313,7 @@ impl Writer {
         } else {
             now.millis_since(self.active.created)
         };
-        let too_old = waited_ms > config.segment_ms - self.jitter_ms(base);
+        let too_old = waited_ms > config.roll_ms() - self.jitter_ms(base);
         let index_full = active.is_index_full(
             config.index_entries_max(OffsetEntry::SIZE),
             config.index_entries_max(TimeEntry::SIZE),

@@ -292,7 +292,7 @@ impl Segment {
         let path = self.path(names::TXN_INDEX);
         let file = match self.open(&path, Access::Read) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.names.are_given_up() => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_replaced() => {
                 return Ok(Vec::new());
             }
             Err(error) => return Err(error).context("open", &path),

@@ -1,0 +1,179 @@
+//! Where the newest record of each key is.
+
+use siphasher::sip128::SipHasher13;
+use tidelog_types::Offset;
+
+/// From a bounded number of keys to the last offset of each: 24 bytes a key, whatever the key's size.
+///
+/// Keys are known by a 128-bit keyed hash. Two keys with the same hash would be one, and the record of one lost; without
+/// the secret nobody can make such keys, and by accident it does not happen.
+///
+/// The entries of an open-addressed table with linear probing, kept in the order of their hashes: a search ends where a
+/// larger hash stands, so that a key which is not there is found missing as quickly as another one is found.
+pub(super) struct OffsetMap {
+    hasher: SipHasher13,
+    entries: Vec<Entry>,
+    /// How many places a hash can point to; behind them is room for what does not fit there.
+    homes: usize,
+    keys: usize,
+    keys_max: usize,
+    latest: Offset,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    hash: [u64; 2],
+    /// The offset behind the record's; 0 in an entry that is free.
+    next: i64,
+}
+
+const ENTRY_SIZE: usize = size_of::<Entry>();
+
+/// Entries that are pushed behind the last home need room there, more of it the fuller the table is.
+const SPARE_MAX: usize = 4096;
+
+impl OffsetMap {
+    /// A map of at most `bytes_max` bytes, filled up to `load_factor`; no larger than `keys_bound` keys need.
+    pub(super) fn new(seed: [u8; 16], bytes_max: usize, load_factor: f64, keys_bound: u64) -> Self {
+        let load_factor = load_factor.clamp(0.05, 0.95);
+        let entries_max = (bytes_max / ENTRY_SIZE).max(4);
+        let wanted = ((keys_bound as f64 / load_factor) as usize).saturating_add(2);
+        let homes_for = |entries: usize| entries - (entries / 2).min(SPARE_MAX);
+        let homes = homes_for(entries_max).min(wanted);
+        let spare = homes.min(SPARE_MAX);
+        Self {
+            hasher: SipHasher13::new_with_key(&seed),
+            entries: vec![Entry::default(); (homes + spare).min(entries_max)],
+            homes,
+            keys: 0,
+            keys_max: ((homes as f64 * load_factor) as usize).max(1),
+            latest: Offset::NONE,
+        }
+    }
+
+    /// Up to which offset the map knows everything.
+    pub(super) const fn latest(&self) -> Offset {
+        self.latest
+    }
+
+    /// Notes that the map knows everything up to `offset`.
+    pub(super) fn advance(&mut self, offset: Offset) {
+        self.latest = self.latest.max(offset);
+    }
+
+    /// How full the map is, from 0 to 1.
+    pub(super) fn utilization(&self) -> f64 {
+        self.keys as f64 / self.homes as f64
+    }
+
+    /// Notes the newest record of a key so far. False if there is no room for any more; then nothing was noted.
+    #[must_use]
+    pub(super) fn put(&mut self, key: &[u8], offset: Offset) -> bool {
+        if self.keys >= self.keys_max {
+            return false;
+        }
+        let hash = self.hash(key);
+        let next = offset.value() + 1;
+        let at = self.find(hash);
+        let found = self.entries[at];
+        if found.next == 0 || found.hash != hash {
+            let free = self.entries[at..].iter().position(|entry| entry.next == 0);
+            // The last entry stays free, so that every search ends.
+            let free = free.map_or(self.entries.len(), |n| at + n);
+            if free + 1 >= self.entries.len() {
+                return false;
+            }
+            self.entries.copy_within(at..free, at + 1);
+            self.keys += 1;
+        }
+        self.entries[at] = Entry { hash, next };
+        self.latest = offset;
+        true
+    }
+
+    /// The offset of the newest record of the key, if the map has the key.
+    pub(super) fn newest(&self, key: &[u8]) -> Option<Offset> {
+        let hash = self.hash(key);
+        let found = self.entries[self.find(hash)];
+        (found.next != 0 && found.hash == hash).then(|| Offset::new(found.next - 1))
+    }
+
+    fn hash(&self, key: &[u8]) -> [u64; 2] {
+        let hash = self.hasher.hash(key);
+        [hash.h1, hash.h2]
+    }
+
+    /// Where the hash stands, or is to stand.
+    fn find(&self, hash: [u64; 2]) -> usize {
+        // The home rises with the hash, so the whole table is in order.
+        let home = (u128::from(hash[0]) * self.homes as u128) >> 64;
+        let mut at = home as usize;
+        while self.entries[at].next != 0 && self.entries[at].hash < hash {
+            at += 1;
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_has_24_bytes_and_the_map_keeps_within_its_bound() {
+        assert_eq!(ENTRY_SIZE, 24);
+        for bytes in [96, 1000, 1 << 20] {
+            let map = OffsetMap::new([0; 16], bytes, 0.9, u64::MAX);
+            assert!(map.entries.len() * ENTRY_SIZE <= bytes);
+            assert!(map.keys_max >= 1);
+        }
+        let small = OffsetMap::new([0; 16], 128 << 20, 0.9, 100);
+        assert!(
+            small.entries.len() < 300,
+            "no larger than what is asked for"
+        );
+    }
+
+    #[test]
+    fn a_full_map_takes_no_more() {
+        let mut map = OffsetMap::new([7; 16], 1 << 20, 0.9, u64::MAX);
+        let mut taken = 0_i64;
+        while map.put(&taken.to_be_bytes(), Offset::new(taken)) {
+            taken += 1;
+        }
+        let wanted = (1 << 20) / 24 * 8 / 10;
+        assert!(taken > wanted, "{taken} keys of {wanted}");
+        assert_eq!(map.latest(), Offset::new(taken - 1));
+        assert!(map.utilization() <= 0.9);
+        for key in 0..taken {
+            assert_eq!(map.newest(&key.to_be_bytes()), Some(Offset::new(key)));
+        }
+        assert_eq!(map.newest(&taken.to_be_bytes()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_map_is_a_map(
+            puts in proptest::collection::vec(any::<u8>(), 0..200),
+            bytes in 96..4000_usize,
+            load_factor in 0.1..1.5_f64,
+        ) {
+            let mut map = OffsetMap::new([3; 16], bytes, load_factor, u64::MAX);
+            let mut model = HashMap::new();
+            for (i, key) in puts.iter().enumerate() {
+                let offset = Offset::new(i as i64);
+                if !map.put(&[*key], offset) {
+                    break;
+                }
+                model.insert(*key, offset);
+            }
+            for key in 0..=255 {
+                prop_assert_eq!(map.newest(&[key]), model.get(&key).copied());
+            }
+        }
+    }
+}
