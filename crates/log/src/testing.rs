@@ -82,6 +82,8 @@ struct Disk {
     reads_are_short: bool,
     capacity: Option<u64>,
     syncs: u64,
+    opened: u64,
+    bytes_read: u64,
     clock: i64,
 }
 
@@ -307,6 +309,16 @@ impl FaultDir {
         self.disk.lock().syncs
     }
 
+    /// How many times a file was opened.
+    pub fn opened(&self) -> u64 {
+        self.disk.lock().opened
+    }
+
+    /// How many bytes were read out of files.
+    pub fn bytes_read(&self) -> u64 {
+        self.disk.lock().bytes_read
+    }
+
     /// The content of a file as a running process sees it.
     pub fn content(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let disk = self.disk.lock();
@@ -416,6 +428,7 @@ impl Dir for FaultDir {
                 file
             }
         };
+        disk.opened += 1;
         if access == Access::Truncate {
             disk.files[file].change(Pending::SetLen(0));
         }
@@ -602,6 +615,7 @@ impl File for FaultFile {
             n /= 2;
         }
         buf[..n].copy_from_slice(&content[start..start + n]);
+        disk.bytes_read += n as u64;
         Ok(n)
     }
 
