@@ -1,7 +1,8 @@
 //! `#[derive(Wire)]` for `tidelog-protocol`: the Rust struct is the schema.
 //!
-//! Fields are written in the order in which they stand. A struct with `versions` is a whole message
-//! and gets `Message` besides `Wire`; every struct gets `Default` with Kafka's defaults.
+//! Fields are written in the order in which they stand. Every struct gets `Default` with Kafka's
+//! defaults. A struct with `versions` is a whole message and gets `Message` besides `Wire`;
+//! `#[message(..)]` stands for `#[derive(Clone, Debug, PartialEq, Wire)]` and `#[wire(..)]` on it.
 //!
 //! On the struct:
 //!
@@ -24,8 +25,7 @@
 //! | `json = "isKRaft"` | the name in Kafka's JSON, where it is not that of the field in camel case |
 //!
 //! ```text
-//! #[derive(Clone, Debug, PartialEq, Wire)]
-//! #[wire(versions = 0..=4, flexible = 4..)]
+//! #[message(versions = 0..=4, flexible = 4..)]
 //! pub struct HeartbeatRequest {
 //!     pub group_id: GroupId,
 //!     pub generation_id: i32,
@@ -39,6 +39,20 @@ mod attributes;
 mod expand;
 
 use proc_macro::TokenStream;
+use quote::quote;
+
+/// Marks a struct as a whole message of the versions that are named. See the crate's documentation.
+#[proc_macro_attribute]
+pub fn message(versions: TokenStream, item: TokenStream) -> TokenStream {
+    let versions = proc_macro2::TokenStream::from(versions);
+    let item = proc_macro2::TokenStream::from(item);
+    quote! {
+        #[derive(Clone, Debug, PartialEq, ::tidelog_protocol::Wire)]
+        #[wire(#versions)]
+        #item
+    }
+    .into()
+}
 
 /// Derives `Wire`, `Default`, and `Message` if the struct has versions. See the crate's
 /// documentation.

@@ -75,7 +75,7 @@ pub use message::Message;
 pub use reader::{Reader, TagsRead};
 pub use schema::{Field, Kind, Schema};
 pub use tags::UnknownTags;
-pub use tidelog_protocol_derive::Wire;
+pub use tidelog_protocol_derive::{Wire, message};
 pub use version::{Version, VersionRange};
 pub use wire::{Payload, Wire};
 pub use writer::{Chunk, Mark, TagsWritten, Writer};

@@ -49,7 +49,7 @@ use tidelog_types::{
     TopicName, TransactionalId, Uuid,
 };
 
-use crate::{ApiKey, Payload, Wire};
+use crate::{ApiKey, Payload, Wire, message};
 
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;

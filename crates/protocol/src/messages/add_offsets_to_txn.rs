@@ -6,8 +6,7 @@ use super::*;
 ///
 /// Version 2 knows `PRODUCER_FENCED` (KIP-588), 4 `TRANSACTION_ABORTABLE` (KIP-890). Producers of
 /// transaction version 2 do not send it.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 3..)]
+#[message(versions = 0..=4, flexible = 3..)]
 pub struct AddOffsetsToTxnRequest {
     /// The transactional id of the producer.
     pub transactional_id: TransactionalId,
@@ -20,8 +19,7 @@ pub struct AddOffsetsToTxnRequest {
 }
 
 /// Says whether offsets may be committed in the transaction.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 3..)]
+#[message(versions = 0..=4, flexible = 3..)]
 pub struct AddOffsetsToTxnResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -7,8 +7,7 @@ use super::*;
 /// Up to version 3 sent by producers, for one transaction; from version 4 on by brokers, for
 /// several, also to verify that a transaction is open (KIP-890). Version 2 knows `PRODUCER_FENCED`
 /// (KIP-588), 5 `TRANSACTION_ABORTABLE` (KIP-890).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 3..)]
+#[message(versions = 0..=5, flexible = 3..)]
 pub struct AddPartitionsToTxnRequest {
     /// The transactions (KIP-890).
     #[wire(versions = 4..)]
@@ -54,8 +53,7 @@ pub struct AddPartitionsToTxnTopic {
 /// Says which partitions are in their transactions.
 ///
 /// Version 4 answers for several transactions (KIP-890).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 3..)]
+#[message(versions = 0..=5, flexible = 3..)]
 pub struct AddPartitionsToTxnResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -6,8 +6,7 @@ use super::*;
 /// Adds a voter to the metadata quorum (KIP-853).
 ///
 /// Version 1 may be answered before the voters are committed (KIP-1186).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct AddRaftVoterRequest {
     /// The id of the cluster, or null to not check it.
     pub cluster_id: Option<Str>,
@@ -26,8 +25,7 @@ pub struct AddRaftVoterRequest {
 }
 
 /// Says whether the voter was added.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct AddRaftVoterResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks the controller for a block of producer ids (KIP-730).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AllocateProducerIdsRequest {
     /// The broker.
     pub broker_id: NodeId,
@@ -14,8 +13,7 @@ pub struct AllocateProducerIdsRequest {
 }
 
 /// Hands out a block of producer ids.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AllocateProducerIdsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -4,8 +4,7 @@ pub use super::describe_client_quotas::EntityData;
 use super::*;
 
 /// Changes quotas of clients (KIP-546).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct AlterClientQuotasRequest {
     /// The entities.
     pub entries: Vec<EntryData>,
@@ -34,8 +33,7 @@ pub struct OpData {
 }
 
 /// Says whose quotas were changed.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct AlterClientQuotasResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -6,8 +6,7 @@ use super::*;
 ///
 /// Version 1 tells of unclean elections (KIP-704), 2 names topics by id (KIP-841), 3 brokers with
 /// their epochs (KIP-903).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 0..)]
+#[message(versions = 0..=3, flexible = 0..)]
 pub struct AlterPartitionRequest {
     /// The broker.
     pub broker_id: NodeId,
@@ -64,8 +63,7 @@ pub struct BrokerState {
 /// Says what the partitions are now.
 ///
 /// Version 1 tells of unclean elections (KIP-704), 2 names topics by id (KIP-841).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 0..)]
+#[message(versions = 0..=3, flexible = 0..)]
 pub struct AlterPartitionResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

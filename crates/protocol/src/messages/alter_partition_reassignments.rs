@@ -5,8 +5,7 @@ use super::*;
 /// Moves partitions to other brokers, or stops their move (KIP-455).
 ///
 /// Version 1 may insist on the number of replicas (KIP-860).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct AlterPartitionReassignmentsRequest {
     /// How long the broker may take, in milliseconds.
     #[wire(default = 60000)]
@@ -39,8 +38,7 @@ pub struct ReassignablePartition {
 /// Says which moves have begun or ended.
 ///
 /// Version 1 repeats whether the number of replicas could change (KIP-860).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct AlterPartitionReassignmentsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Moves replicas of a broker to other log directories (KIP-113).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct AlterReplicaLogDirsRequest {
     /// The directories.
     pub dirs: Vec<AlterReplicaLogDir>,
@@ -29,8 +28,7 @@ pub struct AlterReplicaLogDirTopic {
 }
 
 /// Says which replicas will move.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct AlterReplicaLogDirsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Moves an empty share group to other offsets (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AlterShareGroupOffsetsRequest {
     /// The group.
     pub group_id: GroupId,
@@ -31,8 +30,7 @@ pub struct AlterShareGroupOffsetsRequestPartition {
 }
 
 /// Says which offsets were moved.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AlterShareGroupOffsetsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

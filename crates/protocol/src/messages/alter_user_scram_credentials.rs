@@ -3,8 +3,7 @@
 use super::*;
 
 /// Sets and deletes SCRAM credentials of users (KIP-554).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AlterUserScramCredentialsRequest {
     /// The credentials to delete.
     pub deletions: Vec<ScramCredentialDeletion>,
@@ -39,8 +38,7 @@ pub struct ScramCredentialUpsertion {
 }
 
 /// Says whose credentials were changed.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AlterUserScramCredentialsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

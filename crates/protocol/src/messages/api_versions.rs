@@ -6,8 +6,7 @@ use super::*;
 ///
 /// Version 3 tells the client's software (KIP-511), 4 may be told of features that start at 0
 /// (KIP-584).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 3..)]
+#[message(versions = 0..=4, flexible = 3..)]
 pub struct ApiVersionsRequest {
     /// The name of the client library (KIP-511).
     #[wire(versions = 3.., ignorable)]
@@ -19,8 +18,7 @@ pub struct ApiVersionsRequest {
 
 /// Lists APIs and features. Its header is never flexible; a request in an unknown version is
 /// answered in version 0.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 3..)]
+#[message(versions = 0..=4, flexible = 3..)]
 pub struct ApiVersionsResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Tells the controller in which log directories replicas are (KIP-858).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AssignReplicasToDirsRequest {
     /// The broker.
     pub broker_id: NodeId,
@@ -41,8 +40,7 @@ pub struct PartitionData {
 }
 
 /// Says which replicas were noted.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AssignReplicasToDirsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -6,8 +6,7 @@ use super::*;
 /// Tells a voter who leads from now on (KIP-595).
 ///
 /// Version 1 names directories and tells where the leader listens (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct BeginQuorumEpochRequest {
     /// The id of the cluster, or null to not check it.
     pub cluster_id: Option<Str>,
@@ -58,8 +57,7 @@ pub struct LeaderEndpoint {
 /// Acknowledges a leader.
 ///
 /// Version 1 tells where leaders listen (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct BeginQuorumEpochResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

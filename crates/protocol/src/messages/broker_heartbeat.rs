@@ -5,8 +5,7 @@ use super::*;
 /// Keeps a broker alive, and says what it wants (KIP-631).
 ///
 /// Version 1 tells failed log directories (KIP-858), 2 cordoned ones (KIP-1066).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct BrokerHeartbeatRequest {
     /// The broker.
     pub broker_id: NodeId,
@@ -28,8 +27,7 @@ pub struct BrokerHeartbeatRequest {
 }
 
 /// Tells a broker what it may do.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct BrokerHeartbeatResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -7,8 +7,7 @@ use super::*;
 /// Version 1 tells of a migration from ZooKeeper (KIP-866), 2 adds log directories (KIP-858), 3 the
 /// epoch before an orderly shutdown (KIP-966). Before version 4, features that may be at level 0
 /// must be left out.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 0..)]
+#[message(versions = 0..=4, flexible = 0..)]
 pub struct BrokerRegistrationRequest {
     /// The broker.
     pub broker_id: NodeId,
@@ -58,8 +57,7 @@ pub struct Feature {
 }
 
 /// Gives a broker its epoch.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 0..)]
+#[message(versions = 0..=4, flexible = 0..)]
 pub struct BrokerRegistrationResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

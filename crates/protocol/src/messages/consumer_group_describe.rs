@@ -5,8 +5,7 @@ use super::*;
 /// Asks for the members of consumer groups (KIP-848).
 ///
 /// Version 1 tells which members speak the classic protocol (KIP-1099).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct ConsumerGroupDescribeRequest {
     /// The groups.
     pub group_ids: Vec<GroupId>,
@@ -15,8 +14,7 @@ pub struct ConsumerGroupDescribeRequest {
 }
 
 /// Describes consumer groups.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct ConsumerGroupDescribeResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -6,8 +6,7 @@ use super::*;
 ///
 /// What has not changed since the last heartbeat is null. Version 1 subscribes by expression, and
 /// its member ids are made by the client.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct ConsumerGroupHeartbeatRequest {
     /// The group.
     pub group_id: GroupId,
@@ -44,8 +43,7 @@ pub struct TopicPartitions {
 }
 
 /// Tells a member its epoch, and what it should own.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct ConsumerGroupHeartbeatResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -4,8 +4,7 @@ pub use super::broker_registration::{Feature, Listener};
 use super::*;
 
 /// Registers a controller with the active one (KIP-919).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ControllerRegistrationRequest {
     /// The controller.
     pub controller_id: NodeId,
@@ -20,8 +19,7 @@ pub struct ControllerRegistrationRequest {
 }
 
 /// Says whether the controller was registered.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ControllerRegistrationResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -5,8 +5,7 @@ use super::*;
 /// Creates ACLs (KIP-140).
 ///
 /// Version 1 knows patterns of names (KIP-290), 3 users as resources (KIP-373).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct CreateAclsRequest {
     /// The ACLs.
     pub creations: Vec<AclCreation>,
@@ -36,8 +35,7 @@ pub struct AclCreation {
 }
 
 /// Says which ACLs were created.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct CreateAclsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -5,8 +5,7 @@ use super::*;
 /// Makes a delegation token (KIP-48).
 ///
 /// Version 3 may make the token for another principal (KIP-373).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct CreateDelegationTokenRequest {
     /// The type of the owner, or null for the one who asks (KIP-373).
     #[wire(versions = 3..)]
@@ -32,8 +31,7 @@ pub struct CreatableRenewers {
 /// Brings the token.
 ///
 /// Version 3 tells who has asked for it (KIP-373).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct CreateDelegationTokenResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

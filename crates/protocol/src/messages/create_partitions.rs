@@ -5,8 +5,7 @@ use super::*;
 /// Adds partitions to topics (KIP-195).
 ///
 /// Version 3 may be told to slow down (KIP-599).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct CreatePartitionsRequest {
     /// The topics.
     pub topics: Vec<CreatePartitionsTopic>,
@@ -35,8 +34,7 @@ pub struct CreatePartitionsAssignment {
 }
 
 /// Says which topics have more partitions now.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct CreatePartitionsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -6,8 +6,7 @@ use super::*;
 ///
 /// Version 1 may only check, 4 allows the broker's defaults (KIP-464), 5 returns the configs
 /// (KIP-525), 6 may be told to slow down (KIP-599), 7 returns topic ids (KIP-516).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=7, flexible = 5..)]
+#[message(versions = 0..=7, flexible = 5..)]
 pub struct CreateTopicsRequest {
     /// The topics.
     pub topics: Vec<CreatableTopic>,
@@ -54,8 +53,7 @@ pub struct CreatableTopicConfig {
 }
 
 /// Says which topics were created.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=7, flexible = 5..)]
+#[message(versions = 0..=7, flexible = 5..)]
 pub struct CreateTopicsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 2.., ignorable)]

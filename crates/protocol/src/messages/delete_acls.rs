@@ -5,8 +5,7 @@ use super::*;
 /// Deletes the ACLs that match filters (KIP-140).
 ///
 /// Version 1 knows patterns of names (KIP-290), 3 users as resources (KIP-373).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct DeleteAclsRequest {
     /// The filters.
     pub filters: Vec<DeleteAclsFilter>,
@@ -39,8 +38,7 @@ pub struct DeleteAclsFilter {
 /// Says which ACLs were deleted.
 ///
 /// Version 1 knows patterns of names (KIP-290), 3 users as resources (KIP-373).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct DeleteAclsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

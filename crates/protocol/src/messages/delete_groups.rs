@@ -3,16 +3,14 @@
 use super::*;
 
 /// Deletes groups and their offsets (KIP-229).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct DeleteGroupsRequest {
     /// The groups.
     pub groups_names: Vec<GroupId>,
 }
 
 /// Says which groups were deleted.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct DeleteGroupsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

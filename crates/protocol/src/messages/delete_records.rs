@@ -3,8 +3,7 @@
 use super::*;
 
 /// Moves the start of logs forward (KIP-107).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct DeleteRecordsRequest {
     /// The topics.
     pub topics: Vec<DeleteRecordsTopic>,
@@ -31,8 +30,7 @@ pub struct DeleteRecordsPartition {
 }
 
 /// Says where the logs start now.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct DeleteRecordsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

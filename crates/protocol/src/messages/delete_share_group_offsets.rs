@@ -3,8 +3,7 @@
 use super::*;
 
 /// Makes an empty share group forget topics (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DeleteShareGroupOffsetsRequest {
     /// The group.
     pub group_id: GroupId,
@@ -20,8 +19,7 @@ pub struct DeleteShareGroupOffsetsRequestTopic {
 }
 
 /// Says which topics were forgotten.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DeleteShareGroupOffsetsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -4,8 +4,7 @@ pub use super::initialize_share_group_state::PartitionResult;
 use super::*;
 
 /// Deletes the state of share partitions (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DeleteShareGroupStateRequest {
     /// The group.
     pub group_id: GroupId,
@@ -30,8 +29,7 @@ pub struct PartitionData {
 }
 
 /// Says which states were deleted.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DeleteShareGroupStateResponse {
     /// The topics.
     pub results: Vec<DeleteStateResult>,

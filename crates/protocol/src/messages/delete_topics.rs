@@ -5,8 +5,7 @@ use super::*;
 /// Deletes topics.
 ///
 /// Version 5 may be told to slow down (KIP-599), 6 takes topic ids (KIP-516).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=6, flexible = 4..)]
+#[message(versions = 0..=6, flexible = 4..)]
 pub struct DeleteTopicsRequest {
     /// The topics, by name or id.
     #[wire(versions = 6..)]
@@ -28,8 +27,7 @@ pub struct DeleteTopicState {
 }
 
 /// Says which topics were deleted.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=6, flexible = 4..)]
+#[message(versions = 0..=6, flexible = 4..)]
 pub struct DeleteTopicsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 1.., ignorable)]

@@ -5,8 +5,7 @@ use super::*;
 /// Asks for the ACLs that match a filter (KIP-140).
 ///
 /// Version 1 knows patterns of names (KIP-290), 3 users as resources (KIP-373).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct DescribeAclsRequest {
     /// The type of the resource: 1 any, 2 topic, 3 group, 4 cluster, 5 transactional id, 6
     /// delegation token, 7 user (KIP-373).
@@ -32,8 +31,7 @@ pub struct DescribeAclsRequest {
 /// Lists ACLs.
 ///
 /// Version 1 knows patterns of names (KIP-290), 3 users as resources (KIP-373).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct DescribeAclsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks for the quotas of clients (KIP-546).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct DescribeClientQuotasRequest {
     /// What the entities must be like, by type.
     pub components: Vec<ComponentData>,
@@ -24,8 +23,7 @@ pub struct ComponentData {
 }
 
 /// Lists quotas of clients.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct DescribeClientQuotasResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -5,8 +5,7 @@ use super::*;
 /// Asks which nodes there are (KIP-700).
 ///
 /// Version 1 may ask for controllers (KIP-919), 2 for fenced brokers (KIP-1073).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct DescribeClusterRequest {
     /// Whether to say what the client may do with the cluster (KIP-430).
     pub include_cluster_authorized_operations: bool,
@@ -19,8 +18,7 @@ pub struct DescribeClusterRequest {
 }
 
 /// Lists the nodes of the cluster.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct DescribeClusterResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

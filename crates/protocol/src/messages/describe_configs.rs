@@ -5,8 +5,7 @@ use super::*;
 /// Asks for configs (KIP-133).
 ///
 /// Version 1 tells sources and synonyms (KIP-226), 3 types and documentation (KIP-569).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 4..)]
+#[message(versions = 0..=4, flexible = 4..)]
 pub struct DescribeConfigsRequest {
     /// The resources.
     pub resources: Vec<DescribeConfigsResource>,
@@ -30,8 +29,7 @@ pub struct DescribeConfigsResource {
 }
 
 /// Tells configs.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 4..)]
+#[message(versions = 0..=4, flexible = 4..)]
 pub struct DescribeConfigsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

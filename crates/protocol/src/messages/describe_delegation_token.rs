@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks for the delegation tokens of owners (KIP-48).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct DescribeDelegationTokenRequest {
     /// The owners, or null for all.
     pub owners: Option<Vec<DescribeDelegationTokenOwner>>,
@@ -22,8 +21,7 @@ pub struct DescribeDelegationTokenOwner {
 /// Lists delegation tokens.
 ///
 /// Version 3 tells who has asked for them (KIP-373).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 2..)]
+#[message(versions = 0..=3, flexible = 2..)]
 pub struct DescribeDelegationTokenResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -6,8 +6,7 @@ use super::*;
 ///
 /// Version 3 asks what the client may do (KIP-430), 4 tells static members (KIP-345), 6 answers
 /// with an error for groups that do not exist (KIP-1043).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=6, flexible = 5..)]
+#[message(versions = 0..=6, flexible = 5..)]
 pub struct DescribeGroupsRequest {
     /// The groups.
     pub groups: Vec<GroupId>,
@@ -17,8 +16,7 @@ pub struct DescribeGroupsRequest {
 }
 
 /// Describes classic groups.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=6, flexible = 5..)]
+#[message(versions = 0..=6, flexible = 5..)]
 pub struct DescribeGroupsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 1.., ignorable)]

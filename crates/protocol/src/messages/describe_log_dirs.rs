@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks how large the replicas in each log directory are (KIP-113).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 2..)]
+#[message(versions = 0..=5, flexible = 2..)]
 pub struct DescribeLogDirsRequest {
     /// The topics, or null for all.
     pub topics: Option<Vec<DescribableLogDirTopic>>,
@@ -23,8 +22,7 @@ pub struct DescribableLogDirTopic {
 ///
 /// Version 3 has an error of its own (KIP-784), 4 tells the size of the disk (KIP-827), 5 which
 /// directories are cordoned (KIP-1066).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 2..)]
+#[message(versions = 0..=5, flexible = 2..)]
 pub struct DescribeLogDirsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks which producers partitions know (KIP-664).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DescribeProducersRequest {
     /// The topics.
     pub topics: Vec<TopicRequest>,
@@ -20,8 +19,7 @@ pub struct TopicRequest {
 }
 
 /// Lists producers.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DescribeProducersResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks who is in the metadata quorum, and how far (KIP-595).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct DescribeQuorumRequest {
     /// The topics.
     pub topics: Vec<TopicData>,
@@ -29,8 +28,7 @@ pub struct PartitionData {
 /// Describes the metadata quorum.
 ///
 /// Version 1 tells when replicas fetched (KIP-836), 2 names directories and listeners (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct DescribeQuorumResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks how far share groups are (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct DescribeShareGroupOffsetsRequest {
     /// The groups.
     pub groups: Vec<DescribeShareGroupOffsetsRequestGroup>,
@@ -31,8 +30,7 @@ pub struct DescribeShareGroupOffsetsRequestTopic {
 /// Tells how far share groups are.
 ///
 /// Version 1 adds the lag (KIP-1226).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct DescribeShareGroupOffsetsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

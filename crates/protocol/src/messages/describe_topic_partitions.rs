@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks for the partitions of topics, a page at a time (KIP-966).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DescribeTopicPartitionsRequest {
     /// The topics, in any order; none stands for all.
     pub topics: Vec<TopicRequest>,
@@ -32,8 +31,7 @@ pub struct Cursor {
 }
 
 /// Brings a page of partitions.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DescribeTopicPartitionsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

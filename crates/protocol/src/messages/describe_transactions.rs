@@ -3,16 +3,14 @@
 use super::*;
 
 /// Asks for the state of transactional ids (KIP-664).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DescribeTransactionsRequest {
     /// The transactional ids.
     pub transactional_ids: Vec<TransactionalId>,
 }
 
 /// Describes transactional ids.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DescribeTransactionsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks which SCRAM credentials users have (KIP-554).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DescribeUserScramCredentialsRequest {
     /// The users, or null for all.
     pub users: Option<Vec<UserName>>,
@@ -18,8 +17,7 @@ pub struct UserName {
 }
 
 /// Lists SCRAM credentials, without their secrets.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DescribeUserScramCredentialsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

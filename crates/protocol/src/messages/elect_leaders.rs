@@ -5,8 +5,7 @@ use super::*;
 /// Elects leaders of partitions (KIP-183).
 ///
 /// Version 1 knows unclean elections (KIP-460).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct ElectLeadersRequest {
     /// Who shall lead: 0 the preferred replica, 1 one that is not in sync if no other is left
     /// (KIP-460).
@@ -31,8 +30,7 @@ pub struct TopicPartitions {
 /// Says which partitions have new leaders.
 ///
 /// Version 1 has an error of its own (KIP-460).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct ElectLeadersResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

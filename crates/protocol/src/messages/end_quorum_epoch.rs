@@ -7,8 +7,7 @@ use super::*;
 /// Tells the other voters that the leader resigns (KIP-595).
 ///
 /// Version 1 names directories and tells where the leader listens (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct EndQuorumEpochRequest {
     /// The id of the cluster, or null to not check it.
     pub cluster_id: Option<Str>,
@@ -57,8 +56,7 @@ pub struct ReplicaInfo {
 /// Acknowledges the end of an epoch.
 ///
 /// Version 1 tells where leaders listen (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct EndQuorumEpochResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -6,8 +6,7 @@ use super::*;
 ///
 /// Version 2 knows `PRODUCER_FENCED` (KIP-588), 4 `TRANSACTION_ABORTABLE`, 5 raises the epoch with
 /// every transaction (KIP-890).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 3..)]
+#[message(versions = 0..=5, flexible = 3..)]
 pub struct EndTxnRequest {
     /// The transactional id of the producer.
     pub transactional_id: TransactionalId,
@@ -22,8 +21,7 @@ pub struct EndTxnRequest {
 /// Says whether the transaction will end as asked.
 ///
 /// Version 5 brings the producer id and epoch of the next transaction (KIP-890).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 3..)]
+#[message(versions = 0..=5, flexible = 3..)]
 pub struct EndTxnResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Brings a request of a client from a broker to the controller (KIP-590).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct EnvelopeRequest {
     /// The request of the client with its header.
     #[wire(secret)]
@@ -17,8 +16,7 @@ pub struct EnvelopeRequest {
 }
 
 /// Brings the response back to the broker.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct EnvelopeResponse {
     /// The response for the client with its header; null if there was an error.
     #[wire(secret)]

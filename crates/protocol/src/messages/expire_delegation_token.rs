@@ -3,8 +3,7 @@
 use super::*;
 
 /// Changes when a delegation token expires (KIP-48).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct ExpireDelegationTokenRequest {
     /// The HMAC of the token, which is its secret.
     #[wire(secret)]
@@ -14,8 +13,7 @@ pub struct ExpireDelegationTokenRequest {
 }
 
 /// Says until when the token is valid.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct ExpireDelegationTokenResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

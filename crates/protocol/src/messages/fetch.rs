@@ -10,8 +10,7 @@ use super::*;
 /// starts (KIP-107), 7 adds sessions (KIP-227), 9 leader epochs (KIP-320), 10 allows zstd, 11 adds
 /// racks (KIP-392), 13 names topics by id (KIP-516), 15 moves the replica into a struct (KIP-903),
 /// 17 adds the directory (KIP-853), 18 the follower's high watermark (KIP-1166).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=18, flexible = 12..)]
+#[message(versions = 0..=18, flexible = 12..)]
 pub struct FetchRequest {
     /// The id of the cluster, if the fetcher knows it.
     #[wire(versions = 12.., tag = 0, ignorable)]
@@ -120,8 +119,7 @@ pub struct ForgottenTopic {
 /// Version 4 tells of aborted transactions (KIP-98), 5 where the log starts (KIP-107), 7 adds
 /// sessions (KIP-227), 11 names a nearer replica (KIP-392), 12 tells where logs diverge (KIP-595),
 /// 13 names topics by id (KIP-516), 16 tells where new leaders listen (KIP-951).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=18, flexible = 12..)]
+#[message(versions = 0..=18, flexible = 12..)]
 pub struct FetchResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 1.., ignorable)]

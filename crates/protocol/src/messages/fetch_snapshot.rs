@@ -6,8 +6,7 @@ use super::*;
 /// Asks for a piece of a snapshot of the metadata log (KIP-630).
 ///
 /// Version 1 names the directory (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct FetchSnapshotRequest {
     /// The id of the cluster, if the fetcher knows it.
     #[wire(tag = 0)]
@@ -59,8 +58,7 @@ pub struct SnapshotId {
 /// Brings pieces of snapshots.
 ///
 /// Version 1 tells where leaders listen (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct FetchSnapshotResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -6,8 +6,7 @@ use super::*;
 ///
 /// Version 1 finds transaction coordinators (KIP-98), 4 asks for several at once (KIP-699), 5 knows
 /// `TRANSACTION_ABORTABLE` (KIP-890), 6 asks for share partitions (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=6, flexible = 3..)]
+#[message(versions = 0..=6, flexible = 3..)]
 pub struct FindCoordinatorRequest {
     /// The group or the transactional id; replaced by the list of keys in version 4.
     #[wire(versions = ..=3)]
@@ -21,8 +20,7 @@ pub struct FindCoordinatorRequest {
 }
 
 /// Names the coordinators.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=6, flexible = 3..)]
+#[message(versions = 0..=6, flexible = 3..)]
 pub struct FindCoordinatorResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 1.., ignorable)]

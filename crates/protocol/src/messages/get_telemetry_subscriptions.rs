@@ -3,16 +3,14 @@
 use super::*;
 
 /// Asks which metrics the cluster wants from this client (KIP-714).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct GetTelemetrySubscriptionsRequest {
     /// The id of this client instance; zero to be given one.
     pub client_instance_id: Uuid,
 }
 
 /// Tells which metrics are wanted.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct GetTelemetrySubscriptionsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

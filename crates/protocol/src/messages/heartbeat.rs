@@ -5,8 +5,7 @@ use super::*;
 /// Keeps a classic group member alive.
 ///
 /// Version 3 knows static members (KIP-345).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 4..)]
+#[message(versions = 0..=4, flexible = 4..)]
 pub struct HeartbeatRequest {
     /// The group.
     pub group_id: GroupId,
@@ -20,8 +19,7 @@ pub struct HeartbeatRequest {
 }
 
 /// Says whether the generation still stands.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 4..)]
+#[message(versions = 0..=4, flexible = 4..)]
 pub struct HeartbeatResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 1.., ignorable)]

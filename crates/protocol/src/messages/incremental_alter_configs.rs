@@ -4,8 +4,7 @@ pub use super::alter_configs::AlterConfigsResourceResponse;
 use super::*;
 
 /// Changes single configs of resources (KIP-339).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct IncrementalAlterConfigsRequest {
     /// The resources.
     pub resources: Vec<AlterConfigsResource>,
@@ -37,8 +36,7 @@ pub struct AlterableConfig {
 }
 
 /// Says whose configs were changed.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct IncrementalAlterConfigsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

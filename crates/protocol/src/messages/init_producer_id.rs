@@ -7,8 +7,7 @@ use super::*;
 /// Version 3 renews the epoch (KIP-360), 4 knows `PRODUCER_FENCED` (KIP-588), 5
 /// `TRANSACTION_ABORTABLE` (KIP-890); 6 takes part in two-phase commit (KIP-939) and is not stable
 /// yet.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=6, flexible = 2..)]
+#[message(versions = 0..=6, flexible = 2..)]
 pub struct InitProducerIdRequest {
     /// The transactional id of the producer, or null for a producer without transactions.
     pub transactional_id: Option<TransactionalId>,
@@ -29,8 +28,7 @@ pub struct InitProducerIdRequest {
 }
 
 /// Brings a producer id and epoch.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=6, flexible = 2..)]
+#[message(versions = 0..=6, flexible = 2..)]
 pub struct InitProducerIdResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

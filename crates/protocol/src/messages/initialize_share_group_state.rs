@@ -3,8 +3,7 @@
 use super::*;
 
 /// Sets the state of share partitions anew (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct InitializeShareGroupStateRequest {
     /// The group.
     pub group_id: GroupId,
@@ -33,8 +32,7 @@ pub struct PartitionData {
 }
 
 /// Says which states were set.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct InitializeShareGroupStateResponse {
     /// The topics.
     pub results: Vec<InitializeStateResult>,

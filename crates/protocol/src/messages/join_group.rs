@@ -6,8 +6,7 @@ use super::*;
 ///
 /// Version 1 has a timeout for rebalances (KIP-62), 4 needs two rounds to get an id (KIP-394), 5
 /// knows static members (KIP-345), 8 gives a reason (KIP-800).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=9, flexible = 6..)]
+#[message(versions = 0..=9, flexible = 6..)]
 pub struct JoinGroupRequest {
     /// The group.
     pub group_id: GroupId,
@@ -43,8 +42,7 @@ pub struct JoinGroupRequestProtocol {
 ///
 /// Version 7 names the type of the protocol (KIP-559), 9 may spare the leader the assignment
 /// (KIP-814).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=9, flexible = 6..)]
+#[message(versions = 0..=9, flexible = 6..)]
 pub struct JoinGroupResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 2.., ignorable)]

@@ -5,8 +5,7 @@ use super::*;
 /// Takes members out of a classic group.
 ///
 /// Version 3 takes several at once (KIP-345), 5 gives reasons (KIP-800).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 4..)]
+#[message(versions = 0..=5, flexible = 4..)]
 pub struct LeaveGroupRequest {
     /// The group.
     pub group_id: GroupId,
@@ -31,8 +30,7 @@ pub struct MemberIdentity {
 }
 
 /// Says who has left.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 4..)]
+#[message(versions = 0..=5, flexible = 4..)]
 pub struct LeaveGroupResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 1.., ignorable)]

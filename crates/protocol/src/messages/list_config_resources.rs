@@ -6,8 +6,7 @@ use super::*;
 ///
 /// In version 0, only client metrics; there the API is called ListClientMetricsResources. Version 1
 /// asks for other types, too (KIP-1142).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct ListConfigResourcesRequest {
     /// The wanted types of resources; none for all (KIP-1142).
     #[wire(versions = 1..)]
@@ -15,8 +14,7 @@ pub struct ListConfigResourcesRequest {
 }
 
 /// Lists resources.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct ListConfigResourcesResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -5,8 +5,7 @@ use super::*;
 /// Asks which groups this broker coordinates.
 ///
 /// Version 4 filters by state (KIP-518), 5 by type (KIP-848).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 3..)]
+#[message(versions = 0..=5, flexible = 3..)]
 pub struct ListGroupsRequest {
     /// The wanted states; empty for all (KIP-518).
     #[wire(versions = 4..)]
@@ -17,8 +16,7 @@ pub struct ListGroupsRequest {
 }
 
 /// Lists groups.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 3..)]
+#[message(versions = 0..=5, flexible = 3..)]
 pub struct ListGroupsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 1.., ignorable)]

@@ -8,8 +8,7 @@ use super::*;
 /// transactions (KIP-98), 4 leader epochs (KIP-320), 7 asks for the largest timestamp (KIP-734), 8
 /// for the local start (KIP-405), 9 for the last tiered offset (KIP-1005), 11 for the earliest
 /// offset still to be tiered (KIP-1023).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=11, flexible = 6..)]
+#[message(versions = 0..=11, flexible = 6..)]
 pub struct ListOffsetsRequest {
     /// The replica that asks, or -1 for a consumer.
     pub replica_id: NodeId,
@@ -49,8 +48,7 @@ pub struct ListOffsetsPartition {
 }
 
 /// Says which offsets were found.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=11, flexible = 6..)]
+#[message(versions = 0..=11, flexible = 6..)]
 pub struct ListOffsetsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 2.., ignorable)]

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks which partitions are being moved (KIP-455).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ListPartitionReassignmentsRequest {
     /// How long the broker may take, in milliseconds.
     #[wire(default = 60000)]
@@ -23,8 +22,7 @@ pub struct ListPartitionReassignmentsTopics {
 }
 
 /// Lists the partitions that are being moved.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ListPartitionReassignmentsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

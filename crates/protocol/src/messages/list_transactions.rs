@@ -5,8 +5,7 @@ use super::*;
 /// Asks which transactional ids this broker coordinates (KIP-664).
 ///
 /// Version 1 filters by age (KIP-994), 2 by an expression (KIP-1152).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct ListTransactionsRequest {
     /// The wanted states, such as `Ongoing`; empty for all.
     pub state_filters: Vec<Str>,
@@ -21,8 +20,7 @@ pub struct ListTransactionsRequest {
 }
 
 /// Lists transactional ids.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct ListTransactionsResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -7,8 +7,7 @@ use super::*;
 /// Version 1 can ask for no topics, 4 may forbid creating them, 8 asks what the client may do
 /// (KIP-430), 11 leaves the cluster's part of that to DescribeCluster (KIP-700), 12 asks by topic
 /// id (KIP-516).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=13, flexible = 9..)]
+#[message(versions = 0..=13, flexible = 9..)]
 pub struct MetadataRequest {
     /// The topics, or null for all. In version 0, an empty list stands for all.
     #[wire(nullable = 1..)]
@@ -40,8 +39,7 @@ pub struct MetadataRequestTopic {
 /// Version 1 tells racks and the controller, 2 the id of the cluster (KIP-78), 5 offline replicas
 /// (KIP-112), 7 leader epochs (KIP-320), 10 topic ids (KIP-516), 13 has an error of its own
 /// (KIP-1102).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=13, flexible = 9..)]
+#[message(versions = 0..=13, flexible = 9..)]
 pub struct MetadataResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 3.., ignorable)]

@@ -7,8 +7,7 @@ use super::*;
 /// Version 0 went to ZooKeeper, 1 is kept by the group and tells who commits, 2 to 4 may say for
 /// how long to keep the offsets, 6 tells leader epochs (KIP-320), 7 knows static members (KIP-345),
 /// 9 consumer groups (KIP-848), 10 names topics by id.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=10, flexible = 8..)]
+#[message(versions = 0..=10, flexible = 8..)]
 pub struct OffsetCommitRequest {
     /// The group.
     pub group_id: GroupId,
@@ -59,8 +58,7 @@ pub struct OffsetCommitRequestPartition {
 }
 
 /// Says which offsets were stored.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=10, flexible = 8..)]
+#[message(versions = 0..=10, flexible = 8..)]
 pub struct OffsetCommitResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 3.., ignorable)]

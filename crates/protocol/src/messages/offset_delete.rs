@@ -3,8 +3,7 @@
 use super::*;
 
 /// Deletes committed offsets of a group (KIP-496). There is no flexible version.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct OffsetDeleteRequest {
     /// The group.
     pub group_id: GroupId,
@@ -29,8 +28,7 @@ pub struct OffsetDeleteRequestPartition {
 }
 
 /// Says which offsets were deleted.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct OffsetDeleteResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

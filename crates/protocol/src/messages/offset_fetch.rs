@@ -7,8 +7,7 @@ use super::*;
 /// Version 0 reads from ZooKeeper, 2 may ask for all topics (KIP-88), 5 tells leader epochs
 /// (KIP-320), 7 may insist on decided offsets (KIP-447), 8 asks for several groups (KIP-709), 9
 /// knows consumer groups (KIP-848), 10 names topics by id.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=10, flexible = 6..)]
+#[message(versions = 0..=10, flexible = 6..)]
 pub struct OffsetFetchRequest {
     /// The group.
     #[wire(versions = ..=7)]
@@ -63,8 +62,7 @@ pub struct OffsetFetchRequestTopics {
 }
 
 /// Says how far groups have consumed.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=10, flexible = 6..)]
+#[message(versions = 0..=10, flexible = 6..)]
 pub struct OffsetFetchResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 3.., ignorable)]

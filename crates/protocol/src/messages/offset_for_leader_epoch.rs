@@ -5,8 +5,7 @@ use super::*;
 /// Asks where leader epochs end, to find where two logs part (KIP-101).
 ///
 /// Version 2 checks the leader epoch that the client knows, 3 tells who asks (KIP-320).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 4..)]
+#[message(versions = 0..=4, flexible = 4..)]
 pub struct OffsetForLeaderEpochRequest {
     /// The replica that asks, -1 for a consumer, -2 for a debugging tool.
     #[wire(versions = 3.., default = NodeId::new(-2), ignorable)]
@@ -39,8 +38,7 @@ pub struct OffsetForLeaderPartition {
 /// Says where leader epochs end.
 ///
 /// Version 1 tells which epoch was found (KIP-279).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 4..)]
+#[message(versions = 0..=4, flexible = 4..)]
 pub struct OffsetForLeaderEpochResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 2.., ignorable)]

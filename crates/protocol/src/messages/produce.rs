@@ -8,8 +8,7 @@ use super::*;
 /// (format 2, KIP-98), 7 allows zstd (KIP-110), 8 lets the broker name the bad records of a batch
 /// (KIP-467), 11 knows `TRANSACTION_ABORTABLE`, 12 lets partitions join a transaction without
 /// asking (KIP-890), 13 names topics by id (KIP-516).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=13, flexible = 9..)]
+#[message(versions = 0..=13, flexible = 9..)]
 pub struct ProduceRequest {
     /// The transactional id of the producer, or null for a producer without transactions.
     #[wire(versions = 3..)]
@@ -50,8 +49,7 @@ pub struct PartitionProduceData {
 ///
 /// Version 5 tells where the log starts, 8 names the bad records of a batch (KIP-467), 10 names the
 /// new leader if it is another broker (KIP-951), 13 names topics by id (KIP-516).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=13, flexible = 9..)]
+#[message(versions = 0..=13, flexible = 9..)]
 pub struct ProduceResponse {
     /// The answers, by topic.
     pub responses: Vec<TopicProduceResponse>,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Brings metrics of a client (KIP-714).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct PushTelemetryRequest {
     /// The id of this client instance.
     pub client_instance_id: Uuid,
@@ -19,8 +18,7 @@ pub struct PushTelemetryRequest {
 }
 
 /// Says whether the metrics were taken.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct PushTelemetryResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Asks the share coordinator for the state of share partitions (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ReadShareGroupStateRequest {
     /// The group.
     pub group_id: GroupId,
@@ -31,8 +30,7 @@ pub struct PartitionData {
 }
 
 /// Brings the state of share partitions.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ReadShareGroupStateResponse {
     /// The topics.
     pub results: Vec<ReadStateResult>,

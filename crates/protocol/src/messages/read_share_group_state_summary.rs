@@ -4,8 +4,7 @@ pub use super::read_share_group_state::PartitionData;
 use super::*;
 
 /// Asks the share coordinator how far share partitions are (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct ReadShareGroupStateSummaryRequest {
     /// The group.
     pub group_id: GroupId,
@@ -25,8 +24,7 @@ pub struct ReadStateSummaryData {
 /// Tells how far share partitions are.
 ///
 /// Version 1 counts what is done with (KIP-1226).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct ReadShareGroupStateSummaryResponse {
     /// The topics.
     pub results: Vec<ReadStateSummaryResult>,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Removes a voter from the metadata quorum (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemoveRaftVoterRequest {
     /// The id of the cluster, or null to not check it.
     pub cluster_id: Option<Str>,
@@ -15,8 +14,7 @@ pub struct RemoveRaftVoterRequest {
 }
 
 /// Says whether the voter was removed.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemoveRaftVoterResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,8 +3,7 @@
 use super::*;
 
 /// Renews a delegation token (KIP-48).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct RenewDelegationTokenRequest {
     /// The HMAC of the token, which is its secret.
     #[wire(secret)]
@@ -14,8 +13,7 @@ pub struct RenewDelegationTokenRequest {
 }
 
 /// Says until when the token is valid.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct RenewDelegationTokenResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

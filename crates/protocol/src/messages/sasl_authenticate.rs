@@ -3,8 +3,7 @@
 use super::*;
 
 /// Brings a token of the SASL mechanism that SaslHandshake has named (KIP-152).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct SaslAuthenticateRequest {
     /// The token, in a format of the mechanism.
     #[wire(secret)]
@@ -14,8 +13,7 @@ pub struct SaslAuthenticateRequest {
 /// Brings the server's token.
 ///
 /// Version 1 tells when to authenticate again (KIP-368).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 2..)]
+#[message(versions = 0..=2, flexible = 2..)]
 pub struct SaslAuthenticateResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -6,16 +6,14 @@ use super::*;
 ///
 /// After version 0 the tokens of the mechanism follow on the bare connection, after version 1 in
 /// SaslAuthenticate (KIP-152). There is no flexible version.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1)]
+#[message(versions = 0..=1)]
 pub struct SaslHandshakeRequest {
     /// The mechanism, such as `SCRAM-SHA-512`.
     pub mechanism: Str,
 }
 
 /// Accepts the mechanism, or lists those that may be used instead.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1)]
+#[message(versions = 0..=1)]
 pub struct SaslHandshakeResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -8,8 +8,7 @@ use super::*;
 /// Acknowledges records of a share group (KIP-932).
 ///
 /// Version 0 was a preview in Kafka 4.0 and is gone. Version 2 keeps locks (KIP-1222).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=2, flexible = 0..)]
+#[message(versions = 1..=2, flexible = 0..)]
 pub struct ShareAcknowledgeRequest {
     /// The group.
     pub group_id: Option<GroupId>,
@@ -45,8 +44,7 @@ pub struct AcknowledgePartition {
 /// Says which acknowledgements were taken.
 ///
 /// Version 2 tells how long locks hold (KIP-1222).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=2, flexible = 0..)]
+#[message(versions = 1..=2, flexible = 0..)]
 pub struct ShareAcknowledgeResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

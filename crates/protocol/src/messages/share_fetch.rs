@@ -8,8 +8,7 @@ use super::*;
 ///
 /// Version 0 was a preview in Kafka 4.0 and is gone. Version 2 adds the mode (KIP-1206) and keeps
 /// locks (KIP-1222).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=2, flexible = 0..)]
+#[message(versions = 1..=2, flexible = 0..)]
 pub struct ShareFetchRequest {
     /// The group.
     pub group_id: Option<GroupId>,
@@ -81,8 +80,7 @@ pub struct ForgottenTopic {
 }
 
 /// Brings acquired records.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=2, flexible = 0..)]
+#[message(versions = 1..=2, flexible = 0..)]
 pub struct ShareFetchResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -6,8 +6,7 @@ use super::*;
 /// Asks for the members of share groups (KIP-932).
 ///
 /// Version 0 was a preview in Kafka 4.0 and is gone.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=1, flexible = 0..)]
+#[message(versions = 1..=1, flexible = 0..)]
 pub struct ShareGroupDescribeRequest {
     /// The groups.
     pub group_ids: Vec<GroupId>,
@@ -16,8 +15,7 @@ pub struct ShareGroupDescribeRequest {
 }
 
 /// Describes share groups.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=1, flexible = 0..)]
+#[message(versions = 1..=1, flexible = 0..)]
 pub struct ShareGroupDescribeResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -7,8 +7,7 @@ use super::*;
 ///
 /// What has not changed since the last heartbeat is null. Version 0 was a preview in Kafka 4.0 and
 /// is gone.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=1, flexible = 0..)]
+#[message(versions = 1..=1, flexible = 0..)]
 pub struct ShareGroupHeartbeatRequest {
     /// The group.
     pub group_id: GroupId,
@@ -23,8 +22,7 @@ pub struct ShareGroupHeartbeatRequest {
 }
 
 /// Tells a member its epoch, and what it should read.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=1, flexible = 0..)]
+#[message(versions = 1..=1, flexible = 0..)]
 pub struct ShareGroupHeartbeatResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

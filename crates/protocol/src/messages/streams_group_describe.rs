@@ -4,8 +4,7 @@ pub use super::streams_group_heartbeat::{Endpoint, KeyValue, TaskIds, TaskOffset
 use super::*;
 
 /// Asks for the members and the topology of streams groups (KIP-1071).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupDescribeRequest {
     /// The groups.
     pub group_ids: Vec<GroupId>,
@@ -14,8 +13,7 @@ pub struct StreamsGroupDescribeRequest {
 }
 
 /// Describes streams groups.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupDescribeResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

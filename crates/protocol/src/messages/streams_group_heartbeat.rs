@@ -5,8 +5,7 @@ use super::*;
 /// Joins a streams group, stays in it, and leaves it (KIP-1071).
 ///
 /// What has not changed since the last heartbeat is null.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupHeartbeatRequest {
     /// The group.
     pub group_id: GroupId,
@@ -137,8 +136,7 @@ pub struct TaskOffset {
 }
 
 /// Tells a member its epoch, and which tasks it should run.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupHeartbeatResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

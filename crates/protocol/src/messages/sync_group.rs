@@ -5,8 +5,7 @@ use super::*;
 /// Distributes the assignment of a classic group: the leader brings it, all others fetch theirs.
 ///
 /// Version 3 knows static members (KIP-345), 5 names the protocol (KIP-559).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 4..)]
+#[message(versions = 0..=5, flexible = 4..)]
 pub struct SyncGroupRequest {
     /// The group.
     pub group_id: GroupId,
@@ -37,8 +36,7 @@ pub struct SyncGroupRequestAssignment {
 }
 
 /// Brings the member's assignment.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 4..)]
+#[message(versions = 0..=5, flexible = 4..)]
 pub struct SyncGroupResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     #[wire(versions = 1.., ignorable)]

@@ -6,8 +6,7 @@ use super::*;
 ///
 /// Version 2 tells leader epochs (KIP-320), 3 who commits (KIP-447), 4 knows
 /// `TRANSACTION_ABORTABLE`, 5 adds the group to the transaction by itself (KIP-890).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 3..)]
+#[message(versions = 0..=5, flexible = 3..)]
 pub struct TxnOffsetCommitRequest {
     /// The transactional id of the producer.
     pub transactional_id: TransactionalId,
@@ -56,8 +55,7 @@ pub struct TxnOffsetCommitRequestPartition {
 /// Says which offsets wait for the end of the transaction.
 ///
 /// Version 3 has the errors of group members (KIP-447).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=5, flexible = 3..)]
+#[message(versions = 0..=5, flexible = 3..)]
 pub struct TxnOffsetCommitResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -3,16 +3,14 @@
 use super::*;
 
 /// Forgets a broker (KIP-631).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct UnregisterBrokerRequest {
     /// The broker.
     pub broker_id: NodeId,
 }
 
 /// Says whether the broker was forgotten.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct UnregisterBrokerResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -5,8 +5,7 @@ use super::*;
 /// Finalizes features at a level (KIP-584).
 ///
 /// Version 1 tells how a level may change and may only check the request (KIP-778).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct UpdateFeaturesRequest {
     /// How long the node may take, in milliseconds.
     #[wire(default = 60000)]
@@ -35,8 +34,7 @@ pub struct FeatureUpdateKey {
 }
 
 /// Says whether the features were changed: in version 2 only all or none of them.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct UpdateFeaturesResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

@@ -4,8 +4,7 @@ pub use super::describe_quorum::Listener;
 use super::*;
 
 /// Tells the leader of the metadata quorum where a voter listens and what it supports (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct UpdateRaftVoterRequest {
     /// The id of the cluster, or null to not check it.
     pub cluster_id: Option<Str>,
@@ -32,8 +31,7 @@ pub struct KRaftVersionFeature {
 }
 
 /// Says whether the voter was updated.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct UpdateRaftVoterResponse {
     /// How long the client should pause because of a quota, in milliseconds.
     pub throttle_time_ms: i32,

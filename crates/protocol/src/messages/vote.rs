@@ -5,8 +5,7 @@ use super::*;
 /// Asks a voter of the metadata quorum for its vote (KIP-595).
 ///
 /// Version 1 names directories (KIP-853), 2 may ask without an election (KIP-996).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct VoteRequest {
     /// The id of the cluster, or null to not check it.
     pub cluster_id: Option<Str>,
@@ -53,8 +52,7 @@ pub struct PartitionData {
 /// Gives or denies votes.
 ///
 /// Version 1 tells where leaders listen (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct VoteResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -7,8 +7,7 @@ use super::*;
 /// Writes what has changed in share partitions (KIP-932).
 ///
 /// Version 1 counts what is done with (KIP-1226).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct WriteShareGroupStateRequest {
     /// The group.
     pub group_id: GroupId,
@@ -44,8 +43,7 @@ pub struct PartitionData {
 }
 
 /// Says which changes were written.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct WriteShareGroupStateResponse {
     /// The topics.
     pub results: Vec<WriteStateResult>,

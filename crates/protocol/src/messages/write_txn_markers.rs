@@ -6,8 +6,7 @@ use super::*;
 /// (KIP-98).
 ///
 /// Version 2 tells the transaction version (KIP-1228).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 1..)]
+#[message(versions = 0..=2, flexible = 1..)]
 pub struct WriteTxnMarkersRequest {
     /// The ends of transactions.
     pub markers: Vec<WritableTxnMarker>,
@@ -42,8 +41,7 @@ pub struct WritableTxnMarkerTopic {
 }
 
 /// Says which markers were written.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 1..)]
+#[message(versions = 0..=2, flexible = 1..)]
 pub struct WriteTxnMarkersResponse {
     /// The answers, by producer.
     pub markers: Vec<WritableTxnMarkerResult>,

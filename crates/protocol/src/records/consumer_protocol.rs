@@ -4,15 +4,14 @@
 use bytes::Bytes;
 use tidelog_types::{Str, TopicName};
 
-use crate::Wire;
+use crate::{Wire, message};
 
 versioned!(ConsumerProtocolSubscription, ConsumerProtocolAssignment);
 
 /// What a member of a classic group wants.
 ///
 /// Version 1 tells what it owns (KIP-429), 2 in which generation (KIP-792), 3 its rack (KIP-881).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3)]
+#[message(versions = 0..=3)]
 pub struct ConsumerProtocolSubscription {
     /// The topics to which the member subscribes.
     pub topics: Vec<TopicName>,
@@ -39,8 +38,7 @@ pub struct TopicPartition {
 }
 
 /// What the leader of a classic group gives to a member.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3)]
+#[message(versions = 0..=3)]
 pub struct ConsumerProtocolAssignment {
     /// What the member is given.
     pub assigned_partitions: Vec<TopicPartition>,

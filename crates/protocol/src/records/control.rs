@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tidelog_types::{NodeId, Str, Timestamp, Uuid};
 
 use crate::records::{read_versioned, write_versioned};
-use crate::{DecodeError, EncodeError, Message, Reader, Wire};
+use crate::{DecodeError, EncodeError, Message, Reader, Wire, message};
 
 /// The value of a control record.
 pub trait ControlRecord: Message {
@@ -120,16 +120,14 @@ control_values! {
 versioned!(ControlRecordTypeSchema);
 
 /// The key of a control record.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ControlRecordTypeSchema {
     /// What the record is, as [`ControlValue`] numbers them.
     pub r#type: i16,
 }
 
 /// Ends the transaction of the producer that is named in the batch header.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct EndTxnMarker {
     /// The epoch of the transaction coordinator.
     pub coordinator_epoch: i32,
@@ -138,8 +136,7 @@ pub struct EndTxnMarker {
 /// The first record of every leader of the metadata log (KIP-595).
 ///
 /// Version 1 names the directories of the voters (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct LeaderChangeMessage {
     /// The version of the value.
     pub version: i16,
@@ -162,8 +159,7 @@ pub struct LeaderChangeVoter {
 }
 
 /// The first record of a snapshot (KIP-630).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct SnapshotHeaderRecord {
     /// The version of the value.
     pub version: i16,
@@ -172,16 +168,14 @@ pub struct SnapshotHeaderRecord {
 }
 
 /// The last record of a snapshot (KIP-630).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct SnapshotFooterRecord {
     /// The version of the value.
     pub version: i16,
 }
 
 /// The level of `kraft.version` from here on (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct KRaftVersionRecord {
     /// The version of the value.
     pub version: i16,
@@ -191,8 +185,7 @@ pub struct KRaftVersionRecord {
 }
 
 /// The voters from here on (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct VotersRecord {
     /// The version of the value.
     pub version: i16,

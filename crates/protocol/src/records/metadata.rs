@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use tidelog_types::{LeaderEpoch, NodeId, ProducerId, Str, Timestamp, TopicName, Uuid};
 
-use crate::Wire;
+use crate::{Wire, message};
 
 framed_records! {
     /// A record of the metadata log.
@@ -47,8 +47,7 @@ framed_records! {
 ///
 /// Version 1 adds the orderly shutdown, 2 migration from ZooKeeper, 3 log directories (KIP-858), 4
 /// cordoned ones (KIP-1066).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 0..)]
+#[message(versions = 0..=4, flexible = 0..)]
 pub struct RegisterBrokerRecord {
     /// The broker.
     pub broker_id: NodeId,
@@ -104,8 +103,7 @@ pub struct BrokerFeature {
 }
 
 /// Removes a broker.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct UnregisterBrokerRecord {
     /// The broker.
     pub broker_id: NodeId,
@@ -114,8 +112,7 @@ pub struct UnregisterBrokerRecord {
 }
 
 /// Creates a topic; its partitions follow.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct TopicRecord {
     /// The topic.
     pub name: TopicName,
@@ -126,8 +123,7 @@ pub struct TopicRecord {
 /// Creates a partition.
 ///
 /// Version 1 adds log directories (KIP-858), 2 eligible leader replicas (KIP-966).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct PartitionRecord {
     /// The partition.
     #[wire(default = -1)]
@@ -166,8 +162,7 @@ pub struct PartitionRecord {
 }
 
 /// Sets or removes a dynamic config.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ConfigRecord {
     /// The type of the resource: 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group.
     pub resource_type: i8,
@@ -183,8 +178,7 @@ pub struct ConfigRecord {
 /// Changes what is not left at its default of a partition.
 ///
 /// Version 1 adds log directories (KIP-858), 2 eligible leader replicas (KIP-966).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=2, flexible = 0..)]
+#[message(versions = 0..=2, flexible = 0..)]
 pub struct PartitionChangeRecord {
     /// The partition.
     #[wire(default = -1)]
@@ -221,8 +215,7 @@ pub struct PartitionChangeRecord {
 }
 
 /// Fences a broker; replaced by `BrokerRegistrationChangeRecord`, but still in old logs.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct FenceBrokerRecord {
     /// The broker.
     pub id: NodeId,
@@ -231,8 +224,7 @@ pub struct FenceBrokerRecord {
 }
 
 /// Unfences a broker; replaced by `BrokerRegistrationChangeRecord`, but still in old logs.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct UnfenceBrokerRecord {
     /// The broker.
     pub id: NodeId,
@@ -241,16 +233,14 @@ pub struct UnfenceBrokerRecord {
 }
 
 /// Deletes a topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemoveTopicRecord {
     /// The id of the topic (KIP-516).
     pub topic_id: Uuid,
 }
 
 /// Adds or renews a delegation token.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DelegationTokenRecord {
     /// Whom the token stands for.
     pub owner: Str,
@@ -269,8 +259,7 @@ pub struct DelegationTokenRecord {
 }
 
 /// Sets a SCRAM credential (KIP-554).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct UserScramCredentialRecord {
     /// The user.
     pub name: Str,
@@ -290,8 +279,7 @@ pub struct UserScramCredentialRecord {
 }
 
 /// Finalizes a feature at a level (KIP-584).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct FeatureLevelRecord {
     /// The feature, such as `metadata.version`.
     pub name: Str,
@@ -300,8 +288,7 @@ pub struct FeatureLevelRecord {
 }
 
 /// Sets or removes a quota.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ClientQuotaRecord {
     /// Whom the quota is for.
     pub entity: Vec<EntityData>,
@@ -323,8 +310,7 @@ pub struct EntityData {
 }
 
 /// Hands out a block of producer ids (KIP-730).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ProducerIdsRecord {
     /// The broker that got the block.
     pub broker_id: NodeId,
@@ -338,8 +324,7 @@ pub struct ProducerIdsRecord {
 /// Changes parts of a broker's registration.
 ///
 /// Version 1 adds the orderly shutdown, 2 log directories (KIP-858), 3 cordoned ones (KIP-1066).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=3, flexible = 0..)]
+#[message(versions = 0..=3, flexible = 0..)]
 pub struct BrokerRegistrationChangeRecord {
     /// The broker.
     pub broker_id: NodeId,
@@ -360,8 +345,7 @@ pub struct BrokerRegistrationChangeRecord {
 }
 
 /// Adds an entry to the access control list.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AccessControlEntryRecord {
     /// The id of the entry.
     pub id: Uuid,
@@ -382,29 +366,25 @@ pub struct AccessControlEntryRecord {
 }
 
 /// Removes an entry from the access control list.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemoveAccessControlEntryRecord {
     /// The id of the entry.
     pub id: Uuid,
 }
 
 /// Says nothing; it moves the high watermark of an idle quorum (KIP-835).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct NoOpRecord {}
 
 /// The state of a migration from ZooKeeper; only in logs of former ZooKeeper clusters.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ZkMigrationStateRecord {
     /// The state of a migration from ZooKeeper; 0 for none.
     pub zk_migration_state: i8,
 }
 
 /// Removes a SCRAM credential.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemoveUserScramCredentialRecord {
     /// The user.
     pub name: Str,
@@ -413,8 +393,7 @@ pub struct RemoveUserScramCredentialRecord {
 }
 
 /// Holds the following records back until the transaction ends (KIP-868).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct BeginTransactionRecord {
     /// What the transaction is for, for people.
     #[wire(tag = 0)]
@@ -422,13 +401,11 @@ pub struct BeginTransactionRecord {
 }
 
 /// Lets the records since the last `BeginTransactionRecord` take effect (KIP-868).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct EndTransactionRecord {}
 
 /// Drops the records since the last `BeginTransactionRecord` (KIP-868).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct AbortTransactionRecord {
     /// Why, for people.
     #[wire(tag = 0)]
@@ -436,16 +413,14 @@ pub struct AbortTransactionRecord {
 }
 
 /// Removes a delegation token.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemoveDelegationTokenRecord {
     /// The id of the token.
     pub token_id: Str,
 }
 
 /// Registers a controller (KIP-919).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RegisterControllerRecord {
     /// The controller.
     pub controller_id: NodeId,
@@ -484,8 +459,7 @@ pub struct ControllerFeature {
 }
 
 /// Forgets the eligible leader replicas of a topic, or of all (KIP-966).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ClearElrRecord {
     /// The topic, or empty for all.
     pub topic_name: TopicName,

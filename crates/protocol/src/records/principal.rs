@@ -2,13 +2,12 @@
 
 use tidelog_types::Str;
 
-use crate::Wire;
+use crate::message;
 
 versioned!(DefaultPrincipal);
 
 /// A principal of Kafka's own kind (KIP-590). Kafka's schema is called `DefaultPrincipalData`.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct DefaultPrincipal {
     /// The type of the principal, such as `User`.
     pub r#type: Str,

@@ -2,14 +2,13 @@
 
 use tidelog_types::{LeaderEpoch, NodeId, Offset, Str, Uuid};
 
-use crate::Wire;
+use crate::{Wire, message};
 
 /// The epoch of a voter, and its vote (KIP-595). Kafka's schema is called `QuorumStateData`.
 ///
 /// The file holds it as JSON with the version as `data_version`. Version 1 belongs to quorums whose
 /// voters may change (KIP-853).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 0..)]
+#[message(versions = 0..=1, flexible = 0..)]
 pub struct QuorumState {
     /// The id of the cluster.
     #[wire(versions = ..=0)]

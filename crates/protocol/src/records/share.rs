@@ -2,7 +2,7 @@
 
 use tidelog_types::{GroupId, LeaderEpoch, Offset, Timestamp, Uuid};
 
-use crate::Wire;
+use crate::{Wire, message};
 
 coordinator_records! {
     ShareRecordKey, ShareRecordValue;
@@ -11,8 +11,7 @@ coordinator_records! {
 }
 
 /// Key of the state of a share partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ShareSnapshotKey {
     /// The group.
     pub group_id: GroupId,
@@ -23,8 +22,7 @@ pub struct ShareSnapshotKey {
 }
 
 /// The whole state of a share partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ShareSnapshotValue {
     /// The number of this snapshot of the share partition.
     pub snapshot_epoch: i32,
@@ -46,8 +44,7 @@ pub struct ShareSnapshotValue {
 }
 
 /// Key of a change of a share partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ShareUpdateKey {
     /// The group.
     pub group_id: GroupId,
@@ -58,8 +55,7 @@ pub struct ShareUpdateKey {
 }
 
 /// What has changed in a share partition since its snapshot.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ShareUpdateValue {
     /// The number of the snapshot that the change belongs to.
     pub snapshot_epoch: i32,

@@ -6,11 +6,10 @@ use tidelog_types::{
     LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicName, Uuid,
 };
 
-use crate::Wire;
+use crate::{Wire, message};
 
 /// The producers of a partition, as a `.snapshot` file holds them behind two bytes of version.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 1..=1)]
+#[message(versions = 1..=1)]
 pub struct ProducerSnapshot {
     /// The CRC-32C of the entries.
     pub crc: u32,
@@ -49,8 +48,7 @@ framed_records! {
 }
 
 /// A segment whose copy begins (KIP-405).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemoteLogSegmentMetadataRecord {
     /// The segment.
     pub remote_log_segment_id: RemoteLogSegmentIdEntry,
@@ -107,8 +105,7 @@ pub struct SegmentLeaderEpochEntry {
 }
 
 /// A new state of a segment (KIP-405).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemoteLogSegmentMetadataUpdateRecord {
     /// The segment.
     pub remote_log_segment_id: RemoteLogSegmentIdEntry,
@@ -123,8 +120,7 @@ pub struct RemoteLogSegmentMetadataUpdateRecord {
 }
 
 /// How far the deletion of a partition in remote storage is (KIP-405).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemotePartitionDeleteMetadataRecord {
     /// The partition.
     pub topic_id_partition: TopicIdPartitionEntry,
@@ -137,8 +133,7 @@ pub struct RemotePartitionDeleteMetadataRecord {
 }
 
 /// A segment as brokers keep it in a snapshot of a partition's segments (KIP-405).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct RemoteLogSegmentMetadataSnapshotRecord {
     /// The id of the copy.
     pub segment_id: Uuid,

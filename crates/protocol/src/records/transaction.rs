@@ -2,7 +2,7 @@
 
 use tidelog_types::{ProducerEpoch, ProducerId, Timestamp, TopicName, TransactionalId};
 
-use crate::Wire;
+use crate::{Wire, message};
 
 coordinator_records! {
     TransactionRecordKey, TransactionRecordValue;
@@ -10,8 +10,7 @@ coordinator_records! {
 }
 
 /// Key of a transactional id.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct TransactionLogKey {
     /// The transactional id.
     pub transactional_id: TransactionalId,
@@ -20,8 +19,7 @@ pub struct TransactionLogKey {
 /// The state of a transactional id.
 ///
 /// Version 1 is flexible and tells which producer id and epoch come before and after (KIP-890).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=1, flexible = 1..)]
+#[message(versions = 0..=1, flexible = 1..)]
 pub struct TransactionLogValue {
     /// The producer.
     pub producer_id: ProducerId,

@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use tidelog_types::{GroupId, LeaderEpoch, Offset, Str, Timestamp, TopicName, Uuid};
 
-use crate::Wire;
+use crate::{Wire, message};
 
 /// Key of a committed offset.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct OffsetCommitKey {
     /// The group.
     pub group: GroupId,
@@ -20,8 +19,7 @@ pub struct OffsetCommitKey {
 /// A committed offset.
 ///
 /// Version 1 says when it expires, 3 adds the leader epoch (KIP-320), 4 the topic id.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 4..)]
+#[message(versions = 0..=4, flexible = 4..)]
 pub struct OffsetCommitValue {
     /// The committed offset.
     pub offset: Offset,
@@ -41,8 +39,7 @@ pub struct OffsetCommitValue {
 }
 
 /// Key of a classic group.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct GroupMetadataKey {
     /// The group.
     pub group: GroupId,
@@ -52,8 +49,7 @@ pub struct GroupMetadataKey {
 ///
 /// Version 1 adds rebalance timeouts, 2 the time of the state, 3 static members (KIP-345), 4 is
 /// flexible.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=4, flexible = 4..)]
+#[message(versions = 0..=4, flexible = 4..)]
 pub struct GroupMetadataValue {
     /// The kind of group, such as `consumer` or `connect`.
     pub protocol_type: Str,

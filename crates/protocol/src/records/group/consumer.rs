@@ -3,19 +3,17 @@
 use bytes::Bytes;
 use tidelog_types::{GroupId, Str, Timestamp, TopicName, Uuid};
 
-use crate::Wire;
+use crate::{Wire, message};
 
 /// Key of a consumer group.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ConsumerGroupMetadataKey {
     /// The group.
     pub group_id: GroupId,
 }
 
 /// A consumer group (KIP-848).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ConsumerGroupMetadataValue {
     /// The group epoch.
     pub epoch: i32,
@@ -25,16 +23,14 @@ pub struct ConsumerGroupMetadataValue {
 }
 
 /// Key of the partitions of a group's topics; only in logs of Kafka 4.0.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ConsumerGroupPartitionMetadataKey {
     /// The group.
     pub group_id: GroupId,
 }
 
 /// The partitions of a group's topics; only in logs of Kafka 4.0.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ConsumerGroupPartitionMetadataValue {
     /// The subscribed topics.
     pub topics: Vec<TopicMetadata>,
@@ -63,8 +59,7 @@ pub struct PartitionMetadata {
 }
 
 /// Key of a member of a consumer group.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ConsumerGroupMemberMetadataKey {
     /// The group.
     pub group_id: GroupId,
@@ -73,8 +68,7 @@ pub struct ConsumerGroupMemberMetadataKey {
 }
 
 /// A member of a consumer group (KIP-848).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ConsumerGroupMemberMetadataValue {
     /// The name under which a static member survives restarts, or null.
     pub instance_id: Option<Str>,
@@ -117,16 +111,14 @@ pub struct ClassicProtocol {
 }
 
 /// Key of the epoch of a consumer group's target assignment.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ConsumerGroupTargetAssignmentMetadataKey {
     /// The group.
     pub group_id: GroupId,
 }
 
 /// The epoch of a consumer group's target assignment.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ConsumerGroupTargetAssignmentMetadataValue {
     /// The group epoch for which the target assignment was computed.
     pub assignment_epoch: i32,
@@ -136,8 +128,7 @@ pub struct ConsumerGroupTargetAssignmentMetadataValue {
 }
 
 /// Key of what a member of a consumer group should own.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ConsumerGroupTargetAssignmentMemberKey {
     /// The group.
     pub group_id: GroupId,
@@ -146,8 +137,7 @@ pub struct ConsumerGroupTargetAssignmentMemberKey {
 }
 
 /// What a member of a consumer group should own.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ConsumerGroupTargetAssignmentMemberValue {
     /// What the member should own.
     pub topic_partitions: Vec<TopicPartition>,
@@ -163,8 +153,7 @@ pub struct TopicPartition {
 }
 
 /// Key of what a member of a consumer group owns.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ConsumerGroupCurrentMemberAssignmentKey {
     /// The group.
     pub group_id: GroupId,
@@ -173,8 +162,7 @@ pub struct ConsumerGroupCurrentMemberAssignmentKey {
 }
 
 /// What a member of a consumer group owns (KIP-848).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ConsumerGroupCurrentMemberAssignmentValue {
     /// The member epoch.
     pub member_epoch: i32,
@@ -201,8 +189,7 @@ pub struct TopicPartitions {
 }
 
 /// Key of an expression to which members subscribe.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ConsumerGroupRegularExpressionKey {
     /// The group.
     pub group_id: GroupId,
@@ -211,8 +198,7 @@ pub struct ConsumerGroupRegularExpressionKey {
 }
 
 /// The topics that an expression matches.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ConsumerGroupRegularExpressionValue {
     /// The topics that match.
     pub topics: Vec<TopicName>,

@@ -2,11 +2,10 @@
 
 use tidelog_types::{GroupId, Str, Timestamp, TopicName, Uuid};
 
-use crate::Wire;
+use crate::{Wire, message};
 
 /// Key of a member of a share group.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ShareGroupMemberMetadataKey {
     /// The group.
     pub group_id: GroupId,
@@ -15,8 +14,7 @@ pub struct ShareGroupMemberMetadataKey {
 }
 
 /// A member of a share group (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ShareGroupMemberMetadataValue {
     /// The rack of the client.
     pub rack_id: Option<Str>,
@@ -29,16 +27,14 @@ pub struct ShareGroupMemberMetadataValue {
 }
 
 /// Key of a share group.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ShareGroupMetadataKey {
     /// The group.
     pub group_id: GroupId,
 }
 
 /// A share group (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ShareGroupMetadataValue {
     /// The group epoch.
     pub epoch: i32,
@@ -47,16 +43,14 @@ pub struct ShareGroupMetadataValue {
 }
 
 /// Key of the epoch of a share group's target assignment.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ShareGroupTargetAssignmentMetadataKey {
     /// The group.
     pub group_id: GroupId,
 }
 
 /// The epoch of a share group's target assignment.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ShareGroupTargetAssignmentMetadataValue {
     /// The group epoch for which the target assignment was computed.
     pub assignment_epoch: i32,
@@ -66,8 +60,7 @@ pub struct ShareGroupTargetAssignmentMetadataValue {
 }
 
 /// Key of what a member of a share group should own.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ShareGroupTargetAssignmentMemberKey {
     /// The group.
     pub group_id: GroupId,
@@ -76,8 +69,7 @@ pub struct ShareGroupTargetAssignmentMemberKey {
 }
 
 /// What a member of a share group should own.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ShareGroupTargetAssignmentMemberValue {
     /// What the member should own.
     pub topic_partitions: Vec<TopicPartition>,
@@ -93,8 +85,7 @@ pub struct TopicPartition {
 }
 
 /// Key of what a member of a share group owns.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ShareGroupCurrentMemberAssignmentKey {
     /// The group.
     pub group_id: GroupId,
@@ -103,8 +94,7 @@ pub struct ShareGroupCurrentMemberAssignmentKey {
 }
 
 /// What a member of a share group owns (KIP-932).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ShareGroupCurrentMemberAssignmentValue {
     /// The member epoch.
     pub member_epoch: i32,
@@ -126,16 +116,14 @@ pub struct TopicPartitions {
 }
 
 /// Key of the partitions that a share group has started on.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct ShareGroupStatePartitionMetadataKey {
     /// The group.
     pub group_id: GroupId,
 }
 
 /// The partitions that a share group has started on.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct ShareGroupStatePartitionMetadataValue {
     /// Share partitions whose state is being initialized.
     pub initializing_topics: Vec<TopicPartitionsInfo>,

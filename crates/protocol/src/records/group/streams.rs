@@ -2,19 +2,17 @@
 
 use tidelog_types::{GroupId, Str, Timestamp, TopicName};
 
-use crate::Wire;
+use crate::{Wire, message};
 
 /// Key of a streams group.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct StreamsGroupMetadataKey {
     /// The group.
     pub group_id: GroupId,
 }
 
 /// A streams group (KIP-1071).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupMetadataValue {
     /// The group epoch.
     pub epoch: i32,
@@ -38,8 +36,7 @@ pub struct LastAssignmentConfig {
 }
 
 /// Key of a member of a streams group.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct StreamsGroupMemberMetadataKey {
     /// The group.
     pub group_id: GroupId,
@@ -48,8 +45,7 @@ pub struct StreamsGroupMemberMetadataKey {
 }
 
 /// A member of a streams group (KIP-1071).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupMemberMetadataValue {
     /// The name under which a static member survives restarts, or null.
     pub instance_id: Option<Str>,
@@ -91,16 +87,14 @@ pub struct KeyValue {
 }
 
 /// Key of the epoch of a streams group's target assignment.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct StreamsGroupTargetAssignmentMetadataKey {
     /// The group.
     pub group_id: GroupId,
 }
 
 /// The epoch of a streams group's target assignment.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupTargetAssignmentMetadataValue {
     /// The group epoch for which the target assignment was computed.
     pub assignment_epoch: i32,
@@ -110,8 +104,7 @@ pub struct StreamsGroupTargetAssignmentMetadataValue {
 }
 
 /// Key of what a member of a streams group should own.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct StreamsGroupTargetAssignmentMemberKey {
     /// The group.
     pub group_id: GroupId,
@@ -120,8 +113,7 @@ pub struct StreamsGroupTargetAssignmentMemberKey {
 }
 
 /// What a member of a streams group should own.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupTargetAssignmentMemberValue {
     /// The active tasks.
     pub active_tasks: Vec<TargetTaskIds>,
@@ -141,8 +133,7 @@ pub struct TargetTaskIds {
 }
 
 /// Key of what a member of a streams group owns.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct StreamsGroupCurrentMemberAssignmentKey {
     /// The group.
     pub group_id: GroupId,
@@ -151,8 +142,7 @@ pub struct StreamsGroupCurrentMemberAssignmentKey {
 }
 
 /// What a member of a streams group owns (KIP-1071).
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupCurrentMemberAssignmentValue {
     /// The member epoch.
     pub member_epoch: i32,
@@ -187,16 +177,14 @@ pub struct TaskIds {
 }
 
 /// Key of the topology of a streams group.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0)]
+#[message(versions = 0..=0)]
 pub struct StreamsGroupTopologyKey {
     /// The group.
     pub group_id: GroupId,
 }
 
 /// The topology of a streams group.
-#[derive(Clone, Debug, PartialEq, Wire)]
-#[wire(versions = 0..=0, flexible = 0..)]
+#[message(versions = 0..=0, flexible = 0..)]
 pub struct StreamsGroupTopologyValue {
     /// The topology epoch.
     pub epoch: i32,
