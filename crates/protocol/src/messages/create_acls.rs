@@ -14,8 +14,8 @@ pub struct CreateAclsRequest {
 /// An ACL.
 #[derive(Clone, Debug, PartialEq, Wire)]
 pub struct AclCreation {
-    /// The type of the resource: 2 topic, 3 group, 4 cluster, 5 transactional id, 6 delegation
-    /// token, 7 user (KIP-373).
+    /// The type of the resource, as in
+    /// [`DescribeAclsResource`](super::describe_acls::DescribeAclsResource).
     pub resource_type: i8,
     /// The name of the resource, or `*` for all.
     pub resource_name: Str,
@@ -26,9 +26,7 @@ pub struct AclCreation {
     pub principal: Str,
     /// The address of the client, or `*` for all.
     pub host: Str,
-    /// What is done: 2 all, 3 read, 4 write, 5 create, 6 delete, 7 alter, 8 describe, 9 cluster
-    /// action, 10 describe configs, 11 alter configs, 12 idempotent write, 13 create tokens, 14
-    /// describe tokens, 15 two-phase commit (KIP-939).
+    /// What is done, as in [`AclDescription`](super::describe_acls::AclDescription).
     pub operation: i8,
     /// What the ACL says: 2 deny, 3 allow.
     pub permission_type: i8,

@@ -7,8 +7,7 @@ use super::*;
 /// Version 1 knows patterns of names (KIP-290), 3 users as resources (KIP-373).
 #[message(versions = 0..=3, flexible = 2..)]
 pub struct DescribeAclsRequest {
-    /// The type of the resource: 1 any, 2 topic, 3 group, 4 cluster, 5 transactional id, 6
-    /// delegation token, 7 user (KIP-373).
+    /// The type of the resource, 1 any or as in [`DescribeAclsResource`].
     pub resource_type_filter: i8,
     /// The name of the resource, or null for any.
     pub resource_name_filter: Option<Str>,
@@ -20,9 +19,7 @@ pub struct DescribeAclsRequest {
     pub principal_filter: Option<Str>,
     /// The host, or null for any.
     pub host_filter: Option<Str>,
-    /// What is done: 1 any, 2 all, 3 read, 4 write, 5 create, 6 delete, 7 alter, 8 describe, 9
-    /// cluster action, 10 describe configs, 11 alter configs, 12 idempotent write, 13 create
-    /// tokens, 14 describe tokens, 15 two-phase commit (KIP-939).
+    /// What is done, 1 any or as in [`AclDescription`].
     pub operation: i8,
     /// What the ACL says: 1 any, 2 deny, 3 allow.
     pub permission_type: i8,
