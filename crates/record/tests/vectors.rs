@@ -1,5 +1,7 @@
 //! Batches that Kafka wrote: read as Kafka reads them, and built again.
 
+mod support;
+
 use bytes::Bytes;
 use serde_json::Value;
 use tidelog_record::control::{ControlType, EndTxnMarker, TransactionResult};
@@ -10,25 +12,7 @@ use tidelog_record::{
 };
 use tidelog_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
-struct RecordSet {
-    name: String,
-    bytes: Bytes,
-    expected: Vec<Value>,
-}
-
-fn record_sets() -> Vec<RecordSet> {
-    include_str!("../testdata/record-sets.jsonl")
-        .lines()
-        .map(|line| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            RecordSet {
-                name: text(&line["name"]).to_owned(),
-                bytes: unhex(&line["hex"]),
-                expected: line["batches"].as_array().unwrap().clone(),
-            }
-        })
-        .collect()
-}
+use support::{RecordSet, record_sets, text, unhex};
 
 fn record_set(name: &str) -> RecordSet {
     record_sets()
@@ -59,19 +43,8 @@ fn batches(set: &RecordSet) -> Vec<Batch> {
         .collect()
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap()
-}
-
 fn number(value: &Value) -> i64 {
     value.as_i64().unwrap()
-}
-
-fn unhex(value: &Value) -> Bytes {
-    let digits = text(value).as_bytes().chunks(2);
-    digits
-        .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
-        .collect()
 }
 
 fn nullable(value: &Value) -> Option<Bytes> {
