@@ -5,8 +5,10 @@
 //! the field says in which version the value is written.
 
 use bytes::Bytes;
-use tidelog_types::{NodeId, Str, Timestamp, Uuid};
+use tidelog_types::{NodeId, Timestamp, Uuid};
 
+pub use crate::messages::describe_quorum::Listener as Endpoint;
+pub use crate::messages::update_raft_voter::KRaftVersionFeature;
 use crate::records::{read_versioned, write_versioned};
 use crate::{DecodeError, EncodeError, Message, Reader, Wire, message};
 
@@ -205,26 +207,6 @@ pub struct Voter {
     /// The levels of `kraft.version` that the voter supports.
     #[wire(json = "kRaftVersionFeature")]
     pub kraft_version_feature: KRaftVersionFeature,
-}
-
-/// Where a voter listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Endpoint {
-    /// The name of the listener.
-    pub name: Str,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
-}
-
-/// The levels of `kraft.version` that a voter supports.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct KRaftVersionFeature {
-    /// The lowest supported level.
-    pub min_supported_version: i16,
-    /// The highest supported level.
-    pub max_supported_version: i16,
 }
 
 #[cfg(test)]

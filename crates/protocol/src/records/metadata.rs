@@ -8,7 +8,11 @@
 use bytes::Bytes;
 use tidelog_types::{LeaderEpoch, NodeId, ProducerId, Str, Timestamp, TopicName, Uuid};
 
-use crate::{Wire, message};
+use crate::message;
+pub use crate::messages::broker_registration::{
+    Feature as BrokerFeature, Listener as BrokerEndpoint,
+};
+pub use crate::messages::describe_client_quotas::EntityData;
 
 framed_records! {
     /// A record of the metadata log.
@@ -76,30 +80,6 @@ pub struct RegisterBrokerRecord {
     /// The log directories that take no new partitions (KIP-1066), or null.
     #[wire(versions = 4.., tag = 1)]
     pub cordoned_log_dirs: Option<Vec<Uuid>>,
-}
-
-/// Where a broker listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct BrokerEndpoint {
-    /// The name of the listener.
-    pub name: Str,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
-    /// 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL.
-    pub security_protocol: i16,
-}
-
-/// A feature that a broker supports.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct BrokerFeature {
-    /// The feature, such as `metadata.version`.
-    pub name: Str,
-    /// The lowest supported level.
-    pub min_supported_version: i16,
-    /// The highest supported level.
-    pub max_supported_version: i16,
 }
 
 /// Removes a broker.
@@ -300,15 +280,6 @@ pub struct ClientQuotaRecord {
     pub remove: bool,
 }
 
-/// A part of a quota's entity.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct EntityData {
-    /// `user`, `client-id` or `ip`.
-    pub entity_type: Str,
-    /// The name, or null for the default of the type.
-    pub entity_name: Option<Str>,
-}
-
 /// Hands out a block of producer ids (KIP-730).
 #[message(versions = 0..=0, flexible = 0..)]
 pub struct ProducerIdsRecord {
@@ -429,33 +400,9 @@ pub struct RegisterControllerRecord {
     /// Whether a migration from ZooKeeper may be made; always false.
     pub zk_migration_ready: bool,
     /// Where the node listens.
-    pub end_points: Vec<ControllerEndpoint>,
+    pub end_points: Vec<BrokerEndpoint>,
     /// The features that the node supports.
-    pub features: Vec<ControllerFeature>,
-}
-
-/// Where a controller listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct ControllerEndpoint {
-    /// The name of the listener.
-    pub name: Str,
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
-    /// 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL.
-    pub security_protocol: i16,
-}
-
-/// A feature that a controller supports.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct ControllerFeature {
-    /// The feature, such as `metadata.version`.
-    pub name: Str,
-    /// The lowest supported level.
-    pub min_supported_version: i16,
-    /// The highest supported level.
-    pub max_supported_version: i16,
+    pub features: Vec<BrokerFeature>,
 }
 
 /// Forgets the eligible leader replicas of a topic, or of all (KIP-966).

@@ -2,7 +2,8 @@
 
 use tidelog_types::{GroupId, LeaderEpoch, Offset, Timestamp, Uuid};
 
-use crate::{Wire, message};
+use crate::message;
+pub use crate::messages::read_share_group_state::StateBatch;
 
 coordinator_records! {
     ShareRecordKey, ShareRecordValue;
@@ -68,19 +69,6 @@ pub struct ShareUpdateValue {
     pub delivery_complete_count: i32,
     /// The states that have changed.
     pub state_batches: Vec<StateBatch>,
-}
-
-/// The state of the records from one offset to another.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct StateBatch {
-    /// The first offset.
-    pub first_offset: Offset,
-    /// The last offset.
-    pub last_offset: Offset,
-    /// 0 available, 2 acknowledged, 4 archived.
-    pub delivery_state: i8,
-    /// How often the records have been delivered.
-    pub delivery_count: i16,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tidelog_types::{GroupId, Str, Timestamp, TopicName, Uuid};
 
+pub use crate::messages::consumer_group_heartbeat::TopicPartitions as TopicPartition;
 use crate::{Wire, message};
 
 /// Key of a consumer group.
@@ -141,15 +142,6 @@ pub struct ConsumerGroupTargetAssignmentMemberKey {
 pub struct ConsumerGroupTargetAssignmentMemberValue {
     /// What the member should own.
     pub topic_partitions: Vec<TopicPartition>,
-}
-
-/// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicPartition {
-    /// The id of the topic (KIP-516).
-    pub topic_id: Uuid,
-    /// The partitions.
-    pub partitions: Vec<i32>,
 }
 
 /// Key of what a member of a consumer group owns.

@@ -2,6 +2,8 @@
 
 use tidelog_types::{GroupId, Str, Timestamp, TopicName, Uuid};
 
+pub use crate::messages::consumer_group_describe::TopicPartitions as TopicPartitionsInfo;
+pub use crate::messages::consumer_group_heartbeat::TopicPartitions;
 use crate::{Wire, message};
 
 /// Key of a member of a share group.
@@ -72,16 +74,7 @@ pub struct ShareGroupTargetAssignmentMemberKey {
 #[message(versions = 0..=0, flexible = 0..)]
 pub struct ShareGroupTargetAssignmentMemberValue {
     /// What the member should own.
-    pub topic_partitions: Vec<TopicPartition>,
-}
-
-/// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicPartition {
-    /// The id of the topic (KIP-516).
-    pub topic_id: Uuid,
-    /// The partitions.
-    pub partitions: Vec<i32>,
+    pub topic_partitions: Vec<TopicPartitions>,
 }
 
 /// Key of what a member of a share group owns.
@@ -106,15 +99,6 @@ pub struct ShareGroupCurrentMemberAssignmentValue {
     pub assigned_partitions: Vec<TopicPartitions>,
 }
 
-/// Partitions of one topic that a member owns.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicPartitions {
-    /// The id of the topic (KIP-516).
-    pub topic_id: Uuid,
-    /// The partitions.
-    pub partitions: Vec<i32>,
-}
-
 /// Key of the partitions that a share group has started on.
 #[message(versions = 0..=0)]
 pub struct ShareGroupStatePartitionMetadataKey {
@@ -131,17 +115,6 @@ pub struct ShareGroupStatePartitionMetadataValue {
     pub initialized_topics: Vec<TopicPartitionsInfo>,
     /// Topics whose share state is being deleted.
     pub deleting_topics: Vec<TopicInfo>,
-}
-
-/// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicPartitionsInfo {
-    /// The id of the topic (KIP-516).
-    pub topic_id: Uuid,
-    /// The topic.
-    pub topic_name: TopicName,
-    /// The partitions.
-    pub partitions: Vec<i32>,
 }
 
 /// A topic.

@@ -1,7 +1,10 @@
 //! Streams groups (KIP-1071), types 17 and 19 to 23.
 
-use tidelog_types::{GroupId, Str, Timestamp, TopicName};
+use tidelog_types::{GroupId, Str, Timestamp};
 
+pub use crate::messages::streams_group_heartbeat::{
+    CopartitionGroup, Endpoint, KeyValue, Subtopology, TaskIds as TargetTaskIds, TopicInfo,
+};
 use crate::{Wire, message};
 
 /// Key of a streams group.
@@ -23,16 +26,7 @@ pub struct StreamsGroupMetadataValue {
     pub validated_topology_epoch: i32,
     /// The configs of the assignor when it last ran.
     #[wire(tag = 1, default = Some(Default::default()))]
-    pub last_assignment_configs: Option<Vec<LastAssignmentConfig>>,
-}
-
-/// A config of the assignor.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct LastAssignmentConfig {
-    /// The key.
-    pub key: Str,
-    /// The value.
-    pub value: Str,
+    pub last_assignment_configs: Option<Vec<KeyValue>>,
 }
 
 /// Key of a member of a streams group.
@@ -66,24 +60,6 @@ pub struct StreamsGroupMemberMetadataValue {
     pub user_endpoint: Option<Endpoint>,
     /// Tags for placing standby tasks.
     pub client_tags: Vec<KeyValue>,
-}
-
-/// Where an application listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Endpoint {
-    /// The host name or address.
-    pub host: Str,
-    /// The port.
-    pub port: u16,
-}
-
-/// A tag and its value.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct KeyValue {
-    /// The key.
-    pub key: Str,
-    /// The value.
-    pub value: Str,
 }
 
 /// Key of the epoch of a streams group's target assignment.
@@ -121,15 +97,6 @@ pub struct StreamsGroupTargetAssignmentMemberValue {
     pub standby_tasks: Vec<TargetTaskIds>,
     /// The warm-up tasks.
     pub warmup_tasks: Vec<TargetTaskIds>,
-}
-
-/// Tasks of one subtopology that a member should own. Kafka calls this struct `TaskIds`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TargetTaskIds {
-    /// The subtopology.
-    pub subtopology_id: Str,
-    /// The partitions.
-    pub partitions: Vec<i32>,
 }
 
 /// Key of what a member of a streams group owns.
@@ -190,56 +157,4 @@ pub struct StreamsGroupTopologyValue {
     pub epoch: i32,
     /// The parts of the topology.
     pub subtopologies: Vec<Subtopology>,
-}
-
-/// A part of a topology whose tasks run independently.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct Subtopology {
-    /// The subtopology.
-    pub subtopology_id: Str,
-    /// The topics that are read.
-    pub source_topics: Vec<TopicName>,
-    /// The expressions by which topics are read.
-    pub source_topic_regex: Vec<Str>,
-    /// The topics that back up the state.
-    pub state_changelog_topics: Vec<TopicInfo>,
-    /// The internal topics that are written.
-    pub repartition_sink_topics: Vec<TopicName>,
-    /// The internal topics that are read.
-    pub repartition_source_topics: Vec<TopicInfo>,
-    /// Which topics must have equally many partitions.
-    pub copartition_groups: Vec<CopartitionGroup>,
-}
-
-/// An internal topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicInfo {
-    /// The topic.
-    pub name: TopicName,
-    /// The number of partitions; 0 if it follows the source topics.
-    pub partitions: i32,
-    /// The number of replicas of each partition.
-    pub replication_factor: i16,
-    /// The configs of the topic.
-    pub topic_configs: Vec<TopicConfig>,
-}
-
-/// A config of a topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct TopicConfig {
-    /// The key.
-    pub key: Str,
-    /// The value.
-    pub value: Str,
-}
-
-/// Topics that must have equally many partitions.
-#[derive(Clone, Debug, PartialEq, Wire)]
-pub struct CopartitionGroup {
-    /// The source topics, as indexes into the list of the subtopology.
-    pub source_topics: Vec<i16>,
-    /// The expressions, as indexes into the list of the subtopology.
-    pub source_topic_regex: Vec<i16>,
-    /// The internal topics, as indexes into the list of the subtopology.
-    pub repartition_source_topics: Vec<i16>,
 }
