@@ -263,9 +263,13 @@ impl Writer {
 
     /// Whether somebody holds on to segments, to read or to compact them.
     pub(crate) fn is_looked_at(&self) -> bool {
+        let own = |segment: &Arc<Segment>| {
+            let waiting = self.dirty.segments.iter().chain(&self.upkeep.sealed);
+            1 + waiting.filter(|other| Arc::ptr_eq(other, segment)).count()
+        };
         // One list is the writer's and one is shown to readers.
         Arc::strong_count(&self.segments) > 2
-            || self.segments.iter().any(|s| Arc::strong_count(s) > 1)
+            || self.segments.iter().any(|s| Arc::strong_count(s) > own(s))
     }
 
     /// Collects what the files of the log lack, see [`Log::begin_rest`](crate::Log::begin_rest).

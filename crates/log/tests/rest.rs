@@ -291,38 +291,3 @@ fn a_log_whose_index_or_snapshot_is_gone_wakes_all_the_same() {
         .unwrap();
     assert_eq!(contents(&log).len(), 22);
 }
-
-/// The promise of `docs/performance.md`, of which a broker's partition takes the rest.
-#[cfg(target_os = "linux")]
-#[test]
-fn an_idle_log_takes_half_a_kib_at_most() {
-    const LOGS: usize = 20_000;
-    let root = tempfile::tempdir().unwrap();
-    let dir: Arc<dyn Dir> = Arc::new(FsDir::new(root.path()));
-    let summary = closed(&FaultDir::new());
-    let config = Arc::new(LogConfig::default());
-    let before = resident_bytes();
-    let logs: Vec<_> = (0..LOGS)
-        .map(|i| {
-            let mut log = Log::resume(
-                dir.clone(),
-                format!("some-topic-{i}"),
-                config.clone(),
-                summary.clone(),
-            );
-            log.begin_leader_epoch(epoch(9));
-            (log.reader(), log)
-        })
-        .collect();
-    let each = (resident_bytes() - before) / LOGS;
-    assert!(each <= 512, "{each} bytes for a log");
-    assert!(logs.iter().all(|(_, log)| log.is_resting()));
-}
-
-/// What the process has in memory.
-#[cfg(target_os = "linux")]
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
