@@ -2,6 +2,7 @@
 
 mod broker;
 mod format;
+mod group;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ enum Command {
     Broker(broker::Arguments),
     /// Format the log directories of a node, as kafka-storage does. A broker does it by itself at its first start.
     Format(format::Arguments),
+    /// Look after the consumer groups of a cluster.
+    Group(group::Arguments),
 }
 
 /// What the process says when it could not do as told: the configuration, the disk or a port is to be mended first.
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Format(arguments) => format::run(&arguments),
+        Command::Group(arguments) => group::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,9 +30,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "coordinator",
         ],
     ),
+    ("tidelog-client", &["types", "protocol"]),
     (
         "tidelog-cli",
-        &["types", "record", "protocol", "log", "metadata", "broker"],
+        &[
+            "types", "record", "protocol", "log", "metadata", "broker", "client",
+        ],
     ),
     (
         "tidelog-examples",

@@ -1,0 +1,113 @@
+//! `tidelog group`: consumer groups, over the wire, so that it serves every Kafka cluster.
+
+mod offsets;
+mod show;
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use clap::{Args, Subcommand};
+use tidelog_client::{Client, Config, GroupDescription};
+use tidelog_types::{GroupId, Str};
+use tokio::runtime;
+
+use self::show::Format;
+use crate::say;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The brokers to begin with, HOST:PORT with commas between them.
+    #[arg(
+        long,
+        short,
+        global = true,
+        default_value = "localhost:9092",
+        value_name = "LIST"
+    )]
+    bootstrap_server: String,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the groups of the cluster.
+    List {
+        /// Only groups in this state, such as Stable or Empty; may be given several times.
+        #[arg(long, value_name = "STATE")]
+        state: Vec<String>,
+        /// Only groups of this type, such as classic or consumer; may be given several times.
+        #[arg(long = "type", value_name = "TYPE")]
+        types: Vec<String>,
+    },
+    /// Show the members of a group, what it has committed, and how far it is behind.
+    Describe {
+        /// The group.
+        group: String,
+    },
+    /// Set the committed offsets of a group that has no members. Shows what it would do, unless --execute is given.
+    ResetOffsets(offsets::Reset),
+    /// Delete committed offsets of a group, of topics to which no member subscribes.
+    DeleteOffsets(offsets::Delete),
+    /// Delete groups that have no members, with their offsets.
+    Delete {
+        /// The groups.
+        #[arg(required = true)]
+        groups: Vec<String>,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(arguments))
+}
+
+async fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let format = match arguments.json {
+        true => Format::Json,
+        false => Format::Text,
+    };
+    let client = Client::connect(&arguments.bootstrap_server, Config::default()).await?;
+    match &arguments.command {
+        Command::List { state, types } => {
+            let words =
+                |words: &[String]| words.iter().map(|word| Str::from(word.as_str())).collect();
+            let states: Vec<Str> = words(state);
+            let types: Vec<Str> = words(types);
+            let groups = client.list_groups(&states, &types).await?;
+            say(&show::groups(&groups, format));
+        }
+        Command::Describe { group } => {
+            let group = GroupId::from(group.as_str());
+            let described = existing(&client, &group).await?;
+            let lags = offsets::lags(&client, &described).await?;
+            say(&show::group(&described, &lags, format));
+        }
+        Command::ResetOffsets(reset) => say(&reset.run(&client, format).await?),
+        Command::DeleteOffsets(delete) => say(&delete.run(&client, format).await?),
+        Command::Delete { groups } => {
+            // The same group twice would be an error the second time.
+            let groups: BTreeSet<_> = groups
+                .iter()
+                .map(|group| GroupId::from(group.as_str()))
+                .collect();
+            for group in &groups {
+                client.delete_group(group).await?;
+            }
+            let groups: Vec<_> = groups.into_iter().collect();
+            say(&show::deleted(&groups, format));
+        }
+    }
+    Ok(())
+}
+
+/// A group that has to exist.
+async fn existing(client: &Client, group: &GroupId) -> Result<GroupDescription, Box<dyn Error>> {
+    let described = client.describe_group(group).await?;
+    Ok(described.ok_or_else(|| format!("there is no group {group}"))?)
+}

@@ -1,0 +1,131 @@
+use std::io;
+use std::time::Duration;
+
+use tidelog_protocol::{ApiKey, DecodeError, EncodeError};
+use tidelog_types::{ErrorCode, Str};
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The list of brokers to begin with is no list of `host:port`.
+    #[error("{text:?} is not an address; a broker's address looks like localhost:9092")]
+    Address {
+        /// What was given.
+        text: String,
+    },
+    /// No connection came about.
+    #[error("cannot connect to {address}: {source}; is a broker listening there?")]
+    Connect {
+        /// The address of the broker.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The connection has ended.
+    #[error("{address} has closed the connection{}", why(.source.as_ref()))]
+    Closed {
+        /// The address of the broker.
+        address: String,
+        /// What the system says, unless the broker closed it in order.
+        source: Option<io::Error>,
+    },
+    /// There was no answer in time.
+    #[error("{address} has not answered {what} within {timeout:?}")]
+    Timeout {
+        /// The address of the broker.
+        address: String,
+        /// What was asked.
+        what: String,
+        /// How long the client waited.
+        timeout: Duration,
+    },
+    /// What came back is nothing that a Kafka broker says.
+    #[error(
+        "{address} does not speak the Kafka protocol: {what}; is this the port of something else, or one with TLS?"
+    )]
+    NotKafka {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The broker lacks the API, or every version of it that this client knows.
+    #[error("{address} does not know {api} as this client speaks it")]
+    Unsupported {
+        /// The address of the broker.
+        address: String,
+        /// The API.
+        api: String,
+    },
+    /// A request cannot be written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// An answer cannot be read.
+    #[error("an answer of {address} cannot be read: {source}")]
+    Decode {
+        /// The address of the broker.
+        address: String,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The broker has refused.
+    #[error("{subject}: {}", answer(*.code, .message.as_ref()))]
+    Refused {
+        /// What the answer is about.
+        subject: String,
+        /// Kafka's error code.
+        code: ErrorCode,
+        /// What the broker says of it.
+        message: Option<Str>,
+    },
+}
+
+impl ClientError {
+    /// The error code, if the broker has refused.
+    pub const fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed a little later.
+    pub const fn is_retriable(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => code.is_retriable(),
+            Self::Closed { .. } | Self::Connect { .. } | Self::Timeout { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// `Ok` for no error.
+    pub(crate) fn check(
+        code: ErrorCode,
+        message: Option<&Str>,
+        subject: impl FnOnce() -> String,
+    ) -> Result<(), Self> {
+        if code.is_ok() {
+            return Ok(());
+        }
+        Err(Self::Refused {
+            subject: subject(),
+            code,
+            message: message.filter(|text| !text.is_empty()).cloned(),
+        })
+    }
+}
+
+fn why(source: Option<&io::Error>) -> String {
+    source.map_or_else(String::new, |source| format!(": {source}"))
+}
+
+fn answer(code: ErrorCode, message: Option<&Str>) -> String {
+    let text = message.map_or_else(|| code.text(), Str::as_str);
+    format!("{text} ({code})")
+}
+
+/// The name of an API for people.
+pub(crate) fn api_name(key: ApiKey) -> String {
+    key.name().map_or_else(|| format!("{key:?}"), str::to_owned)
+}

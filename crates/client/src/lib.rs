@@ -1,0 +1,34 @@
+//! A Kafka client in pure, asynchronous Rust. It works with Tidelog and with Apache Kafka alike.
+//!
+//! So far it has what an operator of consumer groups needs. **Every call says which version it speaks by what both sides
+//! know**: a [`Connection`] asks the broker for its APIs first, and each request goes out in the newest common version. So
+//! there is no setting for the version of a broker, and a broker that lacks an API gives an error that says so.
+//!
+//! [`Client`] finds the right broker for a call (any one, the leader of a partition, the coordinator of a group) and keeps a
+//! connection to each.
+//!
+//! ```no_run
+//! use tidelog_client::{Client, Config};
+//!
+//! # async fn f() -> Result<(), tidelog_client::ClientError> {
+//! let client = Client::connect("localhost:9092", Config::default()).await?;
+//! for group in client.list_groups(&[], &[]).await? {
+//!     println!("{} is {}", group.group_id, group.state);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod config;
+mod connection;
+mod error;
+mod groups;
+mod offsets;
+
+pub use client::{Broker, Client};
+pub use config::Config;
+pub use connection::Connection;
+pub use error::ClientError;
+pub use groups::{GroupDescription, GroupListing, GroupMember, GroupType};
+pub use offsets::{CommittedOffset, OffsetAt, OffsetSpec};

@@ -1,0 +1,202 @@
+//! A connection against brokers that are played by a script.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tidelog_client::{ClientError, Config, Connection};
+use tidelog_protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
+use tidelog_protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
+use tidelog_protocol::messages::offset_delete::OffsetDeleteRequest;
+use tidelog_protocol::{
+    ApiKey, ApiResponse, Request, RequestHeader, Writer, encode_response, frame,
+};
+use tidelog_types::ErrorCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+/// The broker's end of a connection.
+struct Broker {
+    stream: DuplexStream,
+    input: BytesMut,
+}
+
+fn pair() -> (DuplexStream, Broker) {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let broker = Broker {
+        stream: theirs,
+        input: BytesMut::new(),
+    };
+    (ours, broker)
+}
+
+impl Broker {
+    async fn frame(&mut self) -> Bytes {
+        loop {
+            if let Some(frame) = frame::next_frame(&mut self.input, 1 << 20).unwrap() {
+                return frame;
+            }
+            assert_ne!(self.stream.read_buf(&mut self.input).await.unwrap(), 0);
+        }
+    }
+
+    async fn request(&mut self) -> (RequestHeader, Request) {
+        Request::read_frame(self.frame().await).unwrap()
+    }
+
+    async fn answer<M: ApiResponse>(&mut self, version: i16, correlation_id: i32, message: &M) {
+        let mut writer = Writer::contiguous();
+        encode_response(&mut writer, version, correlation_id, message).unwrap();
+        let bytes = writer.finish_contiguous().unwrap();
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    /// Answers the first request with these APIs.
+    async fn greet(&mut self, apis: &[(ApiKey, i16, i16)]) {
+        let (header, _) = self.request().await;
+        assert_eq!(header.api_key, ApiKey::ApiVersions);
+        let answer = knows(apis, ErrorCode::NONE);
+        self.answer(header.api_version, header.correlation_id, &answer)
+            .await;
+    }
+}
+
+fn knows(apis: &[(ApiKey, i16, i16)], error_code: ErrorCode) -> ApiVersionsResponse {
+    let apis = apis.iter().map(|(api_key, min, max)| ApiVersion {
+        api_key: *api_key,
+        min_version: *min,
+        max_version: *max,
+    });
+    ApiVersionsResponse {
+        error_code,
+        api_keys: apis.collect(),
+        ..Default::default()
+    }
+}
+
+fn groups(name: &str) -> ListGroupsResponse {
+    ListGroupsResponse {
+        groups: vec![ListedGroup {
+            group_id: name.into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn an_old_broker_is_asked_again_in_a_version_that_it_knows() {
+    let (ours, mut broker) = pair();
+    let played = tokio::spawn(async move {
+        let (first, _) = broker.request().await;
+        assert_eq!(first.api_version, 4);
+        let apis = [(ApiKey::ApiVersions, 0, 2), (ApiKey::ListGroups, 0, 2)];
+        let refusal = knows(&apis, ErrorCode::UNSUPPORTED_VERSION);
+        broker.answer(0, first.correlation_id, &refusal).await;
+        let (second, _) = broker.request().await;
+        assert_eq!(second.api_version, 2);
+        let answer = knows(&apis, ErrorCode::NONE);
+        broker.answer(2, second.correlation_id, &answer).await;
+        let (header, _) = broker.request().await;
+        let asked = (header.api_key, header.api_version);
+        assert_eq!(asked, (ApiKey::ListGroups, 2));
+        let answer = ListGroupsResponse::default();
+        broker.answer(2, header.correlation_id, &answer).await;
+        broker
+    });
+    let connection = Connection::over(ours, "old", Config::default()).await;
+    let connection = connection.unwrap();
+    let answer = connection.send(&ListGroupsRequest::default()).await;
+    assert_eq!(answer.unwrap(), ListGroupsResponse::default());
+    let unknown = connection.send(&OffsetDeleteRequest::default()).await;
+    assert!(
+        matches!(unknown, Err(ClientError::Unsupported { .. })),
+        "{unknown:?}"
+    );
+    drop(played.await.unwrap());
+}
+
+#[tokio::test]
+async fn answers_find_whoever_asked() {
+    let (ours, mut broker) = pair();
+    let played = tokio::spawn(async move {
+        broker.greet(&[(ApiKey::ListGroups, 0, 5)]).await;
+        let (first, _) = broker.request().await;
+        let (second, _) = broker.request().await;
+        let answer = groups("second");
+        broker.answer(5, second.correlation_id, &answer).await;
+        let answer = groups("first");
+        broker.answer(5, first.correlation_id, &answer).await;
+        broker
+    });
+    let connection = Connection::over(ours, "broker", Config::default()).await;
+    let connection = connection.unwrap();
+    let request = ListGroupsRequest::default();
+    // `join!` polls them in this order, so they are sent in it.
+    let (first, second) = tokio::join!(connection.send(&request), connection.send(&request));
+    assert_eq!(first.unwrap().groups, groups("first").groups);
+    assert_eq!(second.unwrap().groups, groups("second").groups);
+    drop(played.await.unwrap());
+}
+
+#[tokio::test]
+async fn whoever_waits_hears_that_the_connection_has_ended() {
+    let (ours, mut broker) = pair();
+    let played = tokio::spawn(async move {
+        broker.greet(&[(ApiKey::ListGroups, 0, 5)]).await;
+        broker.request().await;
+    });
+    let connection = Connection::over(ours, "broker", Config::default()).await;
+    let connection = connection.unwrap();
+    let request = ListGroupsRequest::default();
+    let lost = connection.send(&request).await;
+    assert!(
+        matches!(lost, Err(ClientError::Closed { source: None, .. })),
+        "{lost:?}"
+    );
+    assert!(connection.is_closed());
+    let later = connection.send(&request).await;
+    assert!(
+        matches!(later, Err(ClientError::Closed { .. })),
+        "{later:?}"
+    );
+    played.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_broker_is_given_up() {
+    let (ours, mut broker) = pair();
+    let played = tokio::spawn(async move {
+        broker.greet(&[(ApiKey::ListGroups, 0, 5)]).await;
+        broker
+    });
+    let mut config = Config::default();
+    config.request_timeout = Duration::from_secs(7);
+    let connection = Connection::over(ours, "broker", config).await.unwrap();
+    let request = ListGroupsRequest::default();
+    let error = connection.send(&request).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "broker has not answered ListGroups within 7s"
+    );
+    assert!(connection.is_closed());
+    drop(played.await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_no_broker_is_called_so() {
+    let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+    let said = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+    theirs.write_all(said).await.unwrap();
+    let error = Connection::over(ours, "web", Config::default()).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with("web does not speak the Kafka protocol"),
+        "{error}"
+    );
+    drop(theirs);
+
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    drop(theirs);
+    let error = Connection::over(ours, "mute", Config::default()).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, ClientError::NotKafka { .. }), "{error}");
+}
