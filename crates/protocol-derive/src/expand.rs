@@ -226,7 +226,13 @@ fn encode_tags(schema: &Struct) -> TokenStream {
     });
     let writes = tagged.iter().zip(&present).map(|((tag, field), present)| {
         let place = place(&schema.name, field);
-        let value = encode_value(field);
+        let name = &field.name;
+        let value = match field.nullable {
+            Some(_) => encode_value(field),
+            None => {
+                quote!(::tidelog_protocol::Wire::encode_tagged(&self.#name, writer, version))
+            }
+        };
         quote! {
             if #present {
                 writer

@@ -255,7 +255,7 @@ fn to_value(
             None => null(reader)?,
         },
         Kind::Struct(schema) if nullable => match reader.i8()? {
-            ..0 => Value::Null,
+            ..=0 => Value::Null,
             _ => struct_to_json(schema, reader, version, records)?,
         },
         Kind::Struct(schema) => struct_to_json(schema, reader, version, records)?,
@@ -300,7 +300,12 @@ pub fn struct_from_json(
         for (tag, field, value) in tagged {
             // Written apart, since a tagged field has its own kind of error.
             let mut field_writer = Writer::contiguous();
-            field_from_json(field, value, &mut field_writer, version)?;
+            if value.is_null() && field.kind_in(version).1 {
+                // In a tagged field null is a byte 0 whatever the type is.
+                field_writer.put_i8(0);
+            } else {
+                field_from_json(field, value, &mut field_writer, version)?;
+            }
             let bytes = field_writer.finish_contiguous()?;
             writer.put_tag(&mut tags, tag, |writer| {
                 writer.put_slice(&bytes);

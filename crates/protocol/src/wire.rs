@@ -9,7 +9,7 @@ use crate::{DecodeError, DecodeErrorKind, EncodeError, Kind, Reader, Version, Wr
 /// A type that knows its bytes in every version.
 ///
 /// Structs get it from `#[derive(Wire)]`. How null is spelled belongs to the type: `Option<T>` asks
-/// `T`. The default is a struct's: a byte before it, -1 for null.
+/// `T`. The default is a struct's: a byte before it, -1 for null; in a tagged field that byte is 0.
 pub trait Wire: Sized {
     /// The type on the wire.
     const KIND: Kind;
@@ -19,6 +19,11 @@ pub trait Wire: Sized {
 
     /// Reads a value.
     fn decode(reader: &mut Reader, version: Version) -> Result<Self, DecodeError>;
+
+    /// Writes the value of a tagged field, where null is a byte 0 whatever the type is.
+    fn encode_tagged(&self, writer: &mut Writer, version: Version) -> Result<(), EncodeError> {
+        self.encode(writer, version)
+    }
 
     /// Writes a value that may be null.
     fn encode_nullable(
@@ -40,7 +45,7 @@ pub trait Wire: Sized {
 
     /// Reads a value that may be null.
     fn decode_nullable(reader: &mut Reader, version: Version) -> Result<Option<Self>, DecodeError> {
-        if reader.i8()? < 0 {
+        if reader.i8()? <= 0 {
             Ok(None)
         } else {
             Self::decode(reader, version).map(Some)
@@ -272,6 +277,14 @@ impl<T: Wire> Wire for Option<T> {
     #[inline]
     fn encode(&self, writer: &mut Writer, version: Version) -> Result<(), EncodeError> {
         T::encode_nullable(self.as_ref(), writer, version)
+    }
+
+    fn encode_tagged(&self, writer: &mut Writer, version: Version) -> Result<(), EncodeError> {
+        if self.is_none() {
+            writer.put_i8(0);
+            return Ok(());
+        }
+        self.encode(writer, version)
     }
 
     #[inline]

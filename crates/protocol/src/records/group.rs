@@ -113,6 +113,25 @@ mod tests {
         assert_eq!(json, r#"{"offset":0,"metadata":"","commitTimestamp":0}"#);
     }
 
+    /// As Kafka 4.3.1 wrote it for a member of librdkafka: null in a tagged field is not -1.
+    #[test]
+    fn a_member_without_the_classic_protocol() {
+        let bytes = Bytes::from_static(
+            b"\0\0\0\0\x08rdkafka\x0b/127.0.0.1\x02\x0acodec-lz4\x01\0\x04\x93\xe0\0\x01\0\x01\0",
+        );
+        let key = GroupRecordKey::from(ConsumerGroupMemberMetadataKey {
+            group_id: "g".into(),
+            member_id: "m".into(),
+        });
+        let value = key.decode_value(&bytes).unwrap();
+        let GroupRecordValue::ConsumerGroupMemberMetadata(member) = &value else {
+            panic!("{value:?}");
+        };
+        assert_eq!(member.classic_member_metadata, None);
+        assert_eq!(member.rebalance_timeout_ms, 300_000);
+        assert_eq!(value.encode(0), Ok(bytes));
+    }
+
     #[test]
     fn unknown_kinds_survive() {
         let bytes = Bytes::from_static(&[0x7f, 0, 1, 2, 3]);
