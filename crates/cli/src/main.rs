@@ -3,6 +3,7 @@
 mod broker;
 mod format;
 mod group;
+mod log;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ enum Command {
     Format(format::Arguments),
     /// Look after the consumer groups of a cluster.
     Group(group::Arguments),
+    /// Look into log directories, also those of Apache Kafka.
+    Log(log::Arguments),
 }
 
 /// What the process says when it could not do as told: the configuration, the disk or a port is to be mended first.
@@ -31,12 +34,13 @@ const CANNOT: u8 = 2;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Broker(arguments) => broker::run(&arguments),
-        Command::Format(arguments) => format::run(&arguments),
-        Command::Group(arguments) => group::run(&arguments),
+        Command::Broker(arguments) => broker::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Format(arguments) => format::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Group(arguments) => group::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Log(arguments) => log::run(&arguments),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             complain(&error.to_string());
             ExitCode::from(CANNOT)

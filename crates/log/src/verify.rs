@@ -109,7 +109,7 @@ pub fn verify(
     report: &mut dyn FnMut(Finding),
 ) -> Result<Summary, LogError> {
     let top = Path::new("");
-    let mut entries = dir.list(top).context("list", top)?;
+    let mut entries = dir.list(top).context("list", Path::new("."))?;
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let mut verifier = Verifier {
         dir,

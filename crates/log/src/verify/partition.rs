@@ -11,7 +11,7 @@ use super::{Checkpointed, Severity, Verifier, left_over};
 use crate::directory::PartitionFolder;
 use crate::epochs::EpochEntry;
 use crate::error::Context;
-use crate::inspect::{Content, FileKind, StoredBatch, StoredBatches};
+use crate::inspect::{Content, FileKind, InspectError, StoredBatch, StoredBatches};
 use crate::names;
 use crate::producers::{ProducerState, Producers, marker_of};
 
@@ -51,10 +51,11 @@ impl Verifier<'_> {
     ) {
         self.summary.partitions += 1;
         let path = Path::new(&folder.name);
-        let entries = match self.dir.list(path).context("list", path) {
+        let mut entries = match self.dir.list(path).context("list", path) {
             Ok(entries) => entries,
             Err(error) => return self.unreadable(Severity::Damage, path, error.into()),
         };
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let mut names: Vec<String> = Vec::new();
         for entry in entries {
             match left_over(&entry.name) {
@@ -62,7 +63,6 @@ impl Verifier<'_> {
                 None => names.push(entry.name),
             }
         }
-        names.sort_unstable();
         let is_metadata = folder.partition.topic == TopicName::CLUSTER_METADATA;
         let segments = self.names(path, &names, is_metadata);
         self.optional(&path.join(names::PARTITION_METADATA), &names);
@@ -241,7 +241,7 @@ impl Verifier<'_> {
         walk: &Walk,
         path: &Path,
         batches: &StoredBatches,
-        error: crate::inspect::InspectError,
+        error: InspectError,
         is_closed: bool,
     ) {
         let (at, len) = (batches.position(), batches.len());
@@ -251,7 +251,7 @@ impl Verifier<'_> {
             return;
         }
         let reason = match error {
-            crate::inspect::InspectError::Damaged { reason, .. } => reason,
+            InspectError::Damaged { reason, .. } => reason,
             other => other.to_string(),
         };
         let text = format!(
