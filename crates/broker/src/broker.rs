@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::builder::Disks;
+use crate::cleaner::LogCleaner;
 use crate::clock::Clock;
 use crate::error::{ShutdownError, StartError};
 use crate::fetch_session::{self, FetchSessions};
@@ -42,6 +43,7 @@ pub struct Broker {
     broker_epoch: i64,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    cleaner: LogCleaner,
     housekeeping: Housekeeping,
     metadata: MetadataHandle,
 }
@@ -179,6 +181,7 @@ impl Broker {
             producer_ids: ProducerIds::default(),
             fetch_sessions: FetchSessions::new(sessions, random_seed()),
         });
+        let cleaner = LogCleaner::start(store.clone(), broker_config.clone(), clock)?;
         let housekeeping = Housekeeping::start(store, broker_config)?;
         let (stop, stopped) = watch::channel(false);
         let tasks = serve(bound, &node, &groups, workers, &stopped);
@@ -189,6 +192,7 @@ impl Broker {
             broker_epoch,
             stop,
             tasks,
+            cleaner,
             housekeeping,
             metadata,
         })
@@ -204,6 +208,7 @@ impl Broker {
         let node = Arc::clone(&self.node);
         let broker_epoch = self.broker_epoch;
         let closed = tokio::task::spawn_blocking(move || {
+            self.cleaner.stop();
             self.housekeeping.stop();
             self.metadata.stop();
             node.store.close(broker_epoch)

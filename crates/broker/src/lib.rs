@@ -25,6 +25,7 @@
 
 mod broker;
 mod builder;
+mod cleaner;
 mod clock;
 mod error;
 mod fetch_session;

@@ -53,11 +53,16 @@ struct Checkpoints {
     stale: [bool; KINDS.len()],
 }
 
+type OffsetOf = fn(&Checkpointed) -> Option<Offset>;
+
 /// The checkpoints in the order in which they are written, and what each says of a partition.
-const KINDS: [(Checkpoint, fn(&Checkpointed) -> Offset); 3] = [
-    (Checkpoint::LogStart, |found| found.log_start),
-    (Checkpoint::RecoveryPoint, |found| found.recovery_point),
-    (Checkpoint::Replication, |found| found.high_watermark),
+const KINDS: [(Checkpoint, OffsetOf); 4] = [
+    (Checkpoint::LogStart, |found| Some(found.log_start)),
+    (Checkpoint::RecoveryPoint, |found| {
+        Some(found.recovery_point)
+    }),
+    (Checkpoint::Replication, |found| Some(found.high_watermark)),
+    (Checkpoint::Cleaner, |found| found.first_dirty),
 ];
 
 /// What the checkpoints say of one partition.
@@ -66,6 +71,8 @@ pub(crate) struct Checkpointed {
     pub(crate) log_start: Offset,
     pub(crate) recovery_point: Offset,
     pub(crate) high_watermark: Offset,
+    /// Up to where the log was compacted, if it ever was.
+    pub(crate) first_dirty: Option<Offset>,
 }
 
 impl Checkpointed {
@@ -74,6 +81,7 @@ impl Checkpointed {
         log_start: Offset::ZERO,
         recovery_point: Offset::ZERO,
         high_watermark: Offset::ZERO,
+        first_dirty: None,
     };
 }
 
@@ -81,7 +89,7 @@ impl Checkpoints {
     fn set(&mut self, partition: &TopicPartition, now: Checkpointed) {
         let last = self.offsets.insert(partition.clone(), now);
         for (stale, (_, offset)) in self.stale.iter_mut().zip(KINDS) {
-            *stale |= last.as_ref().map(offset) != Some(offset(&now));
+            *stale |= last.as_ref().and_then(offset) != offset(&now);
         }
     }
 }
@@ -115,6 +123,9 @@ impl DataDirectory {
         })?;
         read(Checkpoint::Replication, |found, offset| {
             found.high_watermark = offset
+        })?;
+        read(Checkpoint::Cleaner, |found, offset| {
+            found.first_dirty = Some(offset)
         })?;
         let folders = files.partitions()?.into_iter().map(|folder| folder.name);
         let found = Found {
@@ -215,7 +226,7 @@ impl DataDirectory {
             if *stale && kinds.contains(&kind) {
                 let lines = offsets
                     .iter()
-                    .map(|(partition, found)| (partition, offset(found)));
+                    .filter_map(|(partition, found)| Some((partition, offset(found)?)));
                 self.files.write_checkpoint(kind, lines)?;
                 *stale = false;
             }
@@ -229,4 +240,5 @@ pub(crate) const ALL: &[Checkpoint] = &[
     Checkpoint::LogStart,
     Checkpoint::RecoveryPoint,
     Checkpoint::Replication,
+    Checkpoint::Cleaner,
 ];

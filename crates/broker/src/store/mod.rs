@@ -213,6 +213,9 @@ impl Store {
         if recovery.cut_bytes > 0 || recovery.was_reset {
             tracing::warn!(partition = %name, ?recovery, "a log was cut while it was recovered");
         }
+        if let Some(first_dirty) = found.first_dirty {
+            log.set_first_dirty_offset(first_dirty);
+        }
         warn_of_transactions(&name, &mut log);
         let log_end_offset = log.log_end_offset();
         let restored = Restored {
@@ -332,6 +335,11 @@ impl Store {
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
             delete: config.delete,
+            compact: config.compact,
+            min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
+            min_compaction_lag_ms: config.min_compaction_lag_ms,
+            max_compaction_lag_ms: config.max_compaction_lag_ms,
+            delete_retention_ms: config.delete_retention_ms,
             message_timestamp_type: topics::timestamp_type(config),
             producer_id_expiration_ms: self.producer_id_expiration_ms,
             ..LogConfig::default()
@@ -373,22 +381,26 @@ impl Store {
         self.doomed.lock().push((Instant::now() + delay, doomed));
     }
 
+    /// Has the files of segments removed when nobody can be reading them any more.
+    pub(crate) fn doom_segments(&self, topic: &LocalTopic, segments: Vec<DeletedSegment>) {
+        let delay = Duration::from_millis(topic.config().file_delete_delay_ms.unsigned_abs());
+        for segment in segments {
+            self.doom(delay, Doomed::Segment(segment));
+        }
+    }
+
     /// Applies `retention.ms` and `retention.bytes`, forgets producers that were idle for long, and puts logs to rest that
     /// nobody has used since the last time.
     pub(crate) fn delete_old_segments(&self) {
         let now = self.clock.now();
         for topic in self.topics.all() {
-            let config = topic.config();
-            let delay = Duration::from_millis(config.file_delete_delay_ms.unsigned_abs());
             for partition in topic.partitions() {
                 let deleted = partition.with_log(|log, marks| {
                     log.expire_producers(now);
                     log.delete_old_segments(now, marks.high_watermark)
                 });
                 match deleted {
-                    Ok(deleted) => deleted
-                        .into_iter()
-                        .for_each(|segment| self.doom(delay, Doomed::Segment(segment))),
+                    Ok(deleted) => self.doom_segments(&topic, deleted),
                     Err(error) => {
                         let partition = &partition.name;
                         tracing::error!(%partition, %error, "cannot delete old segments");

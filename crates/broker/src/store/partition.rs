@@ -322,7 +322,13 @@ impl Partition {
             log_start: marks.log_start_offset,
             recovery_point: core.log.recovery_point(),
             high_watermark: marks.high_watermark,
+            first_dirty: core.log.first_dirty_offset(),
         })
+    }
+
+    /// Whether the partition was deleted.
+    pub(crate) fn is_deleted(&self) -> bool {
+        matches!(self.core.lock().log.check(), Err(LogError::Deleted { .. }))
     }
 
     /// Whether nothing of the partition is to be written down.

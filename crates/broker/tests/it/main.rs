@@ -3,6 +3,7 @@
 //! Tests named `corner_N` prove statement N of the list of hard corners, on which other brokers and clients have stumbled.
 
 mod client;
+mod compaction;
 mod connections;
 mod disk;
 mod faults;

@@ -13,7 +13,7 @@ use crate::ops::{ALL, Topic, batch, fetch_request, produce_request, sequenced};
 use crate::server::{Server, builder};
 
 /// Files of the directory that end like this, with the folder they lie in.
-fn files_ending(dir: &Path, ending: &str) -> Vec<String> {
+pub(crate) fn files_ending(dir: &Path, ending: &str) -> Vec<String> {
     let mut found = Vec::new();
     for folder in std::fs::read_dir(dir).unwrap() {
         let folder = folder.unwrap().path();

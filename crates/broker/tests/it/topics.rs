@@ -256,7 +256,7 @@ async fn config(client: &mut Client, topic: &str, name: &str) -> DescribeConfigs
     client.ask(&request).await.results[0].configs[0].clone()
 }
 
-async fn alter(
+pub(crate) async fn alter(
     client: &mut Client,
     topic: &str,
     (name, operation, value): (&str, i8, Option<&str>),

@@ -41,9 +41,10 @@ impl Log {
         self.cleaning.first_dirty_offset
     }
 
-    /// Takes over what `cleaner-offset-checkpoint` says, after opening.
-    pub const fn set_first_dirty_offset(&mut self, offset: Offset) {
-        self.cleaning.first_dirty_offset = Some(offset);
+    /// Takes over what `cleaner-offset-checkpoint` says, after opening. If recovery has cut the log before that, what is left
+    /// was compacted as a whole.
+    pub fn set_first_dirty_offset(&mut self, offset: Offset) {
+        self.cleaning.first_dirty_offset = Some(offset.min(self.log_end_offset()));
     }
 
     /// What compaction needs to know of the log, up to the last stable offset, which is at most the high watermark. Cheap.

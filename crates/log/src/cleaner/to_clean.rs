@@ -109,18 +109,11 @@ impl LogToClean {
         })
     }
 
-    /// Where the last cleaning ended, unless the log has become another one since.
+    /// Where the last cleaning ended, or where the log begins now.
     fn first_dirty(&self) -> Offset {
-        let (start, end) = (self.shared.log_start(), self.log_end_offset);
-        match self.first_dirty_offset {
-            Some(offset) if offset > end => {
-                tracing::warn!(log = %self.shared.place.path.display(), %offset, %end,
-                    "the log ends before the offset up to which it was compacted, so all of it is compacted again");
-                start
-            }
-            Some(offset) => offset.max(start),
-            None => start,
-        }
+        let start = self.shared.log_start();
+        self.first_dirty_offset
+            .map_or(start, |offset| offset.max(start))
     }
 
     fn is_overdue(&self, dirty: &[Arc<Segment>], now: Timestamp) -> Result<bool, LogError> {

@@ -447,6 +447,15 @@ impl Read<'_> for bool {
     }
 }
 
+impl Read<'_> for f64 {
+    fn read(value: &Value) -> Option<Self> {
+        let Value::Double(number) = value else {
+            return None;
+        };
+        Some(*number)
+    }
+}
+
 impl<'a> Read<'a> for &'a str {
     fn read(value: &'a Value) -> Option<Self> {
         let Value::Text(text) = value else {
@@ -557,13 +566,18 @@ accessors! {
     pub metadata_max_idle_interval_ms: i32 = "metadata.max.idle.interval.ms";
     pub metadata_log_max_record_bytes_between_snapshots: i64 = "metadata.log.max.record.bytes.between.snapshots";
     pub metadata_log_max_snapshot_interval_ms: i64 = "metadata.log.max.snapshot.interval.ms";
+    pub log_cleaner_enable: bool = "log.cleaner.enable";
+    pub log_cleaner_threads: i32 = "log.cleaner.threads";
+    pub log_cleaner_dedupe_buffer_size: i64 = "log.cleaner.dedupe.buffer.size";
+    pub log_cleaner_io_buffer_size: i32 = "log.cleaner.io.buffer.size";
+    pub log_cleaner_io_buffer_load_factor: f64 = "log.cleaner.io.buffer.load.factor";
+    pub log_cleaner_io_max_bytes_per_second: f64 = "log.cleaner.io.max.bytes.per.second";
+    pub log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms";
     pub num_recovery_threads_per_data_dir: i32 = "num.recovery.threads.per.data.dir";
     pub log_retention_check_interval_ms: i64 = "log.retention.check.interval.ms";
     pub log_segment_delete_delay_ms: i64 = "log.segment.delete.delay.ms";
     pub log_flush_offset_checkpoint_interval_ms: i32 = "log.flush.offset.checkpoint.interval.ms";
     pub log_flush_start_offset_checkpoint_interval_ms: i32 = "log.flush.start.offset.checkpoint.interval.ms";
-    pub log_cleaner_enable: bool = "log.cleaner.enable";
-    pub log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms";
     pub producer_id_expiration_ms: i32 = "producer.id.expiration.ms";
     pub offsets_topic_num_partitions: i32 = "offsets.topic.num.partitions";
     pub offsets_topic_replication_factor: i16 = "offsets.topic.replication.factor";
