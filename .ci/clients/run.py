@@ -17,6 +17,7 @@ import topics  # noqa: E402,F401
 import kcat  # noqa: E402,F401
 import java_tools  # noqa: E402,F401
 import other_languages  # noqa: E402,F401
+import proxy  # noqa: E402,F401
 
 
 def main():

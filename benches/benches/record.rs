@@ -1,5 +1,10 @@
-//! Record batches: walking, building, validating, and the CRC. Batches are of 16 KiB, what a
-//! producer sends by default.
+//! Record batches: walking, building, validating, and the CRC.
+//!
+//! `cargo bench -p tidelog-benches --bench record`, about a minute; add `-- "100 B/none|crc"` for the
+//! figures of docs/performance.md alone. Batches are of 16 KiB, what a producer sends by default, in
+//! records of 100 bytes without key. One core works on the same batch again and again, so that it
+//! lies in the cache and the rate is that of the code: records a second in "elem/s". Building
+//! includes allocating the buffer, compressing, and the CRC; walking reads each field of a record.
 
 use std::hint::black_box;
 use std::time::Duration;

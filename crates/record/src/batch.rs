@@ -13,6 +13,25 @@ pub const LEADER_FIELDS_LEN: usize = MAGIC_AT;
 ///
 /// The magic and the length are right; the CRC and the records have not been looked at. Cloning is
 /// cheap.
+///
+/// ```
+/// use tidelog_record::{Batch, BatchBuilder, Codec};
+/// use tidelog_types::Timestamp;
+///
+/// # fn main() -> Result<(), tidelog_record::BatchError> {
+/// let mut builder = BatchBuilder::new(Codec::Snappy.into());
+/// builder.push(Timestamp::from_millis(7), Some(b"key"), Some(b"value"), &[]);
+/// let mut fetched = [&builder.build()?.bytes()[..], b"the next one, cut off"].concat().into();
+///
+/// let batch = Batch::split_from(&mut fetched)?.expect("a whole batch");
+/// batch.verify_crc()?;
+/// let mut walk = batch.walk()?;
+/// while let Some(record) = walk.next_record()? {
+///     assert_eq!(record.value, Some(&b"value"[..]));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     header: BatchHeader,

@@ -97,6 +97,16 @@ impl fmt::Display for Codec {
 ///
 /// LZ4 has one level here, the fast one: the slow levels of Kafka's library produce the same
 /// format, only smaller.
+///
+/// ```
+/// use tidelog_record::{Codec, Compression};
+///
+/// let codec = Codec::from_name("gzip").expect("one of Kafka's");
+/// assert_eq!(Compression::with_level(codec, 9)?.level(), 9);
+/// assert_eq!(Compression::from(codec).level(), -1);
+/// assert!(Compression::with_level(Codec::Snappy, 1).is_err());
+/// # Ok::<(), tidelog_record::InvalidLevel>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Compression {
     codec: Codec,

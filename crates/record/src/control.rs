@@ -4,6 +4,24 @@
 //! The key says the type; what the value of each type is stands in Kafka's schemas and belongs to
 //! the protocol crate. Only the markers that end transactions are simple enough, and needed often
 //! enough, to be read here.
+//!
+//! ```
+//! use tidelog_record::control::{ControlType, EndTxnMarker, TransactionResult};
+//! use tidelog_types::{ProducerEpoch, ProducerId, Timestamp};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let marker = EndTxnMarker { result: TransactionResult::Commit, coordinator_epoch: 3 };
+//! let (id, epoch) = (ProducerId::new(7), ProducerEpoch::new(0));
+//! let batch = marker.batch(id, epoch, Timestamp::from_millis(1_700_000_000_000));
+//! assert!(batch.header().attributes.is_control());
+//!
+//! let record = batch.records()?.next().expect("one record")?;
+//! let control_type = ControlType::decode_key(&record.key.expect("a key"))?;
+//! let value = record.value.expect("a value");
+//! assert_eq!(EndTxnMarker::decode(control_type, &value)?, Some(marker));
+//! # Ok(())
+//! # }
+//! ```
 
 use tidelog_types::{ProducerEpoch, ProducerId, Timestamp};
 

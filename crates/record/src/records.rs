@@ -10,7 +10,26 @@ use crate::{Batch, BatchError, Codec, Record, RecordError, RecordRef};
 /// How far compressed records may unfold.
 ///
 /// A kilobyte can hold gigabytes of zeros. Records are decompressed piece by piece and held one at
-/// a time, so `batch_bytes_max` bounds the work and `record_bytes_max` the memory.
+/// a time, so `batch_bytes_max` bounds the work and `record_bytes_max` the memory: besides the
+/// record that was asked for, a reader holds at most the next 16 KiB, and what the codec needs to go
+/// on from where it is (a block, or a window).
+///
+/// ```
+/// use tidelog_record::{BatchBuilder, BatchError, Codec, Limits};
+/// use tidelog_types::Timestamp;
+///
+/// # fn main() -> Result<(), BatchError> {
+/// let mut builder = BatchBuilder::new(Codec::Gzip.into());
+/// builder.push(Timestamp::NONE, None, Some(&[0; 1 << 20]), &[]);
+/// let bomb = builder.build()?;
+/// assert!(bomb.size() < 2000);
+///
+/// let limits = Limits { record_bytes_max: 64 << 10, ..Limits::DEFAULT };
+/// let error = bomb.walk_within(limits)?.next_record().unwrap_err();
+/// assert_eq!(error.to_string(), "decompressed, the record is larger than 65536 bytes");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most bytes that the records of one batch may have, decompressed.

@@ -4,6 +4,15 @@
 //!
 //! Reading is total: it takes at most 5 bytes for 32 bits and 10 bytes for 64 bits, and never
 //! panics.
+//!
+//! ```
+//! use tidelog_record::varint::{put_varint, take_varint, varint_len};
+//!
+//! let mut bytes = Vec::new();
+//! put_varint(&mut bytes, -300);
+//! assert_eq!(bytes.len(), varint_len(-300));
+//! assert_eq!(take_varint(&mut &bytes[..]), Ok(-300));
+//! ```
 
 use bytes::BufMut;
 

@@ -175,7 +175,7 @@ fn at<const N: usize>(header: &[u8], from: usize) -> [u8; N] {
 /// A message of format v0 or v1: one record, or a wrapper with several, compressed.
 ///
 /// The magic and the size are right; the CRC, key and value have not been looked at. Cloning is
-/// cheap.
+/// cheap. See [the module](super) for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegacyBatch {
     header: LegacyHeader,
