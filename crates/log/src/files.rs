@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use tidelog_types::Offset;
@@ -63,7 +63,7 @@ impl Names {
 ///
 /// Those not used for the longest time are closed, and opened again when they are needed. Who reads one just then goes on
 /// reading. A file with bytes that were not flushed stays open, since an error of the disk is told only to those who hold
-/// the file.
+/// the file; if nearly all are of that kind, one is flushed to be closed.
 #[derive(Debug)]
 pub struct OpenFiles {
     files_max: usize,
@@ -72,7 +72,7 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// At most `files_max` files, unless more than that wait for being flushed.
+    /// At most `files_max` files.
     pub const fn new(files_max: usize) -> Self {
         Self {
             files_max,
@@ -86,28 +86,40 @@ impl OpenFiles {
 
     fn opened(&self, slot: &Arc<Slot>) {
         let mut closed = Vec::new();
+        let mut flushed = None;
         let mut queue = self.queue.lock();
         queue.push_back(Arc::downgrade(slot));
         let mut looked_at = 0;
-        while queue.len() > self.files_max && looked_at < 2 * queue.len() {
-            looked_at += 1;
+        while queue.len() > self.files_max {
             let Some(candidate) = queue.pop_front() else {
                 break;
             };
             let Some(slot) = candidate.upgrade() else {
                 continue;
             };
-            if slot.is_unflushed.load(Ordering::Acquire)
-                || slot.was_used.swap(false, Ordering::Relaxed)
-            {
+            looked_at += 1;
+            let is_unflushed = slot.is_unflushed.load(Ordering::Acquire);
+            let was_used = slot.was_used.swap(false, Ordering::Relaxed);
+            if looked_at > LOOK_AT_MAX {
+                // All of them are in use, so it hits the one that waited longest.
+                flushed = Some(slot);
+                break;
+            }
+            if is_unflushed || was_used {
                 queue.push_back(candidate);
             } else {
                 closed.push(slot.file.lock().take());
             }
         }
         drop(queue);
+        if let Some(slot) = flushed {
+            slot.flush_and_close();
+        }
     }
 }
+
+/// How many files are looked at for one that can be closed at no cost.
+const LOOK_AT_MAX: usize = 32;
 
 /// A file of a partition that is open, or was, or will be.
 #[derive(Debug)]
@@ -119,6 +131,8 @@ pub(crate) struct Slot {
     file: Mutex<Option<Arc<dyn File>>>,
     was_used: AtomicBool,
     is_unflushed: AtomicBool,
+    /// Why the file cannot be trusted any more.
+    failure: OnceLock<Arc<io::Error>>,
 }
 
 impl Slot {
@@ -136,6 +150,7 @@ impl Slot {
             file: Mutex::new(None),
             was_used: AtomicBool::new(false),
             is_unflushed: AtomicBool::new(false),
+            failure: OnceLock::new(),
         }
     }
 
@@ -161,6 +176,14 @@ impl Slot {
             return Ok(file.clone());
         }
         let path = self.path();
+        if let Some(source) = self.failure.get() {
+            let (action, source) = ("sync", source.clone());
+            return Err(LogError::Io {
+                action,
+                path,
+                source,
+            });
+        }
         let file = self
             .names
             .open(&self.place, &path, access)
@@ -171,6 +194,19 @@ impl Slot {
             open_files.opened(self);
         }
         Ok(file)
+    }
+
+    /// Closes the file, whose bytes go to the disk first. If that fails, nobody gets the file again.
+    fn flush_and_close(&self) {
+        let mut file = self.file.lock();
+        if let Some(file) = &*file
+            && let Err(error) = file.sync_data()
+        {
+            let path = self.path();
+            tracing::error!(file = %path.display(), %error, "a file could not be flushed");
+            let _ = self.failure.set(Arc::new(error));
+        }
+        *file = None;
     }
 
     /// Says whether the file has bytes that were not flushed.
@@ -218,6 +254,33 @@ mod tests {
         assert!(is_open(&slots[1]));
         assert_eq!(slots.iter().filter(|slot| is_open(slot)).count(), 2);
     }
+
+    #[test]
+    fn files_that_wait_for_a_flush_are_flushed_when_there_are_too_many() {
+        let dir = crate::testing::FaultDir::new().with_open_files_max(3);
+        let place = Arc::new(Place {
+            dir: Arc::new(dir.clone()),
+            path: PathBuf::new(),
+        });
+        let slots: Vec<_> = (0..40)
+            .map(|i| {
+                let own = Arc::default();
+                Arc::new(Slot::new(place.clone(), own, Offset::new(i), names::LOG))
+            })
+            .collect();
+        for slot in &slots {
+            slot.set_unflushed(true);
+            slot.create().unwrap();
+        }
+        assert_eq!(slots.iter().filter(|slot| is_open(slot)).count(), 3);
+        assert_eq!(dir.syncs(), 37);
+        dir.fail(crate::testing::Op::Sync, 0, io::ErrorKind::Other);
+        slots[0].file().unwrap();
+        dir.heal();
+        let failed = slots.iter().filter(|slot| slot.file().is_err()).count();
+        assert_eq!(failed, 1, "what was not flushed is not taken for good");
+    }
+
     #[test]
     fn a_name_that_was_given_up_is_not_opened_again() {
         let root = tempfile::tempdir().unwrap();
