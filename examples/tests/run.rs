@@ -12,6 +12,21 @@ fn write_ahead_log() {
 }
 
 #[test]
+fn event_store() {
+    let printed = run("event_store");
+    let lines: Vec<_> = printed.lines().collect();
+    let expected = [
+        "96 events are durable",
+        "orders: order-0, order-1, order-2",
+        "since hour 40: from offset 80",
+        "the newest event is at offset 94",
+        "order-1 was returned",
+        "2 segments deleted, the store begins at offset 40",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
 fn embedded_broker() {
     let printed = run("embedded_broker");
     let lines: Vec<_> = printed.lines().skip(1).collect();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tidelog_record::BatchError;
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
-/// Why a log cannot be opened, written, flushed or changed. What it means to clients is
-/// [`ErrorCode::KAFKA_STORAGE_ERROR`].
+/// Why a log cannot be opened, read, appended to, flushed or changed. What it means to clients is said by
+/// [`error_code`](Self::error_code); where the disk is to blame, that is [`ErrorCode::KAFKA_STORAGE_ERROR`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
@@ -53,37 +53,8 @@ pub enum LogError {
         /// The end of the log.
         log_end_offset: Offset,
     },
-}
 
-impl LogError {
-    /// What a client is told.
-    pub const fn error_code(&self) -> ErrorCode {
-        match self {
-            Self::BeyondEnd { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
-            _ => ErrorCode::KAFKA_STORAGE_ERROR,
-        }
-    }
-}
-
-/// Names what was tried when the disk refused.
-pub(crate) trait Context<T> {
-    fn context(self, action: &'static str, path: &Path) -> Result<T, LogError>;
-}
-
-impl<T> Context<T> for io::Result<T> {
-    fn context(self, action: &'static str, path: &Path) -> Result<T, LogError> {
-        self.map_err(|source| LogError::Io {
-            action,
-            path: path.to_owned(),
-            source: Arc::new(source),
-        })
-    }
-}
-
-/// Why a batch was not appended.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AppendError {
+    // Of appends
     /// The batch does not fit into a segment.
     #[error("the batch has {size} bytes, more than segment.bytes, {segment_bytes}")]
     BatchTooLarge {
@@ -92,7 +63,7 @@ pub enum AppendError {
         /// The bound.
         segment_bytes: u32,
     },
-    /// The batch is damaged.
+    /// A batch is damaged.
     #[error(transparent)]
     Batch(#[from] BatchError),
     /// A replicated batch does not begin at or after the end of the log.
@@ -159,32 +130,8 @@ pub enum AppendError {
         /// The newest epoch.
         latest: i32,
     },
-    /// The disk failed, now or earlier.
-    #[error(transparent)]
-    Log(#[from] LogError),
-}
 
-impl AppendError {
-    /// What the producer is told.
-    pub const fn error_code(&self) -> ErrorCode {
-        match self {
-            Self::BatchTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
-            Self::Batch(_) => ErrorCode::CORRUPT_MESSAGE,
-            Self::OffsetsOverlap { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
-            Self::OldLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
-            Self::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
-            Self::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
-            Self::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,
-            Self::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
-            Self::Log(error) => error.error_code(),
-        }
-    }
-}
-
-/// Why nothing can be read.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
+    // Of reads
     /// The offset lies before the start or beyond the end of the log.
     #[error(
         "offset {offset} lies outside the log, which has {log_start_offset} to {log_end_offset}"
@@ -197,22 +144,38 @@ pub enum ReadError {
         /// The offset that the next record will get.
         log_end_offset: Offset,
     },
-    /// A stored batch is damaged.
-    #[error(transparent)]
-    Batch(#[from] BatchError),
-    /// The disk failed.
-    #[error(transparent)]
-    Log(#[from] LogError),
 }
 
-impl ReadError {
-    /// What the consumer is told.
+impl LogError {
+    /// What a client is told.
     pub const fn error_code(&self) -> ErrorCode {
         match self {
-            Self::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            Self::BeyondEnd { .. } | Self::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            Self::BatchTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
             Self::Batch(_) => ErrorCode::CORRUPT_MESSAGE,
-            Self::Log(error) => error.error_code(),
+            Self::OffsetsOverlap { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
+            Self::OldLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+            Self::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+            Self::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+            Self::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,
+            Self::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
+            _ => ErrorCode::KAFKA_STORAGE_ERROR,
         }
+    }
+}
+
+/// Names what was tried when the disk refused.
+pub(crate) trait Context<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, LogError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T, LogError> {
+        self.map_err(|source| LogError::Io {
+            action,
+            path: path.to_owned(),
+            source: Arc::new(source),
+        })
     }
 }
 

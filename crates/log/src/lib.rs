@@ -73,7 +73,7 @@ pub use directory::{
     QuorumState, SnapshotId,
 };
 pub use epochs::{EpochEntry, LeaderEpochs};
-pub use error::{AppendError, CleanError, LogError, ReadError};
+pub use error::{CleanError, LogError};
 pub use files::OpenFiles;
 pub use flush::{PendingFlush, Upkeep};
 pub use flusher::{FlushTarget, Flusher};

@@ -10,7 +10,7 @@ use crate::cleaner::CleaningState;
 use crate::config::LogConfig;
 use crate::dir::Dir;
 use crate::epochs::{EpochEntry, LeaderEpochs};
-use crate::error::{AppendError, LogError};
+use crate::error::LogError;
 use crate::files::Place;
 use crate::flush::{PendingFlush, Upkeep};
 use crate::producers::ProducerState;
@@ -473,7 +473,7 @@ impl Log {
         batch: &Batch,
         leader_epoch: LeaderEpoch,
         now: Timestamp,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<Appended, LogError> {
         self.shared.check()?;
         self.shared.used();
         self.writer(Some(now))?
@@ -486,7 +486,7 @@ impl Log {
         &mut self,
         batch: &Batch,
         now: Timestamp,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<Appended, LogError> {
         self.shared.check()?;
         self.shared.used();
         self.writer(Some(now))?.append_as_follower(batch, now)

@@ -5,7 +5,7 @@ use tidelog_record::crc::crc32c;
 use tidelog_record::{Batch, BatchError, BatchHeader};
 use tidelog_types::{Offset, ProducerEpoch, ProducerId, Timestamp};
 
-use crate::error::AppendError;
+use crate::error::LogError;
 use crate::transactions::AbortedTransaction;
 
 /// How many batches of a producer are remembered to recognize one that is sent again (KIP-98).
@@ -137,7 +137,7 @@ impl Producers {
     }
 
     /// Whether a client's batch may be appended. Answers the batch it repeats, if it does.
-    pub(crate) fn check(&self, header: &BatchHeader) -> Result<Option<ProducerBatch>, AppendError> {
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<Option<ProducerBatch>, LogError> {
         let producer_id = header.producer_id;
         let Some(state) = self.states.get(&producer_id) else {
             return Ok(None);
@@ -159,7 +159,7 @@ impl Producers {
         };
         let first_ever = state.producer_epoch == ProducerEpoch::NONE;
         if sequence != expected && !first_ever {
-            return Err(AppendError::OutOfOrderSequence {
+            return Err(LogError::OutOfOrderSequence {
                 producer_id,
                 epoch,
                 sequence,
@@ -168,7 +168,7 @@ impl Producers {
         }
         match state.current_txn_first_offset {
             Some(first_offset) if !header.attributes.is_transactional() => {
-                Err(AppendError::InvalidTxnState {
+                Err(LogError::InvalidTxnState {
                     producer_id,
                     first_offset,
                 })
@@ -182,13 +182,13 @@ impl Producers {
         &self,
         header: &BatchHeader,
         marker: EndTxnMarker,
-    ) -> Result<(), AppendError> {
+    ) -> Result<(), LogError> {
         let Some(state) = self.states.get(&header.producer_id) else {
             return Ok(());
         };
         check_epoch(state, header)?;
         if marker.coordinator_epoch < state.coordinator_epoch {
-            return Err(AppendError::CoordinatorFenced {
+            return Err(LogError::CoordinatorFenced {
                 producer_id: header.producer_id,
                 epoch: marker.coordinator_epoch,
                 latest: state.coordinator_epoch,
@@ -369,9 +369,9 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], String> {
     Ok(*front)
 }
 
-fn check_epoch(state: &ProducerState, header: &BatchHeader) -> Result<(), AppendError> {
+fn check_epoch(state: &ProducerState, header: &BatchHeader) -> Result<(), LogError> {
     if header.producer_epoch < state.producer_epoch {
-        return Err(AppendError::InvalidProducerEpoch {
+        return Err(LogError::InvalidProducerEpoch {
             producer_id: header.producer_id,
             epoch: header.producer_epoch,
             latest: state.producer_epoch,

@@ -7,7 +7,7 @@ use tidelog_record::{AnyBatch, AnyHeader, Batch, BatchError, Limits, upconvert};
 use tidelog_types::{LeaderEpoch, Offset, Timestamp};
 
 use crate::dir::File;
-use crate::error::{Context, LogError, ReadError};
+use crate::error::{Context, LogError};
 use crate::log::Shared;
 use crate::scan::{HEADERS_CHUNK, Scanned, Scanner, WHOLE_CHUNK};
 use crate::segment::Segment;
@@ -57,7 +57,7 @@ impl Slice {
     }
 
     /// All whole batches, those of message formats 0 and 1 converted to format 2 (KIP-724).
-    pub fn read_converted(&self) -> Result<Bytes, ReadError> {
+    pub fn read_converted(&self) -> Result<Bytes, LogError> {
         let stored = self.data.read_all();
         match &self.source {
             Some((segments, i)) => converted(stored.context("read", &segments[*i].log_path())?),
@@ -66,7 +66,7 @@ impl Slice {
     }
 }
 
-fn converted(stored: Bytes) -> Result<Bytes, ReadError> {
+fn converted(stored: Bytes) -> Result<Bytes, LogError> {
     let batches = upconvert(stored, Limits::DEFAULT)?;
     match &batches[..] {
         [only] => Ok(only.bytes().clone()),
@@ -189,7 +189,7 @@ impl LogReader {
         max_bytes: usize,
         until: Offset,
         at_least_one_batch: bool,
-    ) -> Result<Slice, ReadError> {
+    ) -> Result<Slice, LogError> {
         if from == self.log_end_offset() && from >= self.log_start_offset() {
             // Those who wait at the end wake nothing.
             return Ok(Slice {
@@ -214,8 +214,8 @@ impl LogReader {
     /// cannot be read any more; then everything is done once more with the segments that there are now.
     fn with_segments<T>(
         &self,
-        read: impl Fn(&Arc<Vec<Arc<Segment>>>, Offset) -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
+        read: impl Fn(&Arc<Vec<Arc<Segment>>>, Offset) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         let attempt = || {
             // The end first: the list of segments is then at least as new.
             let end = self.log_end_offset();
@@ -223,13 +223,13 @@ impl LogReader {
             read(&segments, end)
         };
         match attempt() {
-            Err(ReadError::Log(error)) if is_not_found(&error) => attempt(),
+            Err(error) if is_not_found(&error) => attempt(),
             result => result,
         }
     }
 
-    fn out_of_range(&self, offset: Offset) -> ReadError {
-        ReadError::OutOfRange {
+    fn out_of_range(&self, offset: Offset) -> LogError {
+        LogError::OutOfRange {
             offset,
             log_start_offset: self.log_start_offset(),
             log_end_offset: self.log_end_offset(),
@@ -271,7 +271,7 @@ impl LogReader {
         &self,
         from: Offset,
         slice: &Slice,
-    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+    ) -> Result<Vec<AbortedTransaction>, LogError> {
         let Some((segments, i)) = &slice.source else {
             return Ok(Vec::new());
         };
@@ -291,7 +291,7 @@ impl LogReader {
         &self,
         from: Offset,
         until: Offset,
-    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+    ) -> Result<Vec<AbortedTransaction>, LogError> {
         self.with_segments(|segments, _| Ok(aborted_between(segments, from, until)?))
     }
 
@@ -300,7 +300,7 @@ impl LogReader {
         &self,
         timestamp: Timestamp,
         until: Offset,
-    ) -> Result<Option<TimestampAndOffset>, ReadError> {
+    ) -> Result<Option<TimestampAndOffset>, LogError> {
         let start = self.log_start_offset();
         self.with_segments(|segments, end| {
             let until = until.min(end);
@@ -329,7 +329,7 @@ impl LogReader {
     }
 
     /// The first record that has the largest timestamp of the log, if it lies below `until`.
-    pub fn max_timestamp(&self, until: Offset) -> Result<Option<TimestampAndOffset>, ReadError> {
+    pub fn max_timestamp(&self, until: Offset) -> Result<Option<TimestampAndOffset>, LogError> {
         let start = self.log_start_offset();
         self.with_segments(|segments, _| max_timestamp(segments, start, until))
     }
@@ -358,7 +358,7 @@ pub struct Batches {
 }
 
 impl Iterator for Batches {
-    type Item = Result<Batch, ReadError>;
+    type Item = Result<Batch, LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -371,7 +371,7 @@ impl Iterator for Batches {
 }
 
 impl Batches {
-    fn advance(&mut self) -> Result<Option<Batch>, ReadError> {
+    fn advance(&mut self) -> Result<Option<Batch>, LogError> {
         loop {
             // Behind batches of format 2 older ones may follow, if the format was set back: these are read again.
             if begins_in_old_format(&self.bytes) {
@@ -492,7 +492,7 @@ fn max_timestamp(
     segments: &[Arc<Segment>],
     start: Offset,
     until: Offset,
-) -> Result<Option<TimestampAndOffset>, ReadError> {
+) -> Result<Option<TimestampAndOffset>, LogError> {
     let mut best: Option<(Timestamp, Offset, &Segment)> = None;
     for segment in &segments[floor(segments, start)..] {
         let (mut timestamp, mut offset) = segment.max_timestamp()?;
@@ -517,7 +517,7 @@ fn max_timestamp(
 
 /// The largest timestamp from `start` on, and the last offset of the batch that has it first. For the segment that the
 /// log start offset has cut into, where the index counts too much.
-fn max_timestamp_from(segment: &Segment, start: Offset) -> Result<(Timestamp, Offset), ReadError> {
+fn max_timestamp_from(segment: &Segment, start: Offset) -> Result<(Timestamp, Offset), LogError> {
     let mut max = (Timestamp::NONE, Offset::NONE);
     let Some(found) = segment.find(start)? else {
         return Ok(max);
@@ -551,7 +551,7 @@ fn read_batch(
     file: &dyn File,
     position: u64,
     size: usize,
-) -> Result<AnyBatch, ReadError> {
+) -> Result<AnyBatch, LogError> {
     let mut bytes = BytesMut::zeroed(size);
     file.read_exact_at(&mut bytes, position)
         .context("read", &segment.log_path())?;
@@ -566,7 +566,7 @@ fn find_record(
     from: Offset,
     is_in_batch: impl Fn(Timestamp) -> bool,
     is_it: impl Fn(Timestamp) -> bool,
-) -> Result<Option<TimestampAndOffset>, ReadError> {
+) -> Result<Option<TimestampAndOffset>, LogError> {
     let path = segment.log_path();
     let file = segment.file()?;
     let end = u64::from(segment.len());

@@ -8,7 +8,7 @@ use tidelog_record::{Batch, BatchHeader, TimestampType};
 use tidelog_types::{LeaderEpoch, Offset, Timestamp, TopicId};
 
 use crate::config::LogConfig;
-use crate::error::{AppendError, Context, LogError};
+use crate::error::{Context, LogError};
 use crate::files::Place;
 use crate::flush::{Dirty, UpkeepState};
 use crate::index::{Entry, OffsetEntry, TimeEntry};
@@ -116,19 +116,19 @@ impl Writer {
         batch: &Batch,
         leader_epoch: LeaderEpoch,
         now: Timestamp,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<Appended, LogError> {
         self.shared.check()?;
         let size = batch.size();
         if size > self.config.segment_bytes as usize {
             let segment_bytes = self.config.segment_bytes;
-            return Err(AppendError::BatchTooLarge {
+            return Err(LogError::BatchTooLarge {
                 size,
                 segment_bytes,
             });
         }
         let latest = self.shared.latest_epoch().unwrap_or(LeaderEpoch::NONE);
         if leader_epoch < latest {
-            return Err(AppendError::OldLeaderEpoch {
+            return Err(LogError::OldLeaderEpoch {
                 epoch: leader_epoch,
                 latest,
             });
@@ -188,7 +188,7 @@ impl Writer {
         &mut self,
         batch: &Batch,
         now: Timestamp,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<Appended, LogError> {
         self.shared.check()?;
         batch.verify_crc()?;
         let header = *batch.header();
@@ -196,14 +196,14 @@ impl Writer {
         let log_end_offset = self.log_end_offset();
         if header.base_offset < log_end_offset {
             let base_offset = header.base_offset;
-            return Err(AppendError::OffsetsOverlap {
+            return Err(LogError::OffsetsOverlap {
                 base_offset,
                 log_end_offset,
             });
         }
         let size = header.size();
         if size > i32::MAX as usize {
-            return Err(AppendError::BatchTooLarge {
+            return Err(LogError::BatchTooLarge {
                 size,
                 segment_bytes: i32::MAX as u32,
             });
@@ -226,7 +226,7 @@ impl Writer {
         header: &BatchHeader,
         batch: &Batch,
         now: Timestamp,
-    ) -> Result<bool, AppendError> {
+    ) -> Result<bool, LogError> {
         let marker = marker_of(batch)?;
         let rolled = self
             .write(header, batch, now)

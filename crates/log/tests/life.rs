@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use support::*;
 use tidelog_log::testing::{Crash, FaultDir, Op};
-use tidelog_log::{Access, DeleteReason, Dir, FsDir, Log, LogConfig, LogError, ReadError, Start};
+use tidelog_log::{Access, DeleteReason, Dir, FsDir, Log, LogConfig, LogError, Start};
 use tidelog_record::TimestampType;
 use tidelog_types::{ErrorCode, Offset, Timestamp, Uuid};
 
@@ -186,7 +186,7 @@ fn retention_takes_segments_by_size_time_and_log_start() {
         assert_eq!(log.log_start_offset(), first.max(offset(log_start)));
         assert!(matches!(
             reader.read(Offset::ZERO, 1, offset(24), true),
-            Err(ReadError::OutOfRange { .. })
+            Err(LogError::OutOfRange { .. })
         ));
         assert!(
             names(&dir)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use support::*;
 use tidelog_log::testing::{Crash, FaultDir, Op};
-use tidelog_log::{Log, LogConfig, ReadError, Start};
+use tidelog_log::{Log, LogConfig, LogError, Start};
 use tidelog_record::Batch;
 use tidelog_types::{Offset, Timestamp};
 
@@ -451,7 +451,7 @@ impl Model {
         }
         for outside in [start + -1, end + 1] {
             let error = reader.read(outside, 100, end, true).unwrap_err();
-            assert!(matches!(error, ReadError::OutOfRange { .. }));
+            assert!(matches!(error, LogError::OutOfRange { .. }));
         }
         for target in [0, 250, 700, 999, 1001] {
             check_timestamp(&reader, &whole, start, millis(target), end);

@@ -4,7 +4,7 @@ mod support;
 
 use support::*;
 use tidelog_log::testing::{Crash, FaultDir};
-use tidelog_log::{AppendError, Appended, Log, LogConfig, Start};
+use tidelog_log::{Appended, Log, LogConfig, LogError, Start};
 use tidelog_record::control::{EndTxnMarker, TransactionResult};
 use tidelog_types::{ErrorCode, Offset, ProducerEpoch, ProducerId};
 
@@ -26,12 +26,12 @@ fn send(
     producer_epoch: i16,
     sequence: i32,
     records: usize,
-) -> Result<Appended, AppendError> {
+) -> Result<Appended, LogError> {
     let batch = idempotent(7, producer_epoch, sequence, records);
     log.append_as_leader(&batch, epoch(0), now().timestamp)
 }
 
-fn refused(result: Result<Appended, AppendError>) -> ErrorCode {
+fn refused(result: Result<Appended, LogError>) -> ErrorCode {
     result.unwrap_err().error_code()
 }
 
@@ -47,7 +47,7 @@ fn end_txn(
     producer_epoch: i16,
     coordinator_epoch: i32,
     result: TransactionResult,
-) -> Result<Appended, AppendError> {
+) -> Result<Appended, LogError> {
     let marker = EndTxnMarker {
         result,
         coordinator_epoch,

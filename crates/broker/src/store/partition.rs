@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use tidelog_log::{
-    AppendError, Appended, FlushTarget, Flusher, Log, LogError, LogReader, LogSummary, Upkeep,
-};
+use tidelog_log::{Appended, FlushTarget, Flusher, Log, LogError, LogReader, LogSummary, Upkeep};
 use tidelog_record::Batch;
 use tidelog_replication::partition::{
     BecomeFollower, BecomeLeader, Config, Effect, Input, Leadership, Replica, Watermarks,
@@ -64,7 +62,7 @@ pub(crate) enum AppendRefused {
     /// The replica is not in a state to take it.
     Replica(ErrorCode),
     /// The log refused the batch, or failed.
-    Log(AppendError),
+    Log(LogError),
 }
 
 impl AppendRefused {
