@@ -1,15 +1,19 @@
-//! Messages of the protocol, to bytes and back: `cargo bench -p tidelog-benches --bench protocol`.
+//! Messages of the protocol, to bytes and back, here and with the crate kafka-protocol:
+//! `cargo bench -p tidelog-benches --bench protocol`. It ends with a table of how many times faster this codec is.
 //!
-//! Method: whole messages in the newest version that clients use, without header. Writing goes into one writer that is
-//! used again and again, as on a connection, and ends with the list of chunks that goes to the socket; records are not
-//! copied. Reading makes the struct from one buffer. Criterion takes the mean of many turns. Times are given,
+//! Method: whole messages in the newest version that clients use, without header. Writing goes into one buffer that is
+//! used again and again, as on a connection; here records are not copied, there they are. Reading makes the struct from one buffer. Criterion takes the mean of many turns. Times are given,
 //! not bytes a second, which would say nothing where most of the bytes are not touched.
 
+use std::cell::RefCell;
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use criterion::{Criterion, criterion_group, criterion_main};
+use bytes::{Bytes, BytesMut};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group};
+use kafka_protocol::messages as theirs;
+use kafka_protocol::protocol::{Decodable, Encodable};
 use tidelog_benches::{batch, batch_of_64_kib};
 use tidelog_protocol::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse, PartitionData,
@@ -34,22 +38,95 @@ use tidelog_types::{LeaderEpoch, NodeId, Offset, Str, Uuid};
 
 const TOPIC_ID: Uuid = Uuid::from_bytes([7; 16]);
 
-/// Writes and reads one message.
-fn both<M: Message>(criterion: &mut Criterion, what: &str, version: i16, message: &M) {
+thread_local! {
+    /// What was measured: the case, and the nanoseconds a turn with either codec.
+    static MEASURED: RefCell<Vec<(String, [f64; 2])>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes and reads one message with either codec.
+fn both<M: Message, K: Encodable + Decodable>(
+    criterion: &mut Criterion,
+    what: &str,
+    version: i16,
+    message: &M,
+) {
     let bytes = message.to_bytes(version).expect("it can be written");
-    let mut group = criterion.benchmark_group(format!("{} v{version}", M::NAME));
+    let mut theirs = bytes.clone();
+    let theirs = K::decode(&mut theirs, version).expect("both codecs know the message");
+    let name = format!("{} v{version}, {what}", M::NAME);
+    let mut group = criterion.benchmark_group(&name);
+
     let mut writer = Writer::new();
-    group.bench_function(format!("write {what}"), |b| {
-        b.iter(|| {
-            let written = black_box(message).write(&mut writer, version);
-            written.expect("it can be written");
-            writer.finish()
-        });
+    let start = writer.mark();
+    let ours_write = measure(&mut group, "write", || {
+        writer.rewind(start);
+        let written = black_box(message).write(&mut writer, version);
+        written.expect("it can be written");
+        writer.len()
     });
-    group.bench_function(format!("read {what}"), |b| {
-        b.iter(|| M::from_bytes(black_box(&bytes).clone(), version));
+    let mut buf = BytesMut::new();
+    let theirs_write = measure(&mut group, "write, kafka-protocol", || {
+        buf.clear();
+        let written = black_box(&theirs).encode(&mut buf, version);
+        written.expect("it can be written");
+        buf.len()
+    });
+    let ours_read = measure(&mut group, "read", || {
+        M::from_bytes(black_box(&bytes).clone(), version).expect("it can be read")
+    });
+    let theirs_read = measure(&mut group, "read, kafka-protocol", || {
+        let mut bytes = black_box(&bytes).clone();
+        K::decode(&mut bytes, version).expect("it can be read")
     });
     group.finish();
+    MEASURED.with_borrow_mut(|measured| {
+        measured.push((format!("{name}: write"), [ours_write, theirs_write]));
+        measured.push((format!("{name}: read"), [ours_read, theirs_read]));
+    });
+}
+
+/// Lets criterion measure, and looks over its shoulder: the median of the nanoseconds a turn.
+fn measure<T>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    what: &str,
+    mut turn: impl FnMut() -> T,
+) -> f64 {
+    let mut samples = Vec::new();
+    group.bench_function(what, |b| {
+        b.iter_custom(|turns| {
+            let start = Instant::now();
+            for _ in 0..turns {
+                black_box(turn());
+            }
+            let elapsed = start.elapsed();
+            samples.push(elapsed.as_nanos() as f64 / turns as f64);
+            elapsed
+        });
+    });
+    median(&mut samples)
+}
+
+fn median(numbers: &mut [f64]) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// How many times faster this codec is than kafka-protocol, case by case.
+#[allow(clippy::print_stdout, reason = "the table is what the bench is for")]
+fn ratios() {
+    let measured = MEASURED.take();
+    let mut ratios = Vec::new();
+    println!("\n{:>10} {:>14} {:>6}", "ns", "kafka-protocol", "times");
+    for (case, [ours, theirs]) in &measured {
+        let ratio = theirs / ours;
+        println!("{ours:>10.0} {theirs:>14.0} {ratio:>6.2}  {case}");
+        ratios.push(ratio);
+    }
+    println!(
+        "least {:.2}, median {:.2}",
+        ratios.iter().copied().fold(f64::MAX, f64::min),
+        median(&mut ratios)
+    );
 }
 
 fn produce(criterion: &mut Criterion) {
@@ -70,7 +147,7 @@ fn produce(criterion: &mut Criterion) {
             ..Default::default()
         };
         let what = format!("{count} x 64 KiB");
-        both(criterion, &what, 13, &request);
+        both::<_, theirs::ProduceRequest>(criterion, &what, 13, &request);
         let partitions = (0..count).map(|index| PartitionProduceResponse {
             index,
             base_offset: Offset::new(1_000_000),
@@ -85,17 +162,17 @@ fn produce(criterion: &mut Criterion) {
             }],
             ..Default::default()
         };
-        both(criterion, &what, 13, &response);
+        both::<_, theirs::ProduceResponse>(criterion, &what, 13, &response);
     }
 }
 
 /// The request that opens a session, one in the session that changes nothing, and the response with 1 KiB for each partition.
 fn fetch(criterion: &mut Criterion) {
-    both(criterion, "in session", 17, &fetch_request(7, 3, 0));
+    both::<_, theirs::FetchRequest>(criterion, "in session", 17, &fetch_request(7, 3, 0));
     let records = batch(1, 950).bytes().clone();
     for count in [1, 500] {
         let what = format!("{count} partitions");
-        both(criterion, &what, 17, &fetch_request(0, 0, count));
+        both::<_, theirs::FetchRequest>(criterion, &what, 17, &fetch_request(0, 0, count));
         let partitions = (0..count).map(|partition_index| PartitionData {
             partition_index,
             high_watermark: Offset::new(1_000_000),
@@ -113,7 +190,7 @@ fn fetch(criterion: &mut Criterion) {
             }],
             ..Default::default()
         };
-        both(criterion, &what, 17, &response);
+        both::<_, theirs::FetchResponse>(criterion, &what, 17, &response);
     }
 }
 
@@ -153,7 +230,7 @@ fn metadata(criterion: &mut Criterion) {
         }]),
         ..Default::default()
     };
-    both(criterion, "1 topic", 12, &request);
+    both::<_, theirs::MetadataRequest>(criterion, "1 topic", 12, &request);
     let replicas: Vec<_> = (1..=3).map(NodeId::new).collect();
     let partitions = (0..100).map(|partition_index| MetadataResponsePartition {
         partition_index,
@@ -183,7 +260,7 @@ fn metadata(criterion: &mut Criterion) {
         topics: topics.collect(),
         ..Default::default()
     };
-    both(criterion, "10,000 partitions", 12, &response);
+    both::<_, theirs::MetadataResponse>(criterion, "10,000 partitions", 12, &response);
 }
 
 /// What a consumer of a hundred partitions commits.
@@ -206,7 +283,7 @@ fn offset_commit(criterion: &mut Criterion) {
         }],
         ..Default::default()
     };
-    both(criterion, "100 partitions", 9, &request);
+    both::<_, theirs::OffsetCommitRequest>(criterion, "100 partitions", 9, &request);
     let partitions = (0..100).map(|partition_index| OffsetCommitResponsePartition {
         partition_index,
         ..Default::default()
@@ -219,7 +296,7 @@ fn offset_commit(criterion: &mut Criterion) {
         }],
         ..Default::default()
     };
-    both(criterion, "100 partitions", 9, &response);
+    both::<_, theirs::OffsetCommitResponse>(criterion, "100 partitions", 9, &response);
 }
 
 /// A member that joins, and what the leader of a hundred members is told.
@@ -237,7 +314,7 @@ fn join_group(criterion: &mut Criterion) {
         protocols: protocols.into(),
         ..Default::default()
     };
-    both(criterion, "2 protocols", 9, &request);
+    both::<_, theirs::JoinGroupRequest>(criterion, "2 protocols", 9, &request);
     let members = (0..100).map(|i| JoinGroupResponseMember {
         member_id: format!("billing-{i}-5c2b6ee1-40a5-4b9c-8f0e-4f0d8c1f5f21").into(),
         group_instance_id: None,
@@ -251,7 +328,7 @@ fn join_group(criterion: &mut Criterion) {
         members: members.collect(),
         ..Default::default()
     };
-    both(criterion, "100 members", 9, &response);
+    both::<_, theirs::JoinGroupResponse>(criterion, "100 members", 9, &response);
 }
 
 fn config() -> Criterion {
@@ -266,4 +343,8 @@ criterion_group! {
     config = config();
     targets = produce, fetch, metadata, offset_commit, join_group
 }
-criterion_main!(benches);
+fn main() {
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    ratios();
+}
