@@ -1,23 +1,23 @@
 //! Turns a schema into the impls of `Wire`, `Default` and `Message`.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 
 use crate::attributes::{Field, Range, Struct};
 
 pub(crate) fn expand(schema: &Struct) -> TokenStream {
     let name = &schema.name;
-    let encode_fields = schema
-        .fields
-        .iter()
-        .filter(|f| f.tag.is_none())
-        .map(|f| encode_field(name, f));
+    let rows = rows(schema);
+    let encode_fields = rows.iter().map(|row| encode_row(name, row));
     let encode_tags = encode_tags(schema);
-    let decode_fields = schema.fields.iter().map(|f| decode_field(name, f));
+    let decode_fields = rows.iter().map(|row| decode_row(row));
     let decode_tags = decode_tags(schema);
     let names: Vec<_> = schema.fields.iter().map(|f| &f.name).collect();
-    let locals = schema.fields.iter().map(local);
+    let values = schema.fields.iter().map(|field| match field.tag {
+        Some(_) => default(field),
+        None => local(field).into_token_stream(),
+    });
     let defaults = schema.fields.iter().map(default);
     let fields = schema.fields.iter().map(describe);
     let name_text = name.to_string();
@@ -42,24 +42,142 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
                 &self,
                 writer: &mut ::tidelog_protocol::Writer,
                 version: ::tidelog_protocol::Version,
-            ) -> ::core::result::Result<(), ::tidelog_protocol::EncodeError> {
+            ) {
                 #(#encode_fields)*
                 #encode_tags
-                ::core::result::Result::Ok(())
             }
 
             fn decode(
                 reader: &mut ::tidelog_protocol::Reader,
                 version: ::tidelog_protocol::Version,
-            ) -> ::core::result::Result<Self, ::tidelog_protocol::DecodeError> {
+            ) -> Self {
                 #(#decode_fields)*
+                #[allow(unused_mut, reason = "few structs have tagged fields")]
+                let mut this = Self { #(#names: #values),* };
                 #decode_tags
-                ::core::result::Result::Ok(Self { #(#names: #locals),* })
+                this
+            }
+
+            fn is_default(&self) -> bool {
+                *self == Self::default()
             }
         }
 
         #message
     }
+}
+
+/// Fields that are written and read at once: all of fixed length, and all there in the same newest
+/// versions. Any other field is a row of its own.
+struct Row<'a> {
+    fields: Vec<&'a Field>,
+    /// The versions that have all of the fields.
+    versions: Range,
+}
+
+fn rows(schema: &Struct) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for field in schema.fields.iter().filter(|field| field.tag.is_none()) {
+        let joins = |row: &&mut Row<'_>| {
+            let is_fixed =
+                |field: &Field| fixed_len(field).is_some() && field.versions.max == i16::MAX;
+            is_fixed(field) && row.fields.iter().all(|field| is_fixed(field))
+        };
+        match rows.last_mut().filter(joins) {
+            Some(row) => {
+                row.versions.min = row.versions.min.max(field.versions.min);
+                row.fields.push(field);
+            }
+            None => rows.push(Row {
+                fields: vec![field],
+                versions: field.versions,
+            }),
+        }
+    }
+    rows
+}
+
+/// The length of types that implement `Fixed`.
+fn fixed_len(field: &Field) -> Option<usize> {
+    let syn::Type::Path(path) = &field.ty else {
+        return None;
+    };
+    let name = &path.path.segments.last()?.ident;
+    Some(match &*name.to_string() {
+        "bool" | "i8" => 1,
+        "i16" | "u16" | "ApiKey" | "ErrorCode" | "ProducerEpoch" => 2,
+        "i32" | "u32" | "LeaderEpoch" | "NodeId" => 4,
+        "i64" | "f64" | "Offset" | "ProducerId" | "Timestamp" => 8,
+        "Uuid" => 16,
+        _ => return None,
+    })
+}
+
+/// The fields of a row with where they begin and how long they are, and how long the row is.
+fn layout<'a>(row: &Row<'a>) -> (Vec<(&'a Field, usize, usize)>, usize) {
+    let mut end = 0;
+    let place = |field: &&'a Field| {
+        let len = fixed_len(field).unwrap_or(0);
+        let at = end;
+        end += len;
+        (*field, at, len)
+    };
+    let fields = row.fields.iter().map(place).collect();
+    (fields, end)
+}
+
+fn encode_row(owner: &syn::Ident, row: &Row<'_>) -> TokenStream {
+    let one_by_one = row.fields.iter().map(|field| encode_field(owner, field));
+    if row.fields.len() == 1 {
+        return quote!(#(#one_by_one)*);
+    }
+    let (fields, len) = layout(row);
+    let parts = fields.iter().map(|(field, at, len)| {
+        let name = &field.name;
+        let end = at + len;
+        quote! {
+            row[#at..#end].copy_from_slice(&::tidelog_protocol::Fixed::<#len>::to_wire(self.#name));
+        }
+    });
+    let at_once = quote! {
+        let mut row = [0_u8; #len];
+        #(#parts)*
+        writer.put(row);
+    };
+    match contains(row.versions) {
+        None => quote!({ #at_once }),
+        Some(contains) => quote!(if #contains { #at_once } else { #(#one_by_one)* }),
+    }
+}
+
+fn decode_row(row: &Row<'_>) -> TokenStream {
+    if let [field] = &row.fields[..] {
+        let (name, ty, value) = (local(field), &field.ty, decode_field(field));
+        return quote!(let #name: #ty = #value;);
+    }
+    let (fields, len) = layout(row);
+    let names = fields.iter().map(|(field, ..)| local(field));
+    let types = fields.iter().map(|(field, ..)| &field.ty);
+    let parts = fields.iter().map(|(field, at, len)| {
+        let ty = &field.ty;
+        quote! {
+            <#ty as ::tidelog_protocol::Fixed<#len>>::from_wire(
+                ::tidelog_protocol::part(&row, #at),
+            )
+        }
+    });
+    let at_once = quote! {
+        let row: [u8; #len] = reader.take();
+        (#(#parts),*)
+    };
+    let value = match contains(row.versions) {
+        None => quote!({ #at_once }),
+        Some(contains) => {
+            let one_by_one = row.fields.iter().map(|field| decode_field(field));
+            quote!(if #contains { #at_once } else { (#(#one_by_one),*) })
+        }
+    };
+    quote!(let (#(#names),*): (#(#types),*) = #value;)
 }
 
 fn message(schema: &Struct) -> TokenStream {
@@ -136,8 +254,7 @@ fn camel_case(name: &str) -> String {
 fn encode_field(owner: &syn::Ident, field: &Field) -> TokenStream {
     let Field { name, .. } = field;
     let place = place(owner, field);
-    let value = encode_value(field);
-    let encode = quote!(#value.map_err(|error| error.in_field(#place))?;);
+    let encode = encode_value(owner, field);
     match (contains(field.versions), field.ignorable) {
         (None, _) => encode,
         (Some(contains), true) => quote!(if #contains { #encode }),
@@ -146,8 +263,8 @@ fn encode_field(owner: &syn::Ident, field: &Field) -> TokenStream {
             quote! {
                 if #contains {
                     #encode
-                } else if !(#is_default) {
-                    return ::core::result::Result::Err(
+                } else if !#is_default {
+                    writer.fail(
                         ::tidelog_protocol::EncodeError::not_carried(version).in_field(#place),
                     );
                 }
@@ -156,21 +273,22 @@ fn encode_field(owner: &syn::Ident, field: &Field) -> TokenStream {
     }
 }
 
-/// An expression that writes the value of a field that the version has.
-fn encode_value(field: &Field) -> TokenStream {
+/// A statement that writes the value of a field that the version has.
+fn encode_value(owner: &syn::Ident, field: &Field) -> TokenStream {
     let Field { name, .. } = field;
-    let plain = quote!(::tidelog_protocol::Wire::encode(&self.#name, writer, version));
+    let plain = quote!(::tidelog_protocol::Wire::encode(&self.#name, writer, version););
     let Some(contains) = field.nullable.and_then(contains) else {
         return plain;
     };
+    let place = place(owner, field);
     quote! {
         match &self.#name {
             value if #contains => ::tidelog_protocol::Wire::encode(value, writer, version),
             ::core::option::Option::Some(value) => {
-                ::tidelog_protocol::Wire::encode(value, writer, version)
+                ::tidelog_protocol::Wire::encode(value, writer, version);
             }
             ::core::option::Option::None => {
-                ::core::result::Result::Err(::tidelog_protocol::EncodeError::null(version))
+                writer.fail(::tidelog_protocol::EncodeError::null(version).in_field(#place));
             }
         }
     }
@@ -188,8 +306,7 @@ fn encode_tags(schema: &Struct) -> TokenStream {
     if tagged.is_empty() {
         return quote! {
             if version.flexible {
-                let tags = writer.begin_tags(0);
-                writer.end_tags(tags);
+                writer.put_no_tags();
             }
         };
     }
@@ -200,7 +317,7 @@ fn encode_tags(schema: &Struct) -> TokenStream {
     let tests = tagged.iter().map(|(_, field)| {
         let name = &field.name;
         let is_default = is_default(field, quote!(self.#name));
-        quote!(!(#is_default))
+        quote!(!#is_default)
     });
     let losses = tagged.iter().zip(&present).map(|((_, field), present)| {
         let place = place(&schema.name, field);
@@ -213,7 +330,7 @@ fn encode_tags(schema: &Struct) -> TokenStream {
         } else {
             quote! {
                 if #present && !#carried {
-                    return ::core::result::Result::Err(
+                    writer.fail(
                         ::tidelog_protocol::EncodeError::not_carried(version).in_field(#place),
                     );
                 }
@@ -225,19 +342,16 @@ fn encode_tags(schema: &Struct) -> TokenStream {
         }
     });
     let writes = tagged.iter().zip(&present).map(|((tag, field), present)| {
-        let place = place(&schema.name, field);
         let name = &field.name;
         let value = match field.nullable {
-            Some(_) => encode_value(field),
+            Some(_) => encode_value(&schema.name, field),
             None => {
                 quote!(::tidelog_protocol::Wire::encode_tagged(&self.#name, writer, version))
             }
         };
         quote! {
             if #present {
-                writer
-                    .put_tag(&mut tags, #tag, |writer| #value)
-                    .map_err(|error| error.in_field(#place))?;
+                writer.put_tag(&mut tags, #tag, |writer| { #value });
             }
         }
     });
@@ -252,19 +366,13 @@ fn encode_tags(schema: &Struct) -> TokenStream {
     }
 }
 
-fn decode_field(owner: &syn::Ident, field: &Field) -> TokenStream {
-    let ty = &field.ty;
-    let name = local(field);
+/// An expression for a field that is not tagged.
+fn decode_field(field: &Field) -> TokenStream {
+    let decode = decode_value(field);
     let default = default(field);
-    if field.tag.is_some() {
-        return quote!(let mut #name: #ty = #default;);
-    }
-    let place = place(owner, field);
-    let value = decode_value(field);
-    let decode = quote!(#value.map_err(|error| error.in_field(#place))?);
     match contains(field.versions) {
-        None => quote!(let #name: #ty = #decode;),
-        Some(contains) => quote!(let #name: #ty = if #contains { #decode } else { #default };),
+        None => decode,
+        Some(contains) => quote!(if #contains { #decode } else { #default }),
     }
 }
 
@@ -278,7 +386,7 @@ fn decode_value(field: &Field) -> TokenStream {
         if #contains {
             #plain
         } else {
-            #plain.map(::core::option::Option::Some)
+            ::core::option::Option::Some(#plain)
         }
     }
 }
@@ -292,31 +400,25 @@ fn decode_tags(schema: &Struct) -> TokenStream {
     if tagged.peek().is_none() {
         return quote! {
             if version.flexible {
-                reader.skip_tags()?;
+                reader.take_no_tags();
             }
         };
     }
     let arms = tagged.map(|(tag, field)| {
-        let name = local(field);
-        let place = place(&schema.name, field);
+        let name = &field.name;
         let value = decode_value(field);
         let guard = contains(field.versions).map(|contains| quote!(if #contains));
-        quote! {
-            ::core::option::Option::Some(#tag) #guard => {
-                #name = #value.map_err(|error| error.in_field(#place))?;
-            }
-        }
+        quote!(#tag #guard => this.#name = #value,)
     });
     quote! {
-        if version.flexible {
-            let mut tags = reader.begin_tags()?;
-            loop {
-                match reader.next_tag(&mut tags)? {
-                    ::core::option::Option::None => break,
+        if version.flexible && reader.has_tags() {
+            let mut tags = reader.take_tags();
+            while let ::core::option::Option::Some(tag) = reader.take_tag(&mut tags) {
+                match tag {
                     #(#arms)*
-                    ::core::option::Option::Some(_) => reader.unknown_tag(&tags)?,
+                    _ => reader.unknown_tag(&tags),
                 }
-                reader.end_tag(&tags)?;
+                reader.leave_tag(&tags);
             }
         }
     }
@@ -336,12 +438,10 @@ fn default(field: &Field) -> TokenStream {
 }
 
 fn is_default(field: &Field, value: TokenStream) -> TokenStream {
-    let ty = &field.ty;
-    let default = field.default.as_ref().map_or_else(
-        || quote!(<#ty as ::core::default::Default>::default()),
-        |d| quote!((#d)),
-    );
-    quote!(#value == #default)
+    match &field.default {
+        Some(default) => quote!((#value == (#default))),
+        None => quote!(::tidelog_protocol::Wire::is_default(&#value)),
+    }
 }
 
 /// What an error in the field is told about where it is.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::messages::*;
 use crate::{
-    DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Kind, Message, Reader,
-    RequestHeader, ResponseHeader, Schema, Version, VersionRange, Wire, Writer,
+    DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Message, Reader, RequestHeader,
+    ResponseHeader, Schema, VersionRange, Writer,
 };
 
 /// The number of an API. Numbers that are not known survive.
@@ -384,19 +384,6 @@ impl fmt::Debug for ApiKey {
 impl From<i16> for ApiKey {
     fn from(key: i16) -> Self {
         Self(key)
-    }
-}
-
-impl Wire for ApiKey {
-    const KIND: Kind = Kind::Int16;
-
-    fn encode(&self, writer: &mut Writer, _: Version) -> Result<(), EncodeError> {
-        writer.put_i16(self.0);
-        Ok(())
-    }
-
-    fn decode(reader: &mut Reader, _: Version) -> Result<Self, DecodeError> {
-        reader.i16().map(Self)
     }
 }
 

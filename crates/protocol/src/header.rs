@@ -47,7 +47,8 @@ impl RequestHeader {
             let error = DecodeError::new(DecodeErrorKind::UnknownKey { key }, start);
             return Err(in_field("api_key")(error));
         };
-        let client_id = Option::decode(reader, CLASSIC).map_err(in_field("client_id"))?;
+        let client_id = Option::decode(reader, CLASSIC);
+        let client_id = reader.checked(client_id).map_err(in_field("client_id"))?;
         if flexible {
             reader.skip_tags().map_err(in_field("tagged fields"))?;
         }
@@ -65,12 +66,11 @@ impl RequestHeader {
         writer.put_i16(self.api_key.code());
         writer.put_i16(self.api_version);
         writer.put_i32(self.correlation_id);
-        self.client_id
-            .encode(writer, CLASSIC)
-            .map_err(|e| e.in_field("RequestHeader", "client_id"))?;
+        self.client_id.encode(writer, CLASSIC);
+        let written = writer.check();
+        written.map_err(|e| e.in_field("RequestHeader", "client_id"))?;
         if self.api_key.has_flexible_request_header(self.api_version) == Some(true) {
-            let tags = writer.begin_tags(0);
-            writer.end_tags(tags);
+            writer.put_no_tags();
         }
         Ok(())
     }
@@ -107,8 +107,7 @@ impl ResponseHeader {
     pub fn write(&self, writer: &mut Writer, api_key: ApiKey, api_version: i16) {
         writer.put_i32(self.correlation_id);
         if api_key.has_flexible_response_header(api_version) {
-            let tags = writer.begin_tags(0);
-            writer.end_tags(tags);
+            writer.put_no_tags();
         }
     }
 }

@@ -179,7 +179,7 @@ pub fn struct_to_json(
                     let read = field_to_json(&schema.fields[i], reader, version, records);
                     values[i] = Some(read.map_err(|e| e.in_field(name, field_name))?);
                 }
-                None => reader.unknown_tag(&tags)?,
+                None => reader.unknown_tag(&tags),
             }
             reader.end_tag(&tags)?;
         }
@@ -307,10 +307,7 @@ pub fn struct_from_json(
                 field_from_json(field, value, &mut field_writer, version)?;
             }
             let bytes = field_writer.finish_contiguous()?;
-            writer.put_tag(&mut tags, tag, |writer| {
-                writer.put_slice(&bytes);
-                Ok(())
-            })?;
+            writer.put_tag(&mut tags, tag, |writer| writer.put_slice(&bytes));
         }
         writer.end_tags(tags);
     }
@@ -348,22 +345,22 @@ fn from_value(
             let uuid = json.as_str().and_then(|text| text.parse::<Uuid>().ok());
             writer.put_uuid(uuid.ok_or_else(|| expected("a uuid"))?);
         }
-        Kind::String if null => writer.put_str_len(None, version)?,
+        Kind::String if null => writer.put_str_len(None, version),
         Kind::String => {
             let text = json.as_str().ok_or_else(|| expected("a text"))?;
-            writer.put_str_len(Some(text.len()), version)?;
+            writer.put_str_len(Some(text.len()), version);
             writer.put_slice(text.as_bytes());
         }
-        Kind::Bytes | Kind::Records | Kind::Array(_) if null => writer.put_len(None, version)?,
+        Kind::Bytes | Kind::Records | Kind::Array(_) if null => writer.put_len(None, version),
         Kind::Bytes | Kind::Records => {
             let bytes = json.as_str().and_then(from_base64);
             let bytes = bytes.ok_or_else(|| expected("bytes in base64"))?;
-            writer.put_len(Some(bytes.len()), version)?;
+            writer.put_len(Some(bytes.len()), version);
             writer.put_slice(&bytes);
         }
         Kind::Array(element) => {
             let elements = json.as_array().ok_or_else(|| expected("an array"))?;
-            writer.put_len(Some(elements.len()), version)?;
+            writer.put_len(Some(elements.len()), version);
             for (i, json) in elements.iter().enumerate() {
                 from_value(*element, false, json, writer, version)
                     .map_err(|error| error.within(&format!("[{i}]")))?;

@@ -77,5 +77,5 @@ pub use schema::{Field, Kind, Schema};
 pub use tags::UnknownTags;
 pub use tidelog_protocol_derive::{Wire, message};
 pub use version::{Version, VersionRange};
-pub use wire::{Payload, Wire};
+pub use wire::{Fixed, Payload, Wire, part};
 pub use writer::{Chunk, Mark, TagsWritten, Writer};

@@ -26,23 +26,37 @@ pub trait Message: Wire + Default {
 
     /// Reads the message in `version`; what follows it is left in the reader.
     fn read(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
-        match Self::version(version) {
-            Some(version) => Self::decode(reader, version),
-            None => Err(reader
+        let Some(version) = Self::version(version) else {
+            return Err(reader
                 .error(DecodeErrorKind::UnsupportedVersion { version })
-                .in_field(Self::NAME, "version")),
+                .in_field(Self::NAME, "version"));
+        };
+        let start = reader.start();
+        let message = Self::decode(reader, version);
+        match reader.checked(message) {
+            Ok(message) => Ok(message),
+            Err(error) => Err(Self::SCHEMA.locate(error, reader.again(start), version)),
         }
     }
 
     /// Writes the message in `version`.
     fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        match Self::version(version) {
-            Some(version) => self.encode(writer, version),
-            None => Err(
+        let Some(version) = Self::version(version) else {
+            return Err(
                 EncodeError::new(EncodeErrorKind::UnsupportedVersion { version })
                     .in_field(Self::NAME, "version"),
-            ),
-        }
+            );
+        };
+        self.encode(writer, version);
+        writer.check()
+    }
+
+    /// How many bytes the message has in `version`. Finding out writes it, without copying its
+    /// records.
+    fn encoded_len(&self, version: i16) -> Result<usize, EncodeError> {
+        let mut writer = Writer::new();
+        self.write(&mut writer, version)?;
+        Ok(writer.len())
     }
 
     /// Reads a message that is all of `bytes`.

@@ -8,17 +8,22 @@ const ARRAY_LEN_MAX: u32 = 1_000_000;
 /// No struct has more tagged fields; Kafka's reader draws the same line.
 const TAGS_MAX: u32 = 10_000;
 /// How many bytes of memory the arrays of a message may take for each byte of the message. Real
-/// messages stay far below: a short topic name takes nine times its bytes.
-const MEMORY_FACTOR_MAX: usize = 16;
+/// messages stay far below; the worst is an array of empty texts.
+const MEMORY_FACTOR_MAX: usize = 32;
 /// How many bytes of memory the arrays of even the shortest message may take.
-const MEMORY_MIN: usize = 1024 * 1024;
-/// How many bytes an array may reserve before its first element was read.
-const RESERVED_BYTES_MAX: usize = 16 * 1024;
+const MEMORY_MIN: usize = 64 * 1024;
+/// How many bytes an array may reserve before its first element was read, if less has arrived.
+const RESERVED_BYTES_MIN: usize = 4 * 1024;
 
 /// Reads primitives off a buffer, front to back.
 ///
 /// Texts and byte strings are slices of the buffer. Nothing is allocated for what has only been
 /// promised.
+///
+/// There are two ways to read. The methods named after types return a `Result`. Those named `take`
+/// return a value in any case: the reader remembers the first failure, has no bytes left from then
+/// on, and whoever began to read asks it in the end. That is how messages are read, field after
+/// field without a question.
 #[derive(Debug)]
 pub struct Reader {
     buf: Bytes,
@@ -27,6 +32,7 @@ pub struct Reader {
     end: usize,
     /// How many bytes of memory arrays may still take.
     memory: usize,
+    failure: Option<DecodeError>,
     unknown: Option<UnknownTags>,
 }
 
@@ -39,13 +45,22 @@ pub struct TagsRead {
     slot: usize,
 }
 
+/// Where a message begins in a reader.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    position: usize,
+    end: usize,
+    memory: usize,
+}
+
 macro_rules! read_number {
     ($($name:ident $type:ty),*) => {
         $(
             #[doc = concat!("Reads a big-endian `", stringify!($type), "`.")]
             #[inline]
             pub fn $name(&mut self) -> Result<$type, DecodeError> {
-                Ok(<$type>::from_be_bytes(self.array()?))
+                let value = <$type>::from_be_bytes(self.take());
+                self.checked(value)
             }
         )*
     };
@@ -61,6 +76,7 @@ impl Reader {
             position: 0,
             end,
             memory,
+            failure: None,
             unknown: None,
         }
     }
@@ -115,50 +131,36 @@ impl Reader {
     /// Reads 16 bytes.
     #[inline]
     pub fn uuid(&mut self) -> Result<Uuid, DecodeError> {
-        Ok(Uuid::from_bytes(self.array()?))
+        let value = Uuid::from_bytes(self.take());
+        self.checked(value)
     }
 
     /// Reads an unsigned number of up to 32 bits, seven bits a byte, least significant first.
     #[inline]
     pub fn uvarint(&mut self) -> Result<u32, DecodeError> {
-        let mut value = 0_u32;
-        for shift in [0, 7, 14, 21, 28] {
-            let [byte] = self.array()?;
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(self.error(DecodeErrorKind::LongVarint))
+        let value = self.take_uvarint();
+        self.checked(value)
     }
 
     /// Reads `len` bytes, not copied.
     #[inline]
     pub fn slice(&mut self, len: usize) -> Result<Bytes, DecodeError> {
-        self.need(len)?;
-        let start = self.position;
-        self.position += len;
-        Ok(self.buf.slice(start..self.position))
+        let value = self.take_slice(len);
+        self.checked(value)
     }
 
     /// Reads the length of a text; `None` is null.
     #[inline]
     pub fn str_len(&mut self, version: Version) -> Result<Option<usize>, DecodeError> {
-        if version.flexible {
-            self.compact_len()
-        } else {
-            Ok(usize::try_from(self.i16()?).ok())
-        }
+        let value = self.take_str_len(version);
+        self.checked(value)
     }
 
     /// Reads the length of a byte string; `None` is null.
     #[inline]
     pub fn bytes_len(&mut self, version: Version) -> Result<Option<usize>, DecodeError> {
-        if version.flexible {
-            self.compact_len()
-        } else {
-            Ok(usize::try_from(self.i32()?).ok())
-        }
+        let value = self.take_bytes_len(version);
+        self.checked(value)
     }
 
     /// Reads the number of elements of an array; `None` is null.
@@ -166,40 +168,25 @@ impl Reader {
     /// A number that cannot be true is refused: every element takes a byte at least.
     #[inline]
     pub fn array_len(&mut self, version: Version) -> Result<Option<usize>, DecodeError> {
-        let Some(len) = self.bytes_len(version)? else {
-            return Ok(None);
-        };
-        let count = u32::try_from(len).unwrap_or(u32::MAX);
-        if len > self.remaining() || count > ARRAY_LEN_MAX {
-            return Err(self.error(DecodeErrorKind::LongArray { count }));
-        }
-        Ok(Some(len))
+        let value = self.take_array_len(version);
+        self.checked(value)
     }
 
     /// Reads `len` bytes of text, not copied.
     #[inline]
     pub fn str(&mut self, len: usize) -> Result<Str, DecodeError> {
-        let bytes = self.slice(len)?;
-        Str::from_utf8(bytes).map_err(|_| self.error(DecodeErrorKind::NotUtf8))
+        let value = self.take_str(len);
+        self.checked(value)
     }
 
     /// Reads the elements of an array.
-    #[inline]
     pub fn elements<T>(
         &mut self,
         len: usize,
         mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        let memory = len.saturating_mul(size_of::<T>());
-        let Some(memory_left) = self.memory.checked_sub(memory) else {
-            let count = u32::try_from(len).unwrap_or(u32::MAX);
-            return Err(self.error(DecodeErrorKind::LongArray { count }));
-        };
-        self.memory = memory_left;
-        // An element in memory may be a hundred times larger than on the wire, so only a little is
-        // reserved in advance.
-        let reserved = RESERVED_BYTES_MAX / size_of::<T>().max(1);
-        let mut elements = Vec::with_capacity(len.min(reserved.max(1)));
+        let mut elements = self.take_room(len);
+        self.checked(())?;
         for _ in 0..len {
             elements.push(element(self)?);
         }
@@ -208,95 +195,294 @@ impl Reader {
 
     /// Begins to read the tagged fields of a struct.
     pub fn begin_tags(&mut self) -> Result<TagsRead, DecodeError> {
-        let left = self.uvarint()?;
+        let tags = self.take_tags();
+        self.checked(tags)
+    }
+
+    /// The tag of the next tagged field. Until [`end_tag`](Self::end_tag), reading stops where the
+    /// field ends.
+    pub fn next_tag(&mut self, tags: &mut TagsRead) -> Result<Option<u32>, DecodeError> {
+        let tag = self.take_tag(tags);
+        self.checked(tag)
+    }
+
+    /// Ends the current tagged field.
+    pub fn end_tag(&mut self, tags: &TagsRead) -> Result<(), DecodeError> {
+        self.leave_tag(tags);
+        self.checked(())
+    }
+
+    /// Passes over the tagged fields of a struct that has none of its own.
+    pub fn skip_tags(&mut self) -> Result<(), DecodeError> {
+        self.take_no_tags();
+        self.checked(())
+    }
+
+    /// Passes over the current tagged field, which is not known.
+    pub fn unknown_tag(&mut self, tags: &TagsRead) {
+        let value = self.take_slice(self.remaining());
+        if let Some(unknown) = &mut self.unknown {
+            unknown.structs[tags.slot].push((tags.tag, value));
+        }
+    }
+
+    /// Takes `N` bytes.
+    #[inline]
+    pub fn take<const N: usize>(&mut self) -> [u8; N] {
+        let rest = self.buf.get(self.position..self.end);
+        match rest.and_then(<[u8]>::first_chunk) {
+            Some(bytes) => {
+                self.position += N;
+                *bytes
+            }
+            None => {
+                self.ends_early(N);
+                [0; N]
+            }
+        }
+    }
+
+    /// Takes `len` bytes without a share of the buffer.
+    #[inline]
+    pub fn take_bytes(&mut self, len: usize) -> &[u8] {
+        if len > self.remaining() {
+            self.ends_early(len);
+            return &[];
+        }
+        let start = self.position;
+        self.position += len;
+        &self.buf[start..self.position]
+    }
+
+    /// Takes `len` bytes, not copied.
+    #[inline]
+    pub fn take_slice(&mut self, len: usize) -> Bytes {
+        if len > self.remaining() {
+            self.ends_early(len);
+            return Bytes::new();
+        }
+        let start = self.position;
+        self.position += len;
+        self.buf.slice(start..self.position)
+    }
+
+    /// Takes `len` bytes of text, not copied.
+    #[inline]
+    pub fn take_str(&mut self, len: usize) -> Str {
+        if len == 0 {
+            return Str::EMPTY;
+        }
+        let bytes = self.take_slice(len);
+        Str::from_utf8(bytes).unwrap_or_else(|_| {
+            self.fail(DecodeErrorKind::NotUtf8);
+            Str::EMPTY
+        })
+    }
+
+    /// Takes an unsigned number of up to 32 bits, seven bits a byte, least significant first.
+    #[inline]
+    pub fn take_uvarint(&mut self) -> u32 {
+        let [byte] = self.take();
+        if byte & 0x80 == 0 {
+            return u32::from(byte);
+        }
+        self.take_long_uvarint(byte)
+    }
+
+    fn take_long_uvarint(&mut self, first: u8) -> u32 {
+        let mut value = u32::from(first & 0x7f);
+        for shift in [7, 14, 21, 28] {
+            let [byte] = self.take();
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return value;
+            }
+        }
+        self.fail(DecodeErrorKind::LongVarint);
+        0
+    }
+
+    /// Takes the length of a text; `None` is null.
+    #[inline]
+    pub fn take_str_len(&mut self, version: Version) -> Option<usize> {
+        if version.flexible {
+            (self.take_uvarint() as usize).checked_sub(1)
+        } else {
+            usize::try_from(i16::from_be_bytes(self.take())).ok()
+        }
+    }
+
+    /// Takes the length of a byte string; `None` is null.
+    #[inline]
+    pub fn take_bytes_len(&mut self, version: Version) -> Option<usize> {
+        if version.flexible {
+            (self.take_uvarint() as usize).checked_sub(1)
+        } else {
+            usize::try_from(i32::from_be_bytes(self.take())).ok()
+        }
+    }
+
+    /// Takes the number of elements of an array; `None` is null. See [`array_len`](Self::array_len).
+    #[inline]
+    pub fn take_array_len(&mut self, version: Version) -> Option<usize> {
+        let len = self.take_bytes_len(version)?;
+        if len > self.remaining() || len > ARRAY_LEN_MAX as usize {
+            self.fail(DecodeErrorKind::LongArray {
+                count: u32::try_from(len).unwrap_or(u32::MAX),
+            });
+            return Some(0);
+        }
+        Some(len)
+    }
+
+    /// Room for the `len` elements of an array. An element in memory may be many times larger than
+    /// on the wire, so that no more is reserved in advance than has arrived.
+    #[inline]
+    pub fn take_room<T>(&mut self, len: usize) -> Vec<T> {
+        let size = size_of::<T>().max(1);
+        let Some(memory) = self.memory.checked_sub(len.saturating_mul(size)) else {
+            self.fail(DecodeErrorKind::LongArray {
+                count: u32::try_from(len).unwrap_or(u32::MAX),
+            });
+            return Vec::new();
+        };
+        self.memory = memory;
+        let room = self.remaining().max(RESERVED_BYTES_MIN) / size;
+        Vec::with_capacity(len.min(room.max(1)))
+    }
+
+    /// Passes over the tagged fields of a struct that has none of its own.
+    #[inline]
+    pub fn take_no_tags(&mut self) {
+        if self.has_tags() {
+            self.take_unknown_tags_only();
+        }
+    }
+
+    /// Whether a struct ends with tagged fields that must be looked at. If not, the number of them,
+    /// which is none, has been read.
+    #[inline]
+    pub fn has_tags(&mut self) -> bool {
+        if self.unknown.is_some() || self.buf.get(self.position) != Some(&0) {
+            return true;
+        }
+        let [_] = self.take();
+        false
+    }
+
+    #[cold]
+    fn take_unknown_tags_only(&mut self) {
+        let mut tags = self.take_tags();
+        while self.take_tag(&mut tags).is_some() {
+            self.unknown_tag(&tags);
+            self.leave_tag(&tags);
+        }
+    }
+
+    /// Begins to take the tagged fields of a struct.
+    pub fn take_tags(&mut self) -> TagsRead {
+        let mut left = self.take_uvarint();
         if left > TAGS_MAX {
-            return Err(self.error(DecodeErrorKind::ManyTags { count: left }));
+            self.fail(DecodeErrorKind::ManyTags { count: left });
+            left = 0;
         }
         let mut slot = 0;
         if let Some(unknown) = &mut self.unknown {
             slot = unknown.structs.len();
             unknown.structs.push_back(Vec::new());
         }
-        Ok(TagsRead {
+        TagsRead {
             left,
             tag: 0,
             outer_end: self.end,
             slot,
-        })
+        }
     }
 
-    /// The tag of the next tagged field. Until [`end_tag`](Self::end_tag), reading stops where the
-    /// field ends.
-    pub fn next_tag(&mut self, tags: &mut TagsRead) -> Result<Option<u32>, DecodeError> {
-        if tags.left == 0 {
-            return Ok(None);
+    /// The tag of the next tagged field. Until [`leave_tag`](Self::leave_tag), reading stops where
+    /// the field ends.
+    pub fn take_tag(&mut self, tags: &mut TagsRead) -> Option<u32> {
+        if tags.left == 0 || self.failure.is_some() {
+            return None;
         }
         tags.left -= 1;
-        tags.tag = self.uvarint()?;
-        let len = self.uvarint()? as usize;
-        self.need(len)?;
-        self.end = self.position + len;
-        Ok(Some(tags.tag))
-    }
-
-    /// Passes over the current tagged field, which is not known.
-    pub fn unknown_tag(&mut self, tags: &TagsRead) -> Result<(), DecodeError> {
-        let value = self.slice(self.remaining())?;
-        if let Some(unknown) = &mut self.unknown {
-            unknown.structs[tags.slot].push((tags.tag, value));
+        tags.tag = self.take_uvarint();
+        let len = self.take_uvarint() as usize;
+        if len > self.remaining() {
+            self.ends_early(len);
         }
-        Ok(())
+        if self.failure.is_some() {
+            return None;
+        }
+        self.end = self.position + len;
+        Some(tags.tag)
     }
 
     /// Ends the current tagged field.
-    pub fn end_tag(&mut self, tags: &TagsRead) -> Result<(), DecodeError> {
+    pub fn leave_tag(&mut self, tags: &TagsRead) {
         if self.position != self.end {
-            return Err(self.error(DecodeErrorKind::TagLength));
+            self.fail(DecodeErrorKind::TagLength);
+        } else if self.failure.is_none() {
+            self.end = tags.outer_end;
         }
-        self.end = tags.outer_end;
-        Ok(())
     }
 
-    /// Passes over the tagged fields of a struct that has none of its own.
-    #[inline]
-    pub fn skip_tags(&mut self) -> Result<(), DecodeError> {
-        let mut tags = self.begin_tags()?;
-        while self.next_tag(&mut tags)?.is_some() {
-            self.unknown_tag(&tags)?;
-            self.end_tag(&tags)?;
+    /// Remembers a failure at the current position, unless there has been one. Nothing is left to
+    /// be read.
+    #[cold]
+    pub fn fail(&mut self, kind: DecodeErrorKind) {
+        if self.failure.is_none() {
+            self.failure = Some(self.error(kind));
         }
-        Ok(())
+        self.end = self.position;
     }
 
+    /// Whether reading has failed.
     #[inline]
-    fn compact_len(&mut self) -> Result<Option<usize>, DecodeError> {
-        Ok((self.uvarint()? as usize).checked_sub(1))
+    pub const fn has_failed(&self) -> bool {
+        self.failure.is_some()
     }
 
+    /// The value, if reading has not failed.
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let bytes = self.buf[self.position..self.end].first_chunk();
-        let Some(bytes) = bytes else {
-            return Err(self.ends_early(N));
-        };
-        self.position += N;
-        Ok(*bytes)
+    pub fn checked<T>(&mut self, value: T) -> Result<T, DecodeError> {
+        match self.failure.take() {
+            None => Ok(value),
+            Some(failure) => Err(failure),
+        }
     }
 
+    /// Where the next message begins.
     #[inline]
-    fn need(&self, len: usize) -> Result<(), DecodeError> {
-        if len > self.remaining() {
-            Err(self.ends_early(len))
-        } else {
-            Ok(())
+    pub(crate) const fn start(&self) -> Start {
+        Start {
+            position: self.position,
+            end: self.end,
+            memory: self.memory,
+        }
+    }
+
+    /// A second reader from `start` on.
+    pub(crate) fn again(&self, start: Start) -> Self {
+        let Start {
+            position,
+            end,
+            memory,
+        } = start;
+        Self {
+            buf: self.buf.clone(),
+            position,
+            end,
+            memory,
+            failure: None,
+            unknown: None,
         }
     }
 
     #[cold]
-    fn ends_early(&self, needed: usize) -> DecodeError {
-        self.error(DecodeErrorKind::EndsEarly {
-            missing: needed - self.remaining(),
-        })
+    fn ends_early(&mut self, needed: usize) {
+        let missing = needed - self.remaining();
+        self.fail(DecodeErrorKind::EndsEarly { missing });
     }
 }
 

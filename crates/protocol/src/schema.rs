@@ -1,4 +1,4 @@
-use crate::{Version, VersionRange};
+use crate::{DecodeError, DecodeErrorKind, Reader, Version, VersionRange};
 
 /// What a struct looks like on the wire, as `#[derive(Wire)]` read it off the Rust struct.
 #[derive(Debug)]
@@ -90,6 +90,102 @@ impl Kind {
             Self::Bytes => Self::Records,
             Self::Nullable(Self::Bytes) => Self::Nullable(&Self::Records),
             _ => panic!("records are bytes"),
+        }
+    }
+}
+
+impl Schema {
+    /// The same error, told by the field in which it is. Structs are read without a word about
+    /// where that is, so the bytes are read a second time, by the schema.
+    #[cold]
+    pub(crate) fn locate(
+        &self,
+        error: DecodeError,
+        mut reader: Reader,
+        version: Version,
+    ) -> DecodeError {
+        match self.skip(&mut reader, version) {
+            Err(located) => located,
+            // More memory than there may be: only the struct knows how much it takes.
+            Ok(()) => error.in_field(self.name, "arrays"),
+        }
+    }
+
+    /// Passes over a struct.
+    fn skip(&self, reader: &mut Reader, version: Version) -> Result<(), DecodeError> {
+        for field in self.fields {
+            if field.tag.is_none() && field.versions.contains(version.number) {
+                self.skip_field(field, reader, version)?;
+            }
+        }
+        if !version.flexible {
+            return Ok(());
+        }
+        let in_tags = |error: DecodeError| error.in_field(self.name, "tagged fields");
+        let mut tags = reader.begin_tags().map_err(in_tags)?;
+        while let Some(tag) = reader.next_tag(&mut tags).map_err(in_tags)? {
+            match self.tagged(tag, version) {
+                Some(i) => self.skip_field(&self.fields[i], reader, version)?,
+                None => reader.unknown_tag(&tags),
+            }
+            reader.end_tag(&tags).map_err(in_tags)?;
+        }
+        Ok(())
+    }
+
+    fn skip_field(
+        &self,
+        field: &Field,
+        reader: &mut Reader,
+        version: Version,
+    ) -> Result<(), DecodeError> {
+        let (kind, nullable) = field.kind_in(version);
+        kind.skip(nullable, reader, version)
+            .map_err(|error| error.in_field(self.name, field.name))
+    }
+}
+
+impl Kind {
+    /// Passes over a value.
+    fn skip(
+        self,
+        nullable: bool,
+        reader: &mut Reader,
+        version: Version,
+    ) -> Result<(), DecodeError> {
+        let len = match self {
+            Self::Bool | Self::Int8 => 1,
+            Self::Int16 | Self::Uint16 => 2,
+            Self::Int32 | Self::Uint32 => 4,
+            Self::Int64 | Self::Float64 => 8,
+            Self::Uuid => 16,
+            Self::String => match reader.str_len(version)? {
+                Some(len) => return reader.str(len).map(drop),
+                None => return reader.null(nullable),
+            },
+            Self::Bytes | Self::Records => match reader.bytes_len(version)? {
+                Some(len) => len,
+                None => return reader.null(nullable),
+            },
+            Self::Array(element) => match reader.array_len(version)? {
+                Some(len) => {
+                    return (0..len).try_for_each(|_| element.skip(false, reader, version));
+                }
+                None => return reader.null(nullable),
+            },
+            Self::Struct(_) if nullable && reader.i8()? <= 0 => return Ok(()),
+            Self::Struct(schema) => return schema.skip(reader, version),
+            Self::Nullable(kind) => return kind.skip(true, reader, version),
+        };
+        reader.slice(len).map(drop)
+    }
+}
+
+impl Reader {
+    fn null(&self, nullable: bool) -> Result<(), DecodeError> {
+        match nullable {
+            true => Ok(()),
+            false => Err(self.error(DecodeErrorKind::Null)),
         }
     }
 }

@@ -4,53 +4,82 @@ use tidelog_types::{
     TopicName, TransactionalId, Uuid,
 };
 
-use crate::{DecodeError, DecodeErrorKind, EncodeError, Kind, Reader, Version, Writer};
+use crate::{ApiKey, DecodeErrorKind, Kind, Reader, Version, Writer};
 
 /// A type that knows its bytes in every version.
 ///
-/// Structs get it from `#[derive(Wire)]`. How null is spelled belongs to the type: `Option<T>` asks
-/// `T`. The default is a struct's: a byte before it, -1 for null; in a tagged field that byte is 0.
+/// Structs get it from `#[derive(Wire)]`. Neither direction stops at a failure: the [`Writer`] and
+/// the [`Reader`] remember the first, and [`Message`](crate::Message) asks them in the end.
+///
+/// How null is spelled belongs to the type: `Option<T>` asks `T`. The default is a struct's: a byte
+/// before it, -1 for null; in a tagged field that byte is 0.
 pub trait Wire: Sized {
     /// The type on the wire.
     const KIND: Kind;
 
     /// Writes the value.
-    fn encode(&self, writer: &mut Writer, version: Version) -> Result<(), EncodeError>;
+    fn encode(&self, writer: &mut Writer, version: Version);
 
     /// Reads a value.
-    fn decode(reader: &mut Reader, version: Version) -> Result<Self, DecodeError>;
+    fn decode(reader: &mut Reader, version: Version) -> Self;
+
+    /// Whether the value is the one that a field has if nothing else was said.
+    fn is_default(&self) -> bool;
 
     /// Writes the value of a tagged field, where null is a byte 0 whatever the type is.
-    fn encode_tagged(&self, writer: &mut Writer, version: Version) -> Result<(), EncodeError> {
-        self.encode(writer, version)
+    fn encode_tagged(&self, writer: &mut Writer, version: Version) {
+        self.encode(writer, version);
     }
 
     /// Writes a value that may be null.
-    fn encode_nullable(
-        value: Option<&Self>,
-        writer: &mut Writer,
-        version: Version,
-    ) -> Result<(), EncodeError> {
+    fn encode_nullable(value: Option<&Self>, writer: &mut Writer, version: Version) {
         match value {
-            None => {
-                writer.put_i8(-1);
-                Ok(())
-            }
+            None => writer.put_i8(-1),
             Some(value) => {
                 writer.put_i8(1);
-                value.encode(writer, version)
+                value.encode(writer, version);
             }
         }
     }
 
     /// Reads a value that may be null.
-    fn decode_nullable(reader: &mut Reader, version: Version) -> Result<Option<Self>, DecodeError> {
-        if reader.i8()? <= 0 {
-            Ok(None)
-        } else {
-            Self::decode(reader, version).map(Some)
+    fn decode_nullable(reader: &mut Reader, version: Version) -> Option<Self> {
+        let [sign] = reader.take();
+        match sign {
+            0 | 0x80.. => None,
+            _ => Some(Self::decode(reader, version)),
         }
     }
+
+    /// Reads the elements of an array.
+    fn decode_elements(reader: &mut Reader, len: usize, version: Version) -> Vec<Self> {
+        let mut elements = reader.take_room(len);
+        for _ in 0..len {
+            elements.push(Self::decode(reader, version));
+            if reader.has_failed() {
+                break;
+            }
+        }
+        elements
+    }
+}
+
+/// A type that always has `N` bytes. Fields of such types that stand in a row are written and read
+/// at once.
+pub trait Fixed<const N: usize>: Copy {
+    /// The bytes of the value.
+    fn to_wire(self) -> [u8; N];
+
+    /// The value of the bytes.
+    fn from_wire(bytes: [u8; N]) -> Self;
+}
+
+/// The `N` bytes of a row from `at` on.
+#[inline]
+pub fn part<const N: usize>(row: &[u8], at: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&row[at..at + N]);
+    part
 }
 
 /// Record batches in a message that is written: at hand, or still in a file.
@@ -97,64 +126,85 @@ impl From<Bytes> for Payload {
     }
 }
 
-macro_rules! number {
-    ($($type:ty, $kind:ident, $put:ident, $read:ident;)*) => {
-        $(impl Wire for $type {
-            const KIND: Kind = Kind::$kind;
+/// Types of a fixed length, by way of those that know their bytes.
+macro_rules! fixed {
+    ($($type:ty, $len:literal, $kind:ident, $to:expr, $from:expr;)*) => {
+        $(
+            impl Fixed<$len> for $type {
+                #[inline]
+                fn to_wire(self) -> [u8; $len] {
+                    let to = $to;
+                    to(self)
+                }
 
-            #[inline]
-            fn encode(&self, writer: &mut Writer, _: Version) -> Result<(), EncodeError> {
-                writer.$put(*self);
-                Ok(())
+                #[inline]
+                fn from_wire(bytes: [u8; $len]) -> Self {
+                    let from = $from;
+                    from(bytes)
+                }
             }
 
-            #[inline]
-            fn decode(reader: &mut Reader, _: Version) -> Result<Self, DecodeError> {
-                reader.$read()
+            impl Wire for $type {
+                const KIND: Kind = Kind::$kind;
+
+                #[inline]
+                fn encode(&self, writer: &mut Writer, _: Version) {
+                    writer.put(self.to_wire());
+                }
+
+                #[inline]
+                fn decode(reader: &mut Reader, _: Version) -> Self {
+                    Self::from_wire(reader.take())
+                }
+
+                #[inline]
+                fn is_default(&self) -> bool {
+                    self.to_wire() == [0; $len]
+                }
+
+                fn decode_elements(reader: &mut Reader, len: usize, _: Version) -> Vec<Self> {
+                    let bytes = reader.take_bytes(len * $len);
+                    let (elements, _) = bytes.as_chunks();
+                    elements.iter().map(|bytes| Self::from_wire(*bytes)).collect()
+                }
             }
-        })*
+        )*
     };
 }
 
-number! {
-    bool, Bool, put_bool, bool;
-    i8, Int8, put_i8, i8;
-    i16, Int16, put_i16, i16;
-    u16, Uint16, put_u16, u16;
-    i32, Int32, put_i32, i32;
-    u32, Uint32, put_u32, u32;
-    i64, Int64, put_i64, i64;
-    f64, Float64, put_f64, f64;
-    Uuid, Uuid, put_uuid, uuid;
+fixed! {
+    bool, 1, Bool, |value| [u8::from(value)], |[byte]: [u8; 1]| byte != 0;
+    i8, 1, Int8, Self::to_be_bytes, Self::from_be_bytes;
+    i16, 2, Int16, Self::to_be_bytes, Self::from_be_bytes;
+    u16, 2, Uint16, Self::to_be_bytes, Self::from_be_bytes;
+    i32, 4, Int32, Self::to_be_bytes, Self::from_be_bytes;
+    u32, 4, Uint32, Self::to_be_bytes, Self::from_be_bytes;
+    i64, 8, Int64, Self::to_be_bytes, Self::from_be_bytes;
+    f64, 8, Float64, Self::to_be_bytes, Self::from_be_bytes;
+    Uuid, 16, Uuid, |uuid: Self| *uuid.as_bytes(), Self::from_bytes;
 }
 
-/// Newtypes travel as the number or the text inside them.
+/// Newtypes travel as the number inside them.
 macro_rules! newtype {
-    ($($type:ty, $inner:ty, $new:path, $value:path;)*) => {
-        $(impl Wire for $type {
-            const KIND: Kind = <$inner>::KIND;
-
-            #[inline]
-            fn encode(&self, writer: &mut Writer, version: Version) -> Result<(), EncodeError> {
-                $value(*self).encode(writer, version)
-            }
-
-            #[inline]
-            fn decode(reader: &mut Reader, version: Version) -> Result<Self, DecodeError> {
-                <$inner>::decode(reader, version).map($new)
-            }
-        })*
+    ($($type:ty, $len:literal, $kind:ident, $inner:ty, $new:path, $value:path;)*) => {
+        fixed! {
+            $(
+                $type, $len, $kind,
+                |value| $value(value).to_be_bytes(), |bytes| $new(<$inner>::from_be_bytes(bytes));
+            )*
+        }
     };
 }
 
 newtype! {
-    ErrorCode, i16, ErrorCode::new, ErrorCode::code;
-    LeaderEpoch, i32, LeaderEpoch::new, LeaderEpoch::value;
-    NodeId, i32, NodeId::new, NodeId::value;
-    Offset, i64, Offset::new, Offset::value;
-    ProducerEpoch, i16, ProducerEpoch::new, ProducerEpoch::value;
-    ProducerId, i64, ProducerId::new, ProducerId::value;
-    Timestamp, i64, Timestamp::from_millis, Timestamp::as_millis;
+    ApiKey, 2, Int16, i16, ApiKey::new, ApiKey::code;
+    ErrorCode, 2, Int16, i16, ErrorCode::new, ErrorCode::code;
+    LeaderEpoch, 4, Int32, i32, LeaderEpoch::new, LeaderEpoch::value;
+    NodeId, 4, Int32, i32, NodeId::new, NodeId::value;
+    Offset, 8, Int64, i64, Offset::new, Offset::value;
+    ProducerEpoch, 2, Int16, i16, ProducerEpoch::new, ProducerEpoch::value;
+    ProducerId, 8, Int64, i64, ProducerId::new, ProducerId::value;
+    Timestamp, 8, Int64, i64, Timestamp::from_millis, Timestamp::as_millis;
 }
 
 /// Types with a length before them. Null is a length of its own: -1, or 0 if lengths are compact.
@@ -164,33 +214,31 @@ macro_rules! lengthy {
             const KIND: Kind = $kind;
 
             #[inline]
-            fn encode(&self, writer: &mut Writer, version: Version) -> Result<(), EncodeError> {
-                Self::encode_nullable(Some(self), writer, version)
+            fn encode(&self, writer: &mut Writer, version: Version) {
+                Self::encode_nullable(Some(self), writer, version);
             }
 
             #[inline]
-            fn decode(reader: &mut Reader, version: Version) -> Result<Self, DecodeError> {
-                match Self::decode_nullable(reader, version)? {
-                    Some(value) => Ok(value),
-                    None => Err(reader.error(DecodeErrorKind::Null)),
-                }
+            fn decode(reader: &mut Reader, version: Version) -> Self {
+                Self::decode_nullable(reader, version).unwrap_or_else(|| {
+                    reader.fail(DecodeErrorKind::Null);
+                    Self::default()
+                })
             }
 
             #[inline]
-            fn encode_nullable(
-                value: Option<&Self>,
-                writer: &mut Writer,
-                version: Version,
-            ) -> Result<(), EncodeError> {
+            fn is_default(&self) -> bool {
+                self.is_empty()
+            }
+
+            #[inline]
+            fn encode_nullable(value: Option<&Self>, writer: &mut Writer, version: Version) {
                 let encode = $encode;
                 encode(value, writer, version)
             }
 
             #[inline]
-            fn decode_nullable(
-                reader: &mut Reader,
-                version: Version,
-            ) -> Result<Option<Self>, DecodeError> {
+            fn decode_nullable(reader: &mut Reader, version: Version) -> Option<Self> {
                 let decode = $decode;
                 decode(reader, version)
             }
@@ -202,13 +250,13 @@ lengthy!(
     <> Str,
     Kind::String,
     |value: Option<&Self>, writer: &mut Writer, version| {
-        writer.put_str_len(value.map(|v| v.as_bytes().len()), version)?;
-        writer.put_slice(value.map_or(&[], |v| v.as_bytes()));
-        Ok(())
+        let bytes = value.map(|v| v.as_bytes());
+        writer.put_str_len(bytes.map(Bytes::len), version);
+        writer.put_slice(bytes.map_or(&[], |bytes| bytes));
     },
-    |reader: &mut Reader, version| match reader.str_len(version)? {
-        Some(len) => reader.str(len).map(Some),
-        None => Ok(None),
+    |reader: &mut Reader, version| {
+        let len = reader.take_str_len(version)?;
+        Some(reader.take_str(len))
     }
 );
 
@@ -216,15 +264,14 @@ lengthy!(
     <> Bytes,
     Kind::Bytes,
     |value: Option<&Self>, writer: &mut Writer, version| {
-        writer.put_len(value.map(Self::len), version)?;
+        writer.put_len(value.map(Self::len), version);
         if let Some(bytes) = value {
             writer.put_bytes(bytes);
         }
-        Ok(())
     },
-    |reader: &mut Reader, version| match reader.bytes_len(version)? {
-        Some(len) => reader.slice(len).map(Some),
-        None => Ok(None),
+    |reader: &mut Reader, version| {
+        let len = reader.take_bytes_len(version)?;
+        Some(reader.take_slice(len))
     }
 );
 
@@ -232,27 +279,28 @@ lengthy!(
     <> Payload,
     Kind::Records,
     |value: Option<&Self>, writer: &mut Writer, version| {
-        writer.put_len(value.map(Self::len), version)?;
+        writer.put_len(value.map(Self::len), version);
         match value {
             None => {}
             Some(Self::Bytes(bytes)) => writer.put_bytes(bytes),
             Some(Self::Deferred { len, token }) => writer.put_deferred(*len, *token),
         }
-        Ok(())
     },
-    |reader: &mut Reader, version| Ok(Bytes::decode_nullable(reader, version)?.map(Self::Bytes))
+    |reader: &mut Reader, version| Bytes::decode_nullable(reader, version).map(Self::Bytes)
 );
 
 lengthy!(
     <T> Vec<T>,
     Kind::Array(&T::KIND),
     |value: Option<&Self>, writer: &mut Writer, version| {
-        writer.put_len(value.map(Self::len), version)?;
-        value.into_iter().flatten().try_for_each(|element| element.encode(writer, version))
+        writer.put_len(value.map(Self::len), version);
+        for element in value.into_iter().flatten() {
+            element.encode(writer, version);
+        }
     },
-    |reader: &mut Reader, version| match reader.array_len(version)? {
-        Some(len) => reader.elements(len, |reader| T::decode(reader, version)).map(Some),
-        None => Ok(None),
+    |reader: &mut Reader, version| {
+        let len = reader.take_array_len(version)?;
+        Some(T::decode_elements(reader, len, version))
     }
 );
 
@@ -264,7 +312,7 @@ macro_rules! name {
             |value: Option<&Self>, writer, version| {
                 Str::encode_nullable(value.map(Self::as_inner), writer, version)
             },
-            |reader, version| Ok(Str::decode_nullable(reader, version)?.map(Self::from))
+            |reader, version| Str::decode_nullable(reader, version).map(Self::from)
         );)*
     };
 }
@@ -275,20 +323,24 @@ impl<T: Wire> Wire for Option<T> {
     const KIND: Kind = Kind::Nullable(&T::KIND);
 
     #[inline]
-    fn encode(&self, writer: &mut Writer, version: Version) -> Result<(), EncodeError> {
-        T::encode_nullable(self.as_ref(), writer, version)
+    fn encode(&self, writer: &mut Writer, version: Version) {
+        T::encode_nullable(self.as_ref(), writer, version);
     }
 
-    fn encode_tagged(&self, writer: &mut Writer, version: Version) -> Result<(), EncodeError> {
-        if self.is_none() {
-            writer.put_i8(0);
-            return Ok(());
+    fn encode_tagged(&self, writer: &mut Writer, version: Version) {
+        match self {
+            None => writer.put_i8(0),
+            some => some.encode(writer, version),
         }
-        self.encode(writer, version)
     }
 
     #[inline]
-    fn decode(reader: &mut Reader, version: Version) -> Result<Self, DecodeError> {
+    fn decode(reader: &mut Reader, version: Version) -> Self {
         T::decode_nullable(reader, version)
+    }
+
+    #[inline]
+    fn is_default(&self) -> bool {
+        self.is_none()
     }
 }

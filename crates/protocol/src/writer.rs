@@ -38,6 +38,9 @@ impl Chunk {
 
 /// Collects encoded messages as a list of chunks, so that large byte strings are never copied.
 ///
+/// Writing does not fail on the way: the writer remembers the first failure, and whoever began to
+/// write asks for it with [`check`](Self::check).
+///
 /// Everything small goes into one buffer. A writer may be kept and used again after
 /// [`finish`](Self::finish): the buffer is reclaimed as soon as the chunks are gone.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub struct Writer {
     /// The length of all splices together.
     spliced: usize,
     spliced_len_min: usize,
+    failure: Option<EncodeError>,
     unknown: UnknownTags,
 }
 
@@ -69,7 +73,7 @@ pub struct Mark {
 /// The tagged fields of one struct while they are written.
 #[derive(Debug)]
 pub struct TagsWritten {
-    unknown: std::iter::Peekable<std::vec::IntoIter<(u32, Bytes)>>,
+    unknown: Option<std::iter::Peekable<std::vec::IntoIter<(u32, Bytes)>>>,
 }
 
 macro_rules! put_number {
@@ -98,6 +102,7 @@ impl Writer {
             splices: Vec::new(),
             spliced: 0,
             spliced_len_min: SPLICED_LEN_MIN,
+            failure: None,
             unknown: UnknownTags::default(),
         }
     }
@@ -147,9 +152,23 @@ impl Writer {
         self.buf.put_slice(value.as_bytes());
     }
 
+    /// Writes `N` bytes.
+    #[inline]
+    pub fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.buf.put_slice(&bytes);
+    }
+
     /// Writes an unsigned number, seven bits a byte, least significant first.
     #[inline]
-    pub fn put_uvarint(&mut self, mut value: u32) {
+    pub fn put_uvarint(&mut self, value: u32) {
+        if value < 0x80 {
+            self.buf.put_u8(value as u8);
+        } else {
+            self.put_long_uvarint(value);
+        }
+    }
+
+    fn put_long_uvarint(&mut self, mut value: u32) {
         while value >= 0x80 {
             self.buf.put_u8(value as u8 | 0x80);
             value >>= 7;
@@ -180,57 +199,85 @@ impl Writer {
 
     /// Writes the length of a text; `None` is null.
     #[inline]
-    pub fn put_str_len(&mut self, len: Option<usize>, version: Version) -> Result<(), EncodeError> {
+    pub fn put_str_len(&mut self, len: Option<usize>, version: Version) {
         if version.flexible {
             return self.put_compact_len(len);
         }
-        let len = len.map_or(Ok(-1), |len| i16::try_from(len).map_err(|_| too_long(len)))?;
+        let len = len.map_or(-1, |len| match i16::try_from(len) {
+            Ok(len) => len,
+            Err(_) => self.too_long(len),
+        });
         self.put_i16(len);
-        Ok(())
     }
 
     /// Writes the length of a byte string or an array; `None` is null.
     #[inline]
-    pub fn put_len(&mut self, len: Option<usize>, version: Version) -> Result<(), EncodeError> {
+    pub fn put_len(&mut self, len: Option<usize>, version: Version) {
         if version.flexible {
             return self.put_compact_len(len);
         }
-        let len = len.map_or(Ok(-1), |len| i32::try_from(len).map_err(|_| too_long(len)))?;
+        let len = len.map_or(-1, |len| match i32::try_from(len) {
+            Ok(len) => len,
+            Err(_) => self.too_long(len),
+        });
         self.put_i32(len);
-        Ok(())
+    }
+
+    /// Writes that a struct ends without tagged fields.
+    #[inline]
+    pub fn put_no_tags(&mut self) {
+        let tags = self.begin_tags(0);
+        self.end_tags(tags);
     }
 
     /// Begins the tagged fields of a struct, of which `count` will be [put](Self::put_tag).
     #[inline]
     pub fn begin_tags(&mut self, count: u32) -> TagsWritten {
+        if self.unknown.structs.is_empty() {
+            self.put_uvarint(count);
+            return TagsWritten { unknown: None };
+        }
         let unknown = self.unknown.structs.pop_front().unwrap_or_default();
         self.put_uvarint(count + unknown.len() as u32);
         TagsWritten {
-            unknown: unknown.into_iter().peekable(),
+            unknown: Some(unknown.into_iter().peekable()),
         }
     }
 
     /// Writes a tagged field. Tags must come in ascending order.
-    pub fn put_tag(
-        &mut self,
-        tags: &mut TagsWritten,
-        tag: u32,
-        value: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
-    ) -> Result<(), EncodeError> {
-        while let Some((tag, value)) = tags.unknown.next_if(|(unknown, _)| *unknown < tag) {
-            self.put_unknown_tag(tag, &value);
+    pub fn put_tag(&mut self, tags: &mut TagsWritten, tag: u32, value: impl FnOnce(&mut Self)) {
+        let unknown = tags.unknown.iter_mut();
+        for unknown in unknown {
+            while let Some((tag, value)) = unknown.next_if(|(unknown, _)| *unknown < tag) {
+                self.put_unknown_tag(tag, &value);
+            }
         }
         self.put_uvarint(tag);
         let mark = self.mark();
-        value(self)?;
-        self.insert_len(mark)
+        value(self);
+        self.insert_len(mark);
     }
 
     /// Ends the tagged fields of a struct.
     #[inline]
     pub fn end_tags(&mut self, tags: TagsWritten) {
-        for (tag, value) in tags.unknown {
+        for (tag, value) in tags.unknown.into_iter().flatten() {
             self.put_unknown_tag(tag, &value);
+        }
+    }
+
+    /// Remembers a failure, unless there has been one.
+    #[cold]
+    pub fn fail(&mut self, error: EncodeError) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// Fails if something that was written could not be.
+    #[inline]
+    pub fn check(&mut self) -> Result<(), EncodeError> {
+        match self.failure.take() {
+            None => Ok(()),
+            Some(failure) => Err(failure),
         }
     }
 
@@ -283,6 +330,7 @@ impl Writer {
 
     /// Takes everything that was written, in one piece.
     pub fn finish_contiguous(&mut self) -> Result<Bytes, EncodeError> {
+        self.check()?;
         if self.splices.is_empty() {
             return Ok(self.buf.split().freeze());
         }
@@ -297,15 +345,13 @@ impl Writer {
     }
 
     #[inline]
-    fn put_compact_len(&mut self, len: Option<usize>) -> Result<(), EncodeError> {
-        let Some(len) = len else {
-            self.put_uvarint(0);
-            return Ok(());
-        };
+    fn put_compact_len(&mut self, len: Option<usize>) {
         // The other side reads lengths into an i32.
-        let compact = i32::try_from(len + 1).map_err(|_| too_long(len))?;
+        let compact = match len {
+            None => 0,
+            Some(len) => i32::try_from(len + 1).unwrap_or_else(|_| self.too_long(len)),
+        };
         self.put_uvarint(compact as u32);
-        Ok(())
     }
 
     fn put_unknown_tag(&mut self, tag: u32, value: &Bytes) {
@@ -324,22 +370,26 @@ impl Writer {
 
     /// Puts the length of what was written since `mark` before it. What moves is a tagged field,
     /// which is short.
-    fn insert_len(&mut self, mark: Mark) -> Result<(), EncodeError> {
+    fn insert_len(&mut self, mark: Mark) {
         let len = self.len_since(mark);
         let end = self.buf.len();
-        self.put_uvarint(u32::try_from(len).map_err(|_| too_long(len))?);
+        match u32::try_from(len) {
+            Ok(len) => self.put_uvarint(len),
+            Err(_) => self.too_long(len),
+        }
         let inserted = self.buf.len() - end;
         self.buf[mark.at..].rotate_right(inserted);
         for splice in &mut self.splices[mark.splices..] {
             splice.at += inserted;
         }
-        Ok(())
     }
-}
 
-#[cold]
-fn too_long(length: usize) -> EncodeError {
-    EncodeError::new(EncodeErrorKind::TooLong { length })
+    /// Remembers that `length` does not fit where it belongs.
+    #[cold]
+    fn too_long<T: Default>(&mut self, length: usize) -> T {
+        self.fail(EncodeError::new(EncodeErrorKind::TooLong { length }));
+        T::default()
+    }
 }
 
 #[cfg(test)]
@@ -382,13 +432,10 @@ mod tests {
         let large = Bytes::from(vec![7; SPLICED_LEN_MIN]);
         let mut writer = Writer::new();
         let mut tags = writer.begin_tags(1);
-        writer
-            .put_tag(&mut tags, 3, |w| {
-                w.put_i8(5);
-                w.put_bytes(&large);
-                Ok(())
-            })
-            .unwrap();
+        writer.put_tag(&mut tags, 3, |w| {
+            w.put_i8(5);
+            w.put_bytes(&large);
+        });
         writer.end_tags(tags);
         let whole = writer.finish_contiguous().unwrap();
         assert_eq!(whole[..5], [1, 3, 0x81, 0x08, 5]);
@@ -414,9 +461,11 @@ mod tests {
             number: 0,
             flexible: false,
         };
-        let error = writer.put_str_len(Some(40_000), classic).unwrap_err();
+        writer.put_str_len(Some(40_000), classic);
+        let error = writer.check().unwrap_err();
         assert_eq!(error.kind(), EncodeErrorKind::TooLong { length: 40_000 });
-        assert_eq!(writer.put_str_len(Some(40_000), FLEXIBLE), Ok(()));
+        writer.put_str_len(Some(40_000), FLEXIBLE);
+        assert_eq!(writer.check(), Ok(()));
     }
 
     #[test]
