@@ -359,9 +359,14 @@ fn encode_tags(schema: &Struct) -> TokenStream {
         #(let #present = #tests;)*
         #(#losses)*
         if version.flexible {
-            let mut tags = writer.begin_tags(0 #(+ ::core::primitive::u32::from(#present))*);
-            #(#writes)*
-            writer.end_tags(tags);
+            let count = 0 #(+ ::core::primitive::u32::from(#present))*;
+            if count == 0 {
+                writer.put_no_tags();
+            } else {
+                let mut tags = writer.begin_tags(count);
+                #(#writes)*
+                writer.end_tags(tags);
+            }
         }
     }
 }

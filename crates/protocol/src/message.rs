@@ -33,9 +33,9 @@ pub trait Message: Wire + Default {
         };
         let start = reader.start();
         let message = Self::decode(reader, version);
-        match reader.checked(message) {
-            Ok(message) => Ok(message),
-            Err(error) => Err(Self::SCHEMA.locate(error, reader.again(start), version)),
+        match reader.failure() {
+            None => Ok(message),
+            Some(error) => Err(Self::SCHEMA.locate(error, reader.again(start), version)),
         }
     }
 

@@ -443,6 +443,12 @@ impl Reader {
         self.failure.is_some()
     }
 
+    /// How reading has failed.
+    #[inline]
+    pub fn failure(&mut self) -> Option<DecodeError> {
+        self.failure.take()
+    }
+
     /// The value, if reading has not failed.
     #[inline]
     pub fn checked<T>(&mut self, value: T) -> Result<T, DecodeError> {

@@ -226,6 +226,15 @@ impl Writer {
     /// Writes that a struct ends without tagged fields.
     #[inline]
     pub fn put_no_tags(&mut self) {
+        if self.unknown.structs.is_empty() {
+            self.buf.put_u8(0);
+        } else {
+            self.put_unknown_tags();
+        }
+    }
+
+    #[cold]
+    fn put_unknown_tags(&mut self) {
         let tags = self.begin_tags(0);
         self.end_tags(tags);
     }
