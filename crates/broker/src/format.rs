@@ -25,7 +25,8 @@ use std::{fmt, io};
 use bytes::Bytes;
 use tidelog_log::{DirectoryError, FsDir, LogDirectory, MetaProperties, SnapshotId};
 use tidelog_metadata::bootstrap::{
-    METADATA_VERSION, MetadataVersion, UNSERVED_FEATURES, bootstrap_records,
+    GROUP_VERSION, GROUP_VERSION_LATEST, METADATA_VERSION, MetadataVersion, UNSERVED_FEATURES,
+    bootstrap_records_with, default_group_version,
 };
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
@@ -296,12 +297,12 @@ impl Plan {
     fn new(options: &FormatOptions) -> Result<Self, FormatError> {
         check_cluster_id(&options.cluster_id)?;
         let controllers = controllers(options)?;
-        let metadata_version = metadata_version(options)?;
+        let (metadata_version, group_version) = feature_levels(options)?;
         let now = now();
         let bootstrap = Snapshot {
             last_contained_log_timestamp: Timestamp::from_millis(0),
             voters: None,
-            records: bootstrap_records(metadata_version),
+            records: bootstrap_records_with(metadata_version, group_version),
         };
         let node_id = options.config.node_id();
         let voters = controllers.map(|controllers| {
@@ -499,11 +500,12 @@ fn java_host(host: String) -> String {
     }
 }
 
-/// The record formats to begin with, after a look at all features that were asked for.
-fn metadata_version(options: &FormatOptions) -> Result<MetadataVersion, FormatError> {
+/// The record formats to begin with and the level of group.version, after a look at all features that were asked for.
+fn feature_levels(options: &FormatOptions) -> Result<(MetadataVersion, i16), FormatError> {
     let is_dynamic = options.config.controller_quorum_voters().is_empty()
         && options.initial_controllers != InitialControllers::Unsaid;
     let mut version = options.release_version.unwrap_or(MetadataVersion::LATEST);
+    let mut group_version = None;
     for (name, level) in &options.features {
         let level = *level;
         let out_of = |min, max| FormatError::UnsupportedLevel {
@@ -523,6 +525,10 @@ fn metadata_version(options: &FormatOptions) -> Result<MetadataVersion, FormatEr
                 );
                 version = MetadataVersion::from_level(level).ok_or_else(|| out_of(min, max))?;
             }
+            GROUP_VERSION if !(0..=GROUP_VERSION_LATEST).contains(&level) => {
+                return Err(out_of(0, GROUP_VERSION_LATEST));
+            }
+            GROUP_VERSION => group_version = Some(level),
             KRAFT_VERSION if !(0..=1).contains(&level) => return Err(out_of(0, 1)),
             KRAFT_VERSION if level != i16::from(is_dynamic) => {
                 return Err(FormatError::KRaftVersion { level });
@@ -532,7 +538,8 @@ fn metadata_version(options: &FormatOptions) -> Result<MetadataVersion, FormatEr
             _ => return Err(FormatError::UnsupportedFeature { name: name.clone() }),
         }
     }
-    Ok(version)
+    let group_version = group_version.unwrap_or_else(|| default_group_version(version));
+    Ok((version, group_version))
 }
 
 /// Whether a feature may be asked for at level 0 only, which is off.

@@ -257,8 +257,8 @@ fn format_and_start() {
         &["9.9", "3.3-IV3 to 4.3-IV0"],
     );
     refused(
-        &["--standalone", "--feature", "group.version=1"],
-        &["group.version"],
+        &["--standalone", "--feature", "share.version=1"],
+        &["share.version"],
     );
     refused(
         &["--standalone", "--feature", "group.version"],

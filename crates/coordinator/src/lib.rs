@@ -64,4 +64,5 @@
 
 #![forbid(unsafe_code)]
 
+pub mod assignor;
 pub mod group;

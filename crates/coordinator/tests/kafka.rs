@@ -205,5 +205,5 @@ fn what_is_written_looks_like_what_kafka_writes() {
             compared += 1;
         }
     }
-    assert_eq!(compared, 30);
+    assert_eq!(compared, 44);
 }

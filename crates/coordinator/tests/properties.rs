@@ -409,6 +409,7 @@ impl Clients {
                         }
                     }
                 }
+                Effect::ResolveRegexes { .. } | Effect::Report { .. } => {}
                 Effect::Reply {
                     request_id,
                     response,

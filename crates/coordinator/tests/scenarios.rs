@@ -1,6 +1,7 @@
 //! Stories told in text: `testdata/*.txt`. A line that begins with `> ` is a command; the lines below it, up to the next
 //! command, blank line or remark, are what it must lead to. `TIDELOG_BLESS=1` writes what it does lead to into the files.
 
+mod consumer;
 mod world;
 
 use std::fmt::Write;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_coordinator::group::{
-    Config, DeletedTopic, Effect, GroupRecord, GroupRequest, GroupResponse, Input,
+    Config, DeletedTopic, Effect, GroupRecord, GroupRequest, GroupResponse, Input, MigrationPolicy,
 };
 use tidelog_protocol::messages::delete_groups::DeleteGroupsRequest;
 use tidelog_protocol::messages::describe_groups::DescribeGroupsRequest;
@@ -25,6 +26,9 @@ use tidelog_protocol::messages::offset_delete::{
 };
 use tidelog_protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use tidelog_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
+use tidelog_protocol::records::consumer_protocol::{
+    ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicPartition,
+};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Str, TopicId, Uuid};
 
 use world::{START, World, subscription};
@@ -214,6 +218,7 @@ impl Story {
                 let happened = self.world.advance(duration(words.plain[1]));
                 return happened
                     .iter()
+                    .filter(|(_, effect)| !matches!(effect, Effect::Report { .. }))
                     .map(|(at, effect)| format!("after {}: {}", seconds(*at), self.show(effect)))
                     .collect();
             }
@@ -225,6 +230,38 @@ impl Story {
                 self.world.handle(Input::AppendFailed {
                     error: *error.expect("an error code"),
                 })
+            }
+            "topics" => {
+                let topics: Vec<(&str, i32)> = words
+                    .named
+                    .iter()
+                    .map(|(name, count)| (*name, count.parse().expect("a number")))
+                    .collect();
+                self.world.set_topics(&topics)
+            }
+            "settings" => {
+                let settings = consumer::settings(&words);
+                let group = words.group().to_owned();
+                self.world.cluster.settings.insert(group, settings);
+                self.world.show_cluster(Vec::new())
+            }
+            "hold-regexes" => {
+                self.world.resolves_at_once = false;
+                return Vec::new();
+            }
+            "resolve" => {
+                let regexes: Vec<_> = words.list("regex").into_iter().map(Str::from).collect();
+                self.world.resolves_at_once = true;
+                self.world.resolve(words.group().into(), &regexes)
+            }
+            "explain" => {
+                let history = self.world.shard.explain(&words.group().into());
+                let lines = history
+                    .into_iter()
+                    .flatten()
+                    .flat_map(consumer::show_rebalance);
+                let lines: Vec<_> = lines.collect();
+                return lines.into_iter().map(|line| self.shorten(line)).collect();
             }
             "topic-deleted" => {
                 let topic_id = uuid(words.number("id", 0));
@@ -249,12 +286,16 @@ impl Story {
                 ];
             }
             _ => {
-                let (version, request) = request(&words);
+                let request = consumer::request(&self.world, &words);
+                let (version, request) = request.unwrap_or_else(|| request_of(&words));
                 self.world
                     .request(words.get("client").unwrap_or("client"), version, request)
             }
         };
-        effects.iter().map(|effect| self.show(effect)).collect()
+        let effects = effects
+            .iter()
+            .filter(|effect| !matches!(effect, Effect::Report { .. }));
+        effects.map(|effect| self.show(effect)).collect()
     }
 
     fn show(&mut self, effect: &Effect) -> String {
@@ -282,7 +323,7 @@ impl Story {
                     }
                 }
             }
-            Effect::Reply { .. } => {}
+            _ => {}
         }
         let text = match effect {
             Effect::Append { append_id, records } => {
@@ -293,8 +334,13 @@ impl Story {
                 request_id,
                 response,
             } => {
-                format!("r{request_id}: {}", show_response(response))
+                format!("r{request_id}: {}", self.show_response(response))
             }
+            Effect::ResolveRegexes { group_id, regexes } => {
+                let regexes: Vec<_> = regexes.iter().map(ToString::to_string).collect();
+                format!("resolve {group_id} {}", regexes.join(" "))
+            }
+            Effect::Report { .. } => String::new(),
         };
         self.shorten(text)
     }
@@ -322,7 +368,22 @@ impl Story {
         text
     }
 
+    fn show_response(&self, response: &GroupResponse) -> String {
+        match response {
+            GroupResponse::ConsumerGroupHeartbeat(r) => consumer::show_heartbeat(&self.world, r),
+            GroupResponse::ConsumerGroupDescribe(r) => consumer::show_described(&self.world, r),
+            GroupResponse::SyncGroup(r) => match consumer_assignment(&r.assignment) {
+                Some(assignment) => format!("sync assignment=[{assignment}]"),
+                None => show_response(response),
+            },
+            response => show_response(response),
+        }
+    }
+
     fn show_record(&self, record: &GroupRecord) -> String {
+        if let Some(text) = consumer::show_record(&self.world, record) {
+            return self.shorten(text);
+        }
         let text = match record {
             GroupRecord::OffsetCommit {
                 group_id,
@@ -379,9 +440,35 @@ impl Story {
                     members.collect::<Vec<_>>().join(" "),
                 )
             }
+            _ => unreachable!("shown above"),
         };
         self.shorten(text)
     }
+}
+
+/// `orders:0,1|users:2`
+fn topic_partitions(text: &str) -> Vec<TopicPartition> {
+    let topics = text.split('|').filter_map(|topic| {
+        let (name, partitions) = topic.split_once(':')?;
+        Some(TopicPartition {
+            topic: name.into(),
+            partitions: partitions
+                .split(',')
+                .map(|p| p.parse().expect("a number"))
+                .collect(),
+        })
+    });
+    topics.collect()
+}
+
+/// What a consumer tells of itself that also says what it owns: `orders:0,1|users:2`.
+fn owning_subscription(topics: &[&str], owned: &str) -> Bytes {
+    let subscription = ConsumerProtocolSubscription {
+        topics: topics.iter().map(|name| (*name).into()).collect(),
+        owned_partitions: topic_partitions(owned),
+        ..Default::default()
+    };
+    subscription.encode_versioned(1).expect("a subscription")
 }
 
 fn configured(words: &Words<'_>) -> Config {
@@ -393,6 +480,13 @@ fn configured(words: &Words<'_>) -> Config {
         group_pending_members_max: words.number("pending_max", default.group_pending_members_max),
         groups_max: words.number("groups_max", default.groups_max),
         group_offsets_max: words.number("offsets_max", default.group_offsets_max),
+        consumer_group_max_size: words.number("consumer_max_size", default.consumer_group_max_size),
+        consumer_group_assignment_interval_ms: words
+            .number("interval_ms", default.consumer_group_assignment_interval_ms),
+        consumer_group_migration_policy: words
+            .get("migration")
+            .and_then(MigrationPolicy::from_name)
+            .unwrap_or_default(),
         append_bytes_max: words.number("append_bytes_max", default.append_bytes_max),
         offsets_retention_ms: words.number("retention_ms", default.offsets_retention_ms),
         ..default
@@ -400,7 +494,7 @@ fn configured(words: &Words<'_>) -> Config {
 }
 
 /// Makes up the request of a command, with the version in which it is sent.
-fn request(words: &Words<'_>) -> (i16, GroupRequest) {
+fn request_of(words: &Words<'_>) -> (i16, GroupRequest) {
     let group_id = words.group().into();
     let group_instance_id = words.get("instance").map(Str::from);
     let member_id = words.text("member", "");
@@ -413,7 +507,10 @@ fn request(words: &Words<'_>) -> (i16, GroupRequest) {
                 name: name.into(),
                 metadata: match words.get("metadata") {
                     Some(text) => Bytes::copy_from_slice(text.as_bytes()),
-                    None => subscription(topics.iter().copied()),
+                    None => match words.get("owned") {
+                        Some(owned) => owning_subscription(&topics, owned),
+                        None => subscription(topics.iter().copied()),
+                    },
                 },
             };
             let request = JoinGroupRequest {
@@ -440,6 +537,17 @@ fn request(words: &Words<'_>) -> (i16, GroupRequest) {
                     assignment,
                 }
             });
+            let consumers = words.get("consumer-assign").map(|pair| {
+                let (member_id, owned) = pair.split_once('>').expect("member>topic:partitions");
+                let assignment = ConsumerProtocolAssignment {
+                    assigned_partitions: topic_partitions(owned),
+                    user_data: None,
+                };
+                SyncGroupRequestAssignment {
+                    member_id: member_id.into(),
+                    assignment: assignment.encode_versioned(1).expect("an assignment"),
+                }
+            });
             let request = SyncGroupRequest {
                 group_id,
                 generation_id,
@@ -447,7 +555,7 @@ fn request(words: &Words<'_>) -> (i16, GroupRequest) {
                 group_instance_id,
                 protocol_type: words.get("type").map(Str::from),
                 protocol_name: words.get("protocol").map(Str::from),
-                assignments: assignments.collect(),
+                assignments: assignments.chain(consumers).collect(),
             };
             (words.number("version", 5), GroupRequest::SyncGroup(request))
         }
@@ -596,8 +704,21 @@ fn request(words: &Words<'_>) -> (i16, GroupRequest) {
     }
 }
 
+/// An assignment in the words of consumers; in most stories it is plain text.
+fn consumer_assignment(bytes: &Bytes) -> Option<String> {
+    let assignment = ConsumerProtocolAssignment::decode_versioned(bytes).ok()?;
+    let topics = assignment.assigned_partitions.iter().map(|topic| {
+        let numbers: Vec<_> = topic.partitions.iter().map(i32::to_string).collect();
+        format!("{}:{}", topic.topic, numbers.join(","))
+    });
+    Some(topics.collect::<Vec<_>>().join(" "))
+}
+
 fn show_response(response: &GroupResponse) -> String {
     match response {
+        GroupResponse::ConsumerGroupHeartbeat(_) | GroupResponse::ConsumerGroupDescribe(_) => {
+            unreachable!("shown with the names of the topics")
+        }
         GroupResponse::JoinGroup(r) if r.error_code != ErrorCode::NONE => {
             format!("join {} member={}", show_error(r.error_code), r.member_id)
         }

@@ -13,6 +13,10 @@ use crate::image::SupportedLevels;
 
 /// The name of the feature that gates record formats.
 pub const METADATA_VERSION: &str = "metadata.version";
+/// The name of the feature that switches on consumer groups whose partitions the broker divides (KIP-848).
+pub const GROUP_VERSION: &str = "group.version";
+/// The level of group.version that a new cluster gets.
+pub const GROUP_VERSION_LATEST: i16 = 1;
 /// The name of the feature that switches on eligible leader replicas (KIP-966).
 pub const ELIGIBLE_LEADER_REPLICAS_VERSION: &str = "eligible.leader.replicas.version";
 
@@ -108,13 +112,22 @@ impl FromStr for MetadataVersion {
 }
 
 /// The features that this version supports beside kraft.version, with their levels, by name.
-pub const SUPPORTED_FEATURES: &[(&str, SupportedLevels)] = &[(
-    METADATA_VERSION,
-    SupportedLevels {
-        min: MetadataVersion::MINIMUM.0,
-        max: MetadataVersion::LATEST.0,
-    },
-)];
+pub const SUPPORTED_FEATURES: &[(&str, SupportedLevels)] = &[
+    (
+        GROUP_VERSION,
+        SupportedLevels {
+            min: 0,
+            max: GROUP_VERSION_LATEST,
+        },
+    ),
+    (
+        METADATA_VERSION,
+        SupportedLevels {
+            min: MetadataVersion::MINIMUM.0,
+            max: MetadataVersion::LATEST.0,
+        },
+    ),
+];
 
 /// A feature of Kafka 4.3 that a cluster may have switched on already, and that this version does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,11 +148,6 @@ pub const UNSERVED_FEATURES: &[UnservedFeature] = &[
         ELIGIBLE_LEADER_REPLICAS_VERSION,
         1,
         "replicas that are eligible may lead, but none becomes eligible",
-    ),
-    UnservedFeature::new(
-        "group.version",
-        1,
-        "consumer groups (KIP-848) keep their committed offsets, but members cannot join",
     ),
     UnservedFeature::new(
         "share.version",
@@ -177,19 +185,45 @@ pub fn registered_features() -> impl Iterator<Item = (&'static str, SupportedLev
     SUPPORTED_FEATURES.iter().copied().chain(unserved)
 }
 
-/// The records with which a fresh cluster begins, in one batch.
+/// The records with which a fresh cluster begins, in one batch: every feature that this version has, at the level that
+/// Kafka's `format` gives it for that metadata.version.
 ///
-/// Kafka's `format` finalizes every feature at its latest level. Here only metadata.version is finalized so far: what
-/// the others switch on is not supported yet, and a level can be raised later but hardly lowered.
+/// Kafka finalizes more features. What those switch on is not supported yet, and a level can be raised later but hardly
+/// lowered.
 pub fn bootstrap_records(metadata_version: MetadataVersion) -> Vec<MetadataRecord> {
-    let name = Str::from_static(METADATA_VERSION);
-    vec![
-        FeatureLevelRecord {
-            name,
-            feature_level: metadata_version.level(),
-        }
-        .into(),
-    ]
+    bootstrap_records_with(metadata_version, default_group_version(metadata_version))
+}
+
+/// The same with another level of group.version; at level 0 it is left out.
+pub fn bootstrap_records_with(
+    metadata_version: MetadataVersion,
+    group_version: i16,
+) -> Vec<MetadataRecord> {
+    let levels = [
+        (METADATA_VERSION, metadata_version.level()),
+        (GROUP_VERSION, group_version),
+    ];
+    let levels = levels.into_iter().filter(|(_, level)| *level > 0);
+    levels
+        .map(|(name, feature_level)| {
+            let name = Str::from_static(name);
+            FeatureLevelRecord {
+                name,
+                feature_level,
+            }
+            .into()
+        })
+        .collect()
+}
+
+/// The level of group.version that belongs to a release: Kafka has it since 4.0.
+pub fn default_group_version(metadata_version: MetadataVersion) -> i16 {
+    const SINCE: i16 = 22;
+    if metadata_version.level() >= SINCE {
+        GROUP_VERSION_LATEST
+    } else {
+        0
+    }
 }
 
 /// In which version `record` is written in a cluster of that metadata.version.

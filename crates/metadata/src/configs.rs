@@ -29,7 +29,7 @@ pub use describe::{
     ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_cluster_defaults,
     describe_group, describe_new_topic, describe_topic,
 };
-pub use group::{group_config, group_configs};
+pub use group::{group_config, group_configs, group_override};
 pub use listener::{Listener, SecurityProtocol};
 pub use properties::{Property, format_property, parse_properties};
 pub use topic::{

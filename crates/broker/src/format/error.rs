@@ -88,7 +88,8 @@ pub enum FormatError {
     ReleaseSaidTwice,
     /// A feature that this version does not have.
     #[error(
-        "the feature {name} is not supported; supported are kraft.version 0 to 1 and metadata.version {} to {}",
+        "the feature {name} is not supported; supported are group.version 0 to 1, kraft.version 0 to 1 and metadata.version \
+         {} to {}",
         MetadataVersion::MINIMUM.level(),
         MetadataVersion::LATEST.level()
     )]

@@ -85,12 +85,15 @@ fn each_directory_gets_what_kafka_gives_it() {
     assert_eq!(files(root.path()), expected);
     for name in ["a", "b"] {
         let records = snapshot(root.path().join(name).join("bootstrap.checkpoint")).records;
-        let name = METADATA_VERSION.into();
-        let level = FeatureLevelRecord {
-            name,
-            feature_level: 30,
-        };
-        assert_eq!(records, [MetadataRecord::from(level)]);
+        let levels = [(METADATA_VERSION, 30), (GROUP_VERSION, 1)];
+        let levels = levels.map(|(name, feature_level)| {
+            let name = name.into();
+            MetadataRecord::from(FeatureLevelRecord {
+                name,
+                feature_level,
+            })
+        });
+        assert_eq!(records, levels);
     }
     let voters = snapshot(root.path().join(quorum)).voters.unwrap().voters;
     assert_eq!(
@@ -193,8 +196,12 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
             "no level 6; supported are 7 to 30",
         ),
         (
-            with("", Standalone, &[("group.version", 1)]),
-            "group.version is not supported",
+            with("", Standalone, &[("group.version", 2)]),
+            "no level 2; supported are 0 to 1",
+        ),
+        (
+            with("", Standalone, &[("share.version", 1)]),
+            "share.version is not supported",
         ),
         (
             with("", Standalone, &[("group.version", 0), ("foo", 0)]),

@@ -3,20 +3,27 @@
 //! A shard is a [`GroupCoordinator`] behind a mutex; what it wants written goes into its partition like any producer's
 //! batch, and an answer leaves when the records behind it are committed.
 
+mod explain;
 mod shard;
+mod view;
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
+use tidelog_coordinator::assignor::Assignor;
 use tidelog_coordinator::group::{
-    ClientInfo, Config, DeletedTopic, GroupRequest, GroupResponse, partition_for,
+    ClientInfo, ClusterView, Config, DeletedTopic, GroupRequest, GroupResponse, MigrationPolicy,
+    partition_for,
 };
-use tidelog_metadata::configs::BrokerConfig;
+use tidelog_metadata::Delta;
+use tidelog_metadata::configs::{BrokerConfig, ResourceKind};
+use tidelog_metadata::image::Image;
 use tidelog_types::{ErrorCode, GroupId, PartitionIndex};
 use tokio::sync::Notify;
 
 use self::shard::Shard;
+use self::view::{View, topic_changes};
 use crate::clock::Clock;
 use crate::store::partition::Partition;
 
@@ -28,6 +35,15 @@ pub(crate) fn config(broker: &BrokerConfig) -> Config {
         group_max_session_timeout_ms: broker.group_max_session_timeout_ms(),
         group_initial_rebalance_delay_ms: broker.group_initial_rebalance_delay_ms(),
         group_max_size: count(broker.group_max_size()),
+        consumer_group_max_size: count(broker.group_consumer_max_size()),
+        consumer_group_session_timeout_ms: broker.group_consumer_session_timeout_ms(),
+        consumer_group_heartbeat_interval_ms: broker.group_consumer_heartbeat_interval_ms(),
+        consumer_group_assignment_interval_ms: broker.group_consumer_assignment_interval_ms(),
+        consumer_group_assignors: assignors(broker.group_consumer_assignors()),
+        consumer_group_migration_policy: MigrationPolicy::from_name(
+            broker.group_consumer_migration_policy(),
+        )
+        .unwrap_or_default(),
         offset_metadata_max_bytes: count(broker.offset_metadata_max_bytes()),
         offsets_retention_ms: i64::from(broker.offsets_retention_minutes()) * 60_000,
         offsets_retention_check_interval_ms: broker.offsets_retention_check_interval_ms(),
@@ -37,12 +53,28 @@ pub(crate) fn config(broker: &BrokerConfig) -> Config {
     }
 }
 
+/// The assignors that consumer groups may use. A class of Kafka goes by its last name; what is not known here is left out.
+fn assignors(names: &[String]) -> Vec<Assignor> {
+    let known = names.iter().filter_map(|name| {
+        let class = name.rsplit('.').next().unwrap_or(name);
+        let short = class.trim_end_matches("Assignor").to_ascii_lowercase();
+        let assignor = Assignor::from_name(&short);
+        if assignor.is_none() {
+            tracing::warn!(%name, "there is no such assignor for consumer groups");
+        }
+        assignor
+    });
+    known.collect()
+}
+
 /// All shards of this node.
 pub(crate) struct Groups {
     /// By partition of `__consumer_offsets`; as long as the topic has partitions.
     shards: RwLock<Vec<Option<Arc<Shard>>>>,
     config: Config,
     clock: Clock,
+    /// What the shards see of the cluster; `None` before the first metadata.
+    view: RwLock<Option<Arc<dyn ClusterView>>>,
     /// When the timer task means to wake up next, and how to wake it earlier.
     next_wake: Mutex<Option<Instant>>,
     wake: Notify,
@@ -54,6 +86,7 @@ impl Groups {
             shards: RwLock::new(Vec::new()),
             config,
             clock,
+            view: RwLock::new(None),
             next_wake: Mutex::new(None),
             wake: Notify::new(),
         })
@@ -124,6 +157,38 @@ impl Groups {
             );
         }
         responses
+    }
+
+    /// Why a group rebalanced, as JSON; `None` if this node does not have it.
+    pub(crate) fn explain(&self, group_id: &GroupId) -> Option<String> {
+        self.shard_of(group_id)?.explain(group_id)
+    }
+
+    /// The metadata has changed.
+    pub(crate) fn cluster_changed(
+        &self,
+        image: Arc<Image>,
+        config: Arc<BrokerConfig>,
+        version: i64,
+        delta: &Delta,
+    ) {
+        let changes = topic_changes(&image, delta);
+        let is_set = delta
+            .configs
+            .iter()
+            .any(|resource| matches!(resource.kind, ResourceKind::Group | ResourceKind::Broker));
+        let view: Arc<dyn ClusterView> = Arc::new(View::new(image, config, version));
+        *self.view.write() = Some(Arc::clone(&view));
+        if changes.is_empty() && !is_set {
+            return;
+        }
+        for shard in self.all() {
+            shard.cluster_changed(Arc::clone(&view), changes.clone());
+        }
+    }
+
+    fn view(&self) -> Option<Arc<dyn ClusterView>> {
+        self.view.read().clone()
     }
 
     /// Forgets the offsets of deleted topics.

@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use tidelog_coordinator::group::{
-    ClientInfo, Config, DeletedTopic, Effect, GroupCoordinator, GroupRecord, GroupRequest,
-    GroupResponse, Input,
+    ClientInfo, ClusterView, Config, DeletedTopic, Effect, GroupCoordinator, GroupRecord,
+    GroupRequest, GroupResponse, Input, TopicChange, resolve_regexes,
 };
 use tidelog_record::control::ControlType;
 use tidelog_record::{Batch, BatchBuilder, Codec};
-use tidelog_types::{ErrorCode, LeaderEpoch, ProducerId};
+use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, ProducerId, Str, TopicPartition};
 use tokio::sync::oneshot;
 
-use super::Groups;
+use super::{Groups, explain};
 use crate::random::random_seed;
 use crate::store::partition::{Acknowledge, Acks, Partition, Waiter};
 
@@ -84,6 +84,9 @@ impl Shard {
                     failed: false,
                 }));
                 drop(state);
+                if let Some(view) = groups.view() {
+                    self.cluster_changed(view, Vec::new());
+                }
                 self.handle(Input::Loaded);
             }
             Err(error) => {
@@ -111,7 +114,8 @@ impl Shard {
             .reader()
             .batches(marks.log_start_offset, marks.log_end_offset);
         for batch in batches {
-            replay_batch(&mut machine, &batch.map_err(|e| e.to_string())?)?;
+            let batch = batch.map_err(|e| e.to_string())?;
+            replay_batch(&mut machine, &self.partition.name, &batch);
         }
         Ok(machine)
     }
@@ -164,6 +168,18 @@ impl Shard {
         self.handle(Input::TopicsDeleted { topics });
     }
 
+    pub(super) fn cluster_changed(&self, view: Arc<dyn ClusterView>, changes: Vec<TopicChange>) {
+        self.handle(Input::ClusterChanged { view, changes });
+    }
+
+    /// Why a group of this shard rebalanced, as JSON.
+    pub(super) fn explain(&self, group_id: &GroupId) -> Option<String> {
+        match &*self.state.lock() {
+            State::Active(active) => active.machine.explain(group_id).map(explain::to_json),
+            State::Loading | State::Gone(_) => None,
+        }
+    }
+
     pub(super) fn timeout(&self) {
         self.handle(Input::Timeout);
     }
@@ -208,6 +224,13 @@ impl Shard {
                             let _ = parked.send(response);
                         }
                     }
+                    Effect::ResolveRegexes { group_id, regexes } => {
+                        self.resolve(&groups, group_id, regexes);
+                    }
+                    Effect::Report {
+                        group_id,
+                        rebalance,
+                    } => explain::log(&group_id, &rebalance),
                 }
             }
             active.effects = effects;
@@ -216,6 +239,25 @@ impl Shard {
         *self.deadline.lock() = deadline;
         if let Some(deadline) = deadline {
             groups.schedule(deadline);
+        }
+    }
+
+    /// Looks for the topics that expressions match, on a thread of its own: there may be many topics.
+    fn resolve(&self, groups: &Groups, group_id: GroupId, regexes: Vec<Str>) {
+        let (Some(this), Some(view)) = (self.this.upgrade(), groups.view()) else {
+            return;
+        };
+        let resolving = move || {
+            let resolved = resolve_regexes(&*view, &regexes);
+            this.handle(Input::RegexesResolved {
+                group_id,
+                version: view.version(),
+                resolved,
+            });
+        };
+        let thread = std::thread::Builder::new().name("tidelog-regexes".into());
+        if let Err(error) = thread.spawn(resolving) {
+            tracing::error!(%error, "cannot look for the topics of a group");
         }
     }
 
@@ -310,29 +352,42 @@ impl Acknowledge for Shard {
     }
 }
 
-/// Replays one batch of the partition: records, or how a transaction with commits ended.
-fn replay_batch(machine: &mut GroupCoordinator, batch: &Batch) -> Result<(), String> {
+/// Replays one batch of the partition: records, or how a transaction with commits ended. What cannot be read is named in the
+/// log and left out; the groups that it does not concern are served all the same.
+fn replay_batch(machine: &mut GroupCoordinator, partition: &TopicPartition, batch: &Batch) {
     let header = batch.header();
     let producer_id = if header.attributes.is_transactional() {
         header.producer_id
     } else {
         ProducerId::NONE
     };
-    for record in batch.records().map_err(|e| e.to_string())? {
-        let record = record.map_err(|e| e.to_string())?;
+    let skip = |offset: Offset, error: &dyn std::fmt::Display| {
+        tracing::error!(%partition, %offset, %error, "a record of a group cannot be read and is left out");
+    };
+    let records = match batch.records() {
+        Ok(records) => records,
+        Err(error) => return skip(header.base_offset, &error),
+    };
+    for record in records {
+        let record = match record {
+            Ok(record) => record,
+            // Nobody knows where the next one begins.
+            Err(error) => return skip(header.base_offset, &error),
+        };
         let Some(key) = &record.key else { continue };
         if header.attributes.is_control() {
-            match ControlType::decode_key(key).map_err(|e| e.to_string())? {
-                ControlType::Commit => machine.replay_end_transaction(producer_id, true),
-                ControlType::Abort => machine.replay_end_transaction(producer_id, false),
-                _ => {}
+            match ControlType::decode_key(key) {
+                Ok(ControlType::Commit) => machine.replay_end_transaction(producer_id, true),
+                Ok(ControlType::Abort) => machine.replay_end_transaction(producer_id, false),
+                Ok(_) => {}
+                Err(error) => skip(record.offset, &error),
             }
             continue;
         }
-        let decoded = GroupRecord::decode(key, record.value.as_ref());
-        if let Some(record) = decoded.map_err(|e| e.to_string())? {
-            machine.replay(producer_id, &record);
+        match GroupRecord::decode(key, record.value.as_ref()) {
+            Ok(Some(record)) => machine.replay(producer_id, &record),
+            Ok(None) => {}
+            Err(error) => skip(record.offset, &error),
         }
     }
-    Ok(())
 }

@@ -1,8 +1,8 @@
 //! DescribeConfigs: the settings of topics, brokers and groups, and where each comes from.
 
 use tidelog_metadata::configs::{
-    ConfigEntry, ResourceKind, describe_broker, describe_cluster_defaults, describe_group,
-    describe_topic,
+    ConfigEntry, ConfigSource, ConfigType, ResourceKind, describe_broker,
+    describe_cluster_defaults, describe_group, describe_topic,
 };
 use tidelog_protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -11,6 +11,9 @@ use tidelog_protocol::messages::describe_configs::{
 use tidelog_types::{ErrorCode, Str, TopicName};
 
 use super::{Answer, Context};
+
+/// The name under which the coordinator of a group tells why it rebalanced.
+const GROUP_REBALANCES: &str = "tidelog.group.rebalances";
 
 pub(super) async fn handle(context: Context, request: DescribeConfigsRequest) -> Answer {
     let results = request.resources.iter().map(|resource| {
@@ -25,6 +28,7 @@ pub(super) async fn handle(context: Context, request: DescribeConfigsRequest) ->
                     .into_iter()
                     .filter(|entry| is_wanted(resource, &entry.name))
                     .map(|entry| answer(entry, &request))
+                    .chain(rebalances(&context, resource))
                     .collect(),
                 ..result
             },
@@ -84,6 +88,31 @@ fn entries(
         }
         _ => Ok(Vec::new()),
     }
+}
+
+/// Why a group rebalanced (ADR 7): an entry that is there only for who asks for it by its name, so that nobody stumbles over
+/// it. Kafka answers the same question with no entry.
+fn rebalances(
+    context: &Context,
+    resource: &DescribeConfigsResource,
+) -> Option<DescribeConfigsResourceResult> {
+    let is_group = ResourceKind::from_id(resource.resource_type) == Some(ResourceKind::Group);
+    let mut keys = resource.configuration_keys.iter().flatten();
+    if !is_group || !keys.any(|key| *key == *GROUP_REBALANCES) {
+        return None;
+    }
+    let history = context
+        .node
+        .groups
+        .explain(&resource.resource_name.clone().into())?;
+    Some(DescribeConfigsResourceResult {
+        name: Str::from_static(GROUP_REBALANCES),
+        value: Some(history.into()),
+        read_only: true,
+        config_source: ConfigSource::Default.id(),
+        config_type: ConfigType::String.id(),
+        ..Default::default()
+    })
 }
 
 fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {

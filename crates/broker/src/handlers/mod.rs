@@ -34,8 +34,9 @@ use self::admin::{
     alter_configs, create_partitions, create_topics, delete_topics, incremental_alter_configs,
 };
 use self::groups::{
-    delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
-    list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
+    consumer_group_describe, consumer_group_heartbeat, delete_groups, describe_groups,
+    find_coordinator, heartbeat, join_group, leave_group, list_groups, offset_commit,
+    offset_delete, offset_fetch, sync_group,
 };
 use crate::node::Node;
 use crate::store::partition::Partition;
@@ -276,5 +277,7 @@ handlers! {
     IncrementalAlterConfigs => incremental_alter_configs,
     OffsetDelete => offset_delete,
     DescribeCluster => describe_cluster,
+    ConsumerGroupHeartbeat => consumer_group_heartbeat,
+    ConsumerGroupDescribe => consumer_group_describe,
     DescribeTopicPartitions => describe_topic_partitions,
 }

@@ -37,6 +37,12 @@ impl Publisher {
         self.metadata_offset
             .store(offset.value(), Ordering::Release);
         self.publish_broker_config(image, delta);
+        self.groups.cluster_changed(
+            self.image.load_full(),
+            self.broker_config.load_full(),
+            offset.value(),
+            delta,
+        );
         self.publish_deleted(delta);
         self.publish_partitions(image, delta);
         self.publish_topic_configs(image, delta);

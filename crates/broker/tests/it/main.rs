@@ -5,6 +5,7 @@
 mod client;
 mod compaction;
 mod connections;
+mod consumer_groups;
 mod disk;
 mod faults;
 mod fetch;

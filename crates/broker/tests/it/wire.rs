@@ -10,6 +10,8 @@ use tidelog_protocol::messages::alter_configs::{
     AlterConfigsRequest, AlterConfigsResource, AlterableConfig,
 };
 use tidelog_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use tidelog_protocol::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
+use tidelog_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use tidelog_protocol::messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsTopic,
 };
@@ -294,6 +296,20 @@ fn request(api: &Api, version: i16, topic: &Topic) -> Request {
             }],
             response_partition_limit: 100,
             cursor: None,
+        }
+        .into(),
+        ApiKey::ConsumerGroupHeartbeat => ConsumerGroupHeartbeatRequest {
+            group_id: "consumers".into(),
+            member_id: "member".into(),
+            rebalance_timeout_ms: 60_000,
+            subscribed_topic_names: Some(vec![topic.name.clone()]),
+            topic_partitions: Some(Vec::new()),
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::ConsumerGroupDescribe => ConsumerGroupDescribeRequest {
+            group_ids: vec![group.into()],
+            include_authorized_operations: true,
         }
         .into(),
         other => panic!("{other} is advertised and has no request here"),

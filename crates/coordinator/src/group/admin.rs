@@ -4,11 +4,10 @@ use tidelog_protocol::messages::describe_groups::{DescribedGroup, DescribedGroup
 use tidelog_protocol::messages::list_groups::{ListGroupsRequest, ListedGroup};
 use tidelog_types::{ErrorCode, GroupId, Str};
 
-use super::classic::Group;
+use super::classic::CONSUMER;
+use super::group::{Group, Kind};
 use super::state::State;
 
-/// What ListGroups calls the groups of this protocol, as opposed to `consumer`, `share` and `streams`.
-const CLASSIC: Str = Str::from_static("classic");
 /// The state that DescribeGroups shows for a group that does not exist.
 const DEAD: Str = Str::from_static("Dead");
 /// From this version of DescribeGroups on, a group that does not exist is an error (KIP-1043).
@@ -25,18 +24,20 @@ pub(super) fn list_groups(
                 .iter()
                 .any(|name| name.trim().eq_ignore_ascii_case(text))
     };
-    if !passes(&request.types_filter, &CLASSIC) {
-        return Vec::new();
-    }
-    let groups = groups
-        .values()
-        .filter(|group| passes(&request.states_filter, group.state.name()));
     groups
+        .values()
+        .filter(|group| {
+            passes(&request.types_filter, group.protocol().name())
+                && passes(&request.states_filter, group.state_name())
+        })
         .map(|group| ListedGroup {
             group_id: group.id.clone(),
-            protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            group_state: Str::from_static(group.state.name()),
-            group_type: CLASSIC,
+            protocol_type: match &group.kind {
+                Kind::Classic(classic) => classic.protocol_type.clone().unwrap_or_default(),
+                Kind::Consumer(_) => Str::from_static(CONSUMER),
+            },
+            group_state: Str::from_static(group.state_name()),
+            group_type: Str::from_static(group.protocol().name()),
         })
         .collect()
 }
@@ -47,8 +48,12 @@ pub(super) fn describe_group(
     group_id: &GroupId,
     version: i16,
 ) -> DescribedGroup {
-    let Some(group) = groups.get(group_id) else {
-        return describe_nobody(group_id, version);
+    let group = match groups.get(group_id).map(|group| &group.kind) {
+        Some(Kind::Classic(classic)) => classic,
+        Some(Kind::Consumer(_)) => {
+            return describe_nobody(group_id, version, "is not a classic group");
+        }
+        None => return describe_nobody(group_id, version, "not found"),
     };
     // Before the group is stable there is no one protocol whose metadata could be shown.
     let protocol_name = group
@@ -78,9 +83,9 @@ pub(super) fn describe_group(
     }
 }
 
-fn describe_nobody(group_id: &GroupId, version: i16) -> DescribedGroup {
+fn describe_nobody(group_id: &GroupId, version: i16, why: &str) -> DescribedGroup {
     let (error_code, error_message) = if version >= NOT_FOUND_FROM {
-        let message = Str::from(format!("Group {group_id} not found."));
+        let message = Str::from(format!("Group {group_id} {why}."));
         (ErrorCode::GROUP_ID_NOT_FOUND, Some(message))
     } else {
         (ErrorCode::NONE, None)

@@ -75,6 +75,11 @@ impl Appends {
         self.last_id
     }
 
+    /// The newest append, 0 before the first.
+    pub(super) const fn newest(&self) -> u64 {
+        self.last_id
+    }
+
     /// How far an append has come.
     pub(super) fn progress(&self, append_id: u64) -> Progress {
         match self.index(append_id) {

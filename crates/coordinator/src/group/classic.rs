@@ -5,27 +5,26 @@ use tidelog_protocol::messages::join_group::JoinGroupResponseMember;
 use tidelog_protocol::records::consumer_protocol::ConsumerProtocolSubscription;
 use tidelog_protocol::records::group::classic::{GroupMetadataValue, MemberMetadata};
 use tidelog_protocol::{Message, Reader};
-use tidelog_types::{ErrorCode, GroupId, ProducerId, Str, Timestamp, TopicName};
+use tidelog_types::{ErrorCode, GroupId, Str, Timestamp, TopicName};
 
 use super::context::Context;
+use super::history::{Cause, History, Outcome, Protocol as Spoken, Who};
 use super::member::{Joining, Member, Parked, Protocol, Session};
-use super::offsets::Offsets;
 use super::state::State;
 use super::timers::{Timer, TimerId};
 use super::{Effect, GroupRecord};
 
 /// The protocol type of consumers; other users of groups (Kafka Connect, schema registries) have their own.
-const CONSUMER: &str = "consumer";
+pub(super) const CONSUMER: &str = "consumer";
 
-/// One group: what its records say, and the life of its members in memory.
+/// A group whose leader assigns: what its record says, and the life of its members in memory.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct Classic {
     pub(super) id: GroupId,
 
     // Durable: changed by `apply` alone.
     /// The newest generation that was written down.
     pub(super) metadata: Option<GroupMetadataValue>,
-    pub(super) offsets: Offsets,
 
     // In memory.
     pub(super) state: State,
@@ -51,17 +50,15 @@ pub(super) struct Group {
     pub(super) subscribed_topics: Option<BTreeSet<TopicName>>,
     /// How many members have ever joined.
     pub(super) joined: u64,
-    /// The newest append with a record of this group.
-    pub(super) last_append: u64,
+    pub(super) history: History,
 }
 
-impl Group {
+impl Classic {
     /// A group that nobody has heard of.
     pub(super) fn new(id: GroupId) -> Self {
         Self {
             id,
             metadata: None,
-            offsets: Offsets::default(),
             state: State::Empty,
             state_timestamp: Timestamp::NONE,
             generation_id: 0,
@@ -77,26 +74,13 @@ impl Group {
             sync_timer: None,
             subscribed_topics: None,
             joined: 0,
-            last_append: 0,
+            history: History::default(),
         }
     }
 
     /// The only place that changes what survives: used alike when records are appended and when they are loaded.
-    pub(super) fn apply(&mut self, producer_id: ProducerId, record: &GroupRecord) {
-        match record {
-            GroupRecord::GroupMetadata { value, .. } => {
-                self.metadata = value.as_ref().map(detach_metadata);
-            }
-            GroupRecord::OffsetCommit {
-                topic,
-                partition,
-                value,
-                ..
-            } => {
-                self.offsets
-                    .apply(producer_id, topic, *partition, value.as_ref());
-            }
-        }
+    pub(super) fn apply(&mut self, value: Option<&GroupMetadataValue>) {
+        self.metadata = value.map(detach_metadata);
     }
 
     /// Brings the members to life that the records tell of.
@@ -154,21 +138,8 @@ impl Group {
         let is_complete = self.leader.is_some() && self.protocol_name.is_some();
         let is_too_large = self.members.len() > cx.config.group_max_size;
         if !self.members.is_empty() && (is_too_large || !is_complete) {
-            self.prepare_rebalance(cx);
+            self.prepare_rebalance(cx, Cause::TakenOver);
         }
-    }
-
-    /// Makes records durable, and lets the group go on in memory as if they already were.
-    pub(super) fn append(&mut self, cx: &mut Context<'_>, records: Vec<GroupRecord>) -> u64 {
-        for record in &records {
-            self.apply(ProducerId::NONE, record);
-        }
-        let append_id = cx
-            .appends
-            .push(cx.after(cx.config.offset_commit_timeout_ms));
-        self.last_append = append_id;
-        cx.effects.push(Effect::Append { append_id, records });
-        append_id
     }
 
     /// The newest generation as a record, with `assignment` for each member.
@@ -201,16 +172,37 @@ impl Group {
         }
     }
 
+    /// Makes a generation durable, and lets the group go on in memory as if it already were.
     pub(super) fn append_metadata(
         &mut self,
         cx: &mut Context<'_>,
         value: GroupMetadataValue,
     ) -> u64 {
-        let record = GroupRecord::GroupMetadata {
+        let record = self.apply_metadata(value);
+        let append_id = cx
+            .appends
+            .push(cx.after(cx.config.offset_commit_timeout_ms));
+        let records = vec![record];
+        cx.effects.push(Effect::Append { append_id, records });
+        append_id
+    }
+
+    /// Lets a generation take effect; gives the record that is to be appended.
+    pub(super) fn apply_metadata(&mut self, value: GroupMetadataValue) -> GroupRecord {
+        self.apply(Some(&value));
+        GroupRecord::GroupMetadata {
             group_id: self.id.clone(),
             value: Some(value),
-        };
-        self.append(cx, vec![record])
+        }
+    }
+
+    /// What takes the group out of the log, if it is there.
+    pub(super) fn tombstone(&self) -> Option<GroupRecord> {
+        self.metadata.as_ref()?;
+        Some(GroupRecord::GroupMetadata {
+            group_id: self.id.clone(),
+            value: None,
+        })
     }
 
     /// Writes down that the group exists: it has no generation yet.
@@ -314,6 +306,53 @@ impl Group {
         self.forget_protocols(&former);
     }
 
+    // Why it rebalances.
+
+    /// Notes what leads to the next generation.
+    pub(super) fn note_cause(&mut self, cx: &mut Context<'_>, cause: Cause) {
+        let epoch = self.generation_id.checked_add(1).unwrap_or(1);
+        let max = cx.config.history_max;
+        let is_new = self
+            .history
+            .cause(cx.now, max, Spoken::Classic, epoch, cause);
+        self.history.set_members(self.members.len());
+        if is_new {
+            cx.report(&self.id, &self.history);
+        }
+    }
+
+    /// Notes how the rebalance has ended.
+    pub(super) fn note_end(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
+        let members = self.members.len();
+        if self
+            .history
+            .finish(cx.now, outcome, Some(members))
+            .is_some()
+        {
+            cx.report(&self.id, &self.history);
+        }
+    }
+
+    /// Notes that a member has done its part, or never will.
+    pub(super) fn note_wait(&mut self, cx: &Context<'_>, member_id: &str, gave_up: bool) {
+        if let Some(member) = self.members.get(member_id) {
+            self.history.waited(cx.now, || member.who(), gave_up);
+        }
+    }
+
+    /// What the history says of a member, also of one that is no member yet.
+    pub(super) fn who(&self, member_id: &Str) -> Who {
+        match self.members.get(member_id) {
+            Some(member) => member.who(),
+            None => Who {
+                member_id: member_id.clone(),
+                instance_id: None,
+                client_id: Str::EMPTY,
+                client_host: Str::EMPTY,
+            },
+        }
+    }
+
     fn forget_protocols(&mut self, protocols: &[Protocol]) {
         for protocol in protocols {
             if let Some(count) = self.supporters.get_mut(&protocol.name) {
@@ -345,6 +384,31 @@ impl Group {
             Ok(())
         } else {
             Err(ErrorCode::UNKNOWN_MEMBER_ID)
+        }
+    }
+
+    /// Whether the sender of a commit may speak for the group.
+    pub(super) fn validate_commit(
+        &self,
+        member_id: &Str,
+        instance_id: Option<&Str>,
+        generation_id: i32,
+    ) -> Result<(), ErrorCode> {
+        if generation_id < 0 && self.state == State::Empty {
+            // A consumer that assigns partitions to itself, or an administrator.
+            return Ok(());
+        }
+        if generation_id < 0 && member_id.is_empty() && instance_id.is_none() {
+            return Err(ErrorCode::UNKNOWN_MEMBER_ID);
+        }
+        self.validate_member(member_id, instance_id)?;
+        if generation_id != self.generation_id {
+            return Err(ErrorCode::ILLEGAL_GENERATION);
+        }
+        match self.state {
+            // The member knows of the new generation, but may not own the partitions any more.
+            State::CompletingRebalance { .. } => Err(ErrorCode::REBALANCE_IN_PROGRESS),
+            _ => Ok(()),
         }
     }
 
@@ -488,6 +552,22 @@ impl Group {
         self.awaiting_join = 0;
     }
 
+    /// Nothing is waited for any more.
+    pub(super) fn disarm_all(&mut self, cx: &mut Context<'_>) {
+        let sessions = self.members.values_mut();
+        let sessions = sessions.filter_map(|member| member.session.timer.take());
+        let join = match self.state {
+            State::PreparingRebalance { timer, .. } => Some(timer),
+            _ => None,
+        };
+        let pending = std::mem::take(&mut self.pending_members).into_values();
+        let timers = sessions
+            .chain(pending)
+            .chain(self.sync_timer.take())
+            .chain(join);
+        timers.for_each(|timer| cx.timers.disarm(timer));
+    }
+
     /// Every parked request, for the invariants.
     pub(super) fn parked(&self) -> impl Iterator<Item = Parked> + '_ {
         self.members
@@ -522,7 +602,7 @@ fn detach_metadata(value: &GroupMetadataValue) -> GroupMetadataValue {
 }
 
 /// The subscription inside a consumer's metadata. Version 0 is the beginning of every version.
-fn parse_subscription(metadata: &Bytes) -> Option<ConsumerProtocolSubscription> {
+pub(super) fn parse_subscription(metadata: &Bytes) -> Option<ConsumerProtocolSubscription> {
     let mut reader = Reader::new(metadata.clone());
     reader.i16().ok()?;
     ConsumerProtocolSubscription::read(&mut reader, 0).ok()

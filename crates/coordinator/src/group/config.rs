@@ -1,3 +1,6 @@
+use super::MigrationPolicy;
+use crate::assignor::Assignor;
+
 /// Bounds and times of a group coordinator. The defaults are Kafka's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -9,6 +12,25 @@ pub struct Config {
     pub group_initial_rebalance_delay_ms: i32,
     /// How many members a group may have (`group.max.size`).
     pub group_max_size: usize,
+    /// How many members a consumer group may have (`group.consumer.max.size`).
+    pub consumer_group_max_size: usize,
+    /// After how long without a heartbeat a member of a consumer group is gone (`group.consumer.session.timeout.ms`).
+    pub consumer_group_session_timeout_ms: i32,
+    /// How often members of consumer groups are to send heartbeats (`group.consumer.heartbeat.interval.ms`).
+    pub consumer_group_heartbeat_interval_ms: i32,
+    /// How long it takes at least from one assignment to the next (`group.consumer.assignment.interval.ms`, KIP-1263).
+    pub consumer_group_assignment_interval_ms: i32,
+    /// After how long expressions are looked up again though nothing has happened
+    /// (`group.consumer.regex.refresh.interval.ms`).
+    pub consumer_group_regex_refresh_interval_ms: i64,
+    /// The assignors that members may ask for; the first one is used if nobody asks (`group.consumer.assignors`).
+    pub consumer_group_assignors: Vec<Assignor>,
+    /// Whether groups with members change their protocol (`group.consumer.migration.policy`).
+    pub consumer_group_migration_policy: MigrationPolicy,
+    /// How many rebalances of a group are remembered.
+    pub history_max: usize,
+    /// How many partitions are remembered that a rebalance has moved.
+    pub history_moves_max: usize,
     /// How long the parked JoinGroup of a new member is kept: it cannot send heartbeats, since it may not know its
     /// member id yet. Kafka has five minutes, not configurable.
     pub group_new_member_join_timeout_ms: i32,
@@ -40,6 +62,15 @@ impl Default for Config {
             group_max_session_timeout_ms: 1_800_000,
             group_initial_rebalance_delay_ms: 3_000,
             group_max_size: i32::MAX as usize,
+            consumer_group_max_size: i32::MAX as usize,
+            consumer_group_session_timeout_ms: 45_000,
+            consumer_group_heartbeat_interval_ms: 5_000,
+            consumer_group_assignment_interval_ms: 1_000,
+            consumer_group_regex_refresh_interval_ms: 600_000,
+            consumer_group_assignors: Assignor::ALL.to_vec(),
+            consumer_group_migration_policy: MigrationPolicy::default(),
+            history_max: 16,
+            history_moves_max: 1_000,
             group_new_member_join_timeout_ms: 300_000,
             group_pending_members_max: 10_000,
             group_offsets_max: 1_000_000,
@@ -51,5 +82,13 @@ impl Default for Config {
             append_bytes_max: 1_048_588,
             seed: 0,
         }
+    }
+}
+
+impl Config {
+    /// The assignor for groups whose members ask for none.
+    pub(super) fn default_assignor(&self) -> Assignor {
+        let first = self.consumer_group_assignors.first();
+        first.copied().unwrap_or(Assignor::Uniform)
     }
 }

@@ -2,14 +2,16 @@ use std::time::{Duration, Instant};
 
 use tidelog_protocol::messages::join_group::JoinGroupResponse;
 use tidelog_protocol::messages::sync_group::SyncGroupResponse;
-use tidelog_types::{ErrorCode, Now, Str};
+use tidelog_types::{ErrorCode, GroupId, Now, Str};
 
 use super::appends::{Appends, Completion, Progress};
+use super::consumer::TopicHashes;
+use super::history::History;
 use super::member::Parked;
 use super::member_ids::MemberIds;
 use super::request::protocol_name_for;
 use super::timers::Timers;
-use super::{Config, Effect, GroupResponse};
+use super::{ClusterView, Config, Effect, GroupResponse};
 
 /// What a group needs of its shard while it handles one input.
 pub(super) struct Context<'a> {
@@ -18,6 +20,10 @@ pub(super) struct Context<'a> {
     pub(super) timers: &'a mut Timers,
     pub(super) appends: &'a mut Appends,
     pub(super) member_ids: &'a mut MemberIds,
+    pub(super) view: &'a dyn ClusterView,
+    pub(super) topic_hashes: &'a mut TopicHashes,
+    /// The version of the view in which topics were last created.
+    pub(super) new_topics_version: i64,
     pub(super) effects: &'a mut Vec<Effect>,
 }
 
@@ -25,6 +31,16 @@ impl Context<'_> {
     /// The time on the clock of timers, `millis` from now.
     pub(super) fn after(&self, millis: i32) -> Instant {
         self.now.instant + Duration::from_millis(millis.max(0).unsigned_abs().into())
+    }
+
+    /// Tells how the newest rebalance of a group goes.
+    pub(super) fn report(&mut self, group_id: &GroupId, history: &History) {
+        if let Some(rebalance) = history.last() {
+            self.effects.push(Effect::Report {
+                group_id: group_id.clone(),
+                rebalance: Box::new(rebalance.clone()),
+            });
+        }
     }
 
     pub(super) fn reply(&mut self, request_id: u64, response: GroupResponse) {

@@ -1,27 +1,32 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidelog_protocol::messages::consumer_group_describe::ConsumerGroupDescribeResponse;
+use tidelog_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use tidelog_protocol::messages::delete_groups::{DeletableGroupResult, DeleteGroupsResponse};
 use tidelog_protocol::messages::describe_groups::DescribeGroupsResponse;
-use tidelog_protocol::messages::heartbeat::HeartbeatResponse;
 use tidelog_protocol::messages::join_group::JoinGroupRequest;
 use tidelog_protocol::messages::list_groups::ListGroupsResponse;
 use tidelog_protocol::messages::offset_commit::OffsetCommitRequest;
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Now, ProducerId};
+use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Now, ProducerId, Str, TopicName};
 
 use super::admin::{describe_group, list_groups};
 use super::appends::{Appends, Completion, batches};
-use super::classic::Group;
+use super::classic::Classic;
+use super::consumer::{ConsumerGroup, Refusal, TopicHashes, describe_nobody, refuse_heartbeat};
 use super::context::Context;
+use super::group::{Group, Kind, not_a_consumer_group};
 use super::member::{Joining, Parked};
 use super::member_ids::MemberIds;
 use super::offsets::fetch_from_nobody;
 use super::request::{client_error, refuse_commit};
-use super::state::State;
 use super::sync::leave_response;
 use super::timers::{Timer, Timers};
+use super::view::NothingYet;
 use super::{
-    ClientInfo, Config, DeletedTopic, Effect, GroupRecord, GroupRequest, GroupResponse, Input,
+    ClientInfo, ClusterView, Config, DeletedTopic, Effect, GroupRecord, GroupRequest,
+    GroupResponse, Input, Rebalance, TopicChange, TopicChangeKind,
 };
 
 /// From this version of OffsetCommit on, a group that does not exist has an error of its own (KIP-848).
@@ -42,6 +47,10 @@ pub struct GroupCoordinator {
     timers: Timers,
     appends: Appends,
     member_ids: MemberIds,
+    view: Arc<dyn ClusterView>,
+    topic_hashes: TopicHashes,
+    /// The version of the view in which topics were last created.
+    new_topics_version: i64,
     /// The newest append that removed a group: whoever asks for a group that is not there waits for it.
     last_removal: u64,
 }
@@ -72,6 +81,9 @@ impl GroupCoordinator {
             timers,
             appends: Appends::default(),
             member_ids,
+            view: Arc::new(NothingYet),
+            topic_hashes: TopicHashes::default(),
+            new_topics_version: -1,
             last_removal: 0,
         }
     }
@@ -90,13 +102,8 @@ impl GroupCoordinator {
     /// else [`ProducerId::NONE`]: offsets in a transaction count once it is committed.
     pub fn replay(&mut self, producer_id: ProducerId, record: &GroupRecord) {
         let group_id = record.group_id();
-        let is_tombstone = matches!(
-            record,
-            GroupRecord::OffsetCommit { value: None, .. }
-                | GroupRecord::GroupMetadata { value: None, .. }
-        );
         if !self.groups.contains_key(group_id) {
-            if is_tombstone {
+            if record.is_tombstone() {
                 return;
             }
             let group_id = group_id.detach();
@@ -107,16 +114,14 @@ impl GroupCoordinator {
             .get_mut(group_id)
             .expect("inserted if it was missing");
         group.apply(producer_id, record);
-        if matches!(record, GroupRecord::GroupMetadata { value: None, .. })
-            && group.offsets.is_empty()
-        {
-            assert_eq!(
-                group.state,
-                State::Empty,
-                "only groups without members are removed"
-            );
-            for timer in std::mem::take(&mut group.pending_members).into_values() {
-                self.timers.disarm(timer);
+        if record.is_tombstone() && group.is_void() {
+            if self.phase == Phase::Active {
+                assert!(group.is_empty(), "only groups without members are removed");
+            }
+            if let Kind::Classic(classic) = &mut group.kind {
+                for timer in std::mem::take(&mut classic.pending_members).into_values() {
+                    self.timers.disarm(timer);
+                }
             }
             self.groups.remove(group_id);
         } else if producer_id != ProducerId::NONE {
@@ -151,6 +156,12 @@ impl GroupCoordinator {
             Input::Committed { append_id } => self.committed(now, append_id, effects),
             Input::AppendFailed { error } => self.unload(now, client_error(error), effects),
             Input::TopicsDeleted { topics } => self.topics_deleted(now, &topics, effects),
+            Input::ClusterChanged { view, changes } => self.cluster_changed(view, &changes),
+            Input::RegexesResolved {
+                group_id,
+                version,
+                resolved,
+            } => self.regexes_resolved(now, &group_id, version, resolved, effects),
             Input::Timeout => self.timeout(now, effects),
             Input::Unload => self.unload(now, ErrorCode::NOT_COORDINATOR, effects),
         }
@@ -169,25 +180,16 @@ impl GroupCoordinator {
 
     /// What is durable, as the shortest list of records that restores it. Open transactions are left out.
     pub fn records(&self) -> Vec<GroupRecord> {
-        let mut records = Vec::new();
-        for group in self.groups.values() {
-            if let Some(value) = group.metadata.clone() {
-                let group_id = group.id.clone();
-                records.push(GroupRecord::GroupMetadata {
-                    group_id,
-                    value: Some(value),
-                });
-            }
-            records.extend(group.offsets.iter().map(|(topic, partition, offset)| {
-                GroupRecord::OffsetCommit {
-                    group_id: group.id.clone(),
-                    topic: topic.clone(),
-                    partition,
-                    value: Some(offset.to_record()),
-                }
-            }));
-        }
-        records
+        self.groups.values().flat_map(Group::records).collect()
+    }
+
+    /// Why a group rebalanced, the newest time last; `None` if there is no such group. What happened before this coordinator
+    /// took over is not known.
+    pub fn explain<'a>(
+        &'a self,
+        group_id: &GroupId,
+    ) -> Option<impl Iterator<Item = &'a Rebalance> + use<'a>> {
+        Some(self.groups.get(group_id)?.history().iter())
     }
 
     /// Asserts every invariant. Costs a walk over everything, so it is for tests.
@@ -209,9 +211,9 @@ impl GroupCoordinator {
             if self.phase == Phase::Active {
                 group.check(&self.timers);
             }
-            group
-                .parked()
-                .for_each(|waiting| parked(waiting.request_id));
+            for waiting in group.parked() {
+                parked(waiting.request_id);
+            }
             timers += group.timers_count();
         }
         assert_eq!(timers, self.timers.len(), "a timer belongs to nobody");
@@ -229,8 +231,7 @@ impl GroupCoordinator {
     fn loaded(&mut self, now: Now, effects: &mut Vec<Effect>) {
         assert_eq!(self.phase, Phase::Loading, "a shard is loaded once");
         self.phase = Phase::Active;
-        self.groups
-            .retain(|_, group| group.metadata.is_some() || !group.offsets.is_empty());
+        self.groups.retain(|_, group| !group.is_void());
         let (groups, mut cx) = self.split(now, effects);
         for group in groups.values_mut() {
             group.restore(&mut cx);
@@ -265,6 +266,12 @@ impl GroupCoordinator {
         };
         match request {
             GroupRequest::JoinGroup(request) => self.join(now, parked, client, &request, effects),
+            GroupRequest::ConsumerGroupHeartbeat(request) => {
+                self.consumer_heartbeat(now, parked, client, &request, effects);
+            }
+            GroupRequest::ConsumerGroupDescribe(request) => {
+                self.consumer_describe(now, request_id, &request.group_ids, effects);
+            }
             GroupRequest::OffsetCommit(request) => self.commit(now, parked, &request, effects),
             GroupRequest::DeleteGroups(request) => {
                 self.delete_groups(now, request_id, &request.groups_names, effects);
@@ -322,18 +329,15 @@ impl GroupCoordinator {
                 group.sync(&mut cx, parked, request);
             }
             (GroupRequest::Heartbeat(request), Some(group)) => {
-                let error_code = group.heartbeat(&mut cx, request).err().unwrap_or_default();
-                let response = HeartbeatResponse {
-                    error_code,
-                    ..Default::default()
-                };
-                cx.reply(request_id, GroupResponse::Heartbeat(response));
+                group.heartbeat(&mut cx, request_id, request);
             }
-            (GroupRequest::LeaveGroup(request), group) => {
-                let response = match group {
-                    Some(group) => group.leave(&mut cx, version, request),
-                    None => leave_response(version, request, |_, _| ErrorCode::UNKNOWN_MEMBER_ID),
-                };
+            (GroupRequest::LeaveGroup(request), Some(group)) => {
+                group.leave(&mut cx, parked, request);
+            }
+            (GroupRequest::LeaveGroup(request), None) => {
+                let unknown =
+                    |_: &Str, _: Option<&Str>, _: Option<&Str>| ErrorCode::UNKNOWN_MEMBER_ID;
+                let response = leave_response(version, request, unknown);
                 cx.reply(request_id, GroupResponse::LeaveGroup(response));
             }
             (
@@ -401,19 +405,99 @@ impl GroupCoordinator {
         let group_id = request.group_id.detach();
         let group = groups.entry(group_id.clone()).or_insert_with(|| {
             let mut group = Group::new(group_id.clone());
-            group.state_timestamp = now.timestamp;
+            if let Kind::Classic(classic) = &mut group.kind {
+                classic.state_timestamp = now.timestamp;
+            }
             group
         });
         group.join(&mut cx, joining);
-        if !is_new {
-            return;
-        }
-        if group.members.is_empty() && group.pending_members.is_empty() {
+        if is_new && group.is_abandoned() {
             // Nobody was let in.
             groups.remove(&group_id);
-        } else if group.metadata.is_none() {
-            group.append_empty_metadata(&mut cx);
         }
+    }
+
+    fn consumer_heartbeat(
+        &mut self,
+        now: Now,
+        parked: Parked,
+        client: &ClientInfo,
+        request: &ConsumerGroupHeartbeatRequest,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_full = self.groups.len() >= self.config.groups_max;
+        let (groups, mut cx) = self.split(now, effects);
+        let Parked {
+            request_id,
+            version,
+        } = parked;
+        let result = match ConsumerGroup::validate_heartbeat(cx.config, version, request) {
+            Err(refusal) => Err(refusal),
+            Ok(()) => match groups.get_mut(&request.group_id) {
+                Some(group) => {
+                    let result = group.consumer_heartbeat(&mut cx, client, request);
+                    result.map(|response| (response, group.newest_append(&cx)))
+                }
+                None if request.member_epoch != 0 => Err(not_a_consumer_group(&request.group_id)),
+                None if is_full => Err(Refusal::new(
+                    ErrorCode::GROUP_MAX_SIZE_REACHED,
+                    "there are too many groups",
+                )),
+                None => {
+                    let mut group = Group::new(request.group_id.detach());
+                    let result = group.consumer_heartbeat(&mut cx, client, request);
+                    result.map(|response| {
+                        let after = group.newest_append(&cx);
+                        groups.insert(group.id.clone(), group);
+                        (response, after)
+                    })
+                }
+            },
+        };
+        match result {
+            Ok((response, after)) => {
+                let response = GroupResponse::ConsumerGroupHeartbeat(response);
+                cx.reply_after(after, request_id, response);
+            }
+            Err(refusal) => {
+                let response = refuse_heartbeat(refusal.error_code, refusal.message);
+                cx.reply(request_id, GroupResponse::ConsumerGroupHeartbeat(response));
+            }
+        }
+    }
+
+    fn consumer_describe(
+        &mut self,
+        now: Now,
+        request_id: u64,
+        group_ids: &[GroupId],
+        effects: &mut Vec<Effect>,
+    ) {
+        let (groups, mut cx) = self.split(now, effects);
+        let mut after = 0;
+        let mut described = Vec::with_capacity(group_ids.len());
+        for group_id in group_ids {
+            described.push(match groups.get(group_id).map(|group| &group.kind) {
+                Some(Kind::Consumer(consumer)) => {
+                    after = after.max(consumer.last_append);
+                    consumer.describe(&cx)
+                }
+                Some(Kind::Classic(_)) => {
+                    let message = format!("Group {group_id} is not a consumer group.");
+                    describe_nobody(group_id, message)
+                }
+                None => describe_nobody(group_id, format!("Group {group_id} not found.")),
+            });
+        }
+        let response = ConsumerGroupDescribeResponse {
+            groups: described,
+            ..Default::default()
+        };
+        cx.reply_after(
+            after,
+            request_id,
+            GroupResponse::ConsumerGroupDescribe(response),
+        );
     }
 
     fn commit(
@@ -430,7 +514,7 @@ impl GroupCoordinator {
             version,
         } = parked;
         if let Some(group) = groups.get_mut(&request.group_id) {
-            return group.commit_offsets(&mut cx, request_id, request);
+            return group.commit_offsets(&mut cx, parked, request);
         }
         let refusal = if request.generation_id_or_member_epoch >= 0 {
             // The group is gone; or was never there.
@@ -449,7 +533,7 @@ impl GroupCoordinator {
         }
         // A consumer that assigns partitions to itself keeps its offsets in a group without members.
         let mut group = Group::new(request.group_id.detach());
-        group.commit_offsets(&mut cx, request_id, request);
+        group.commit_offsets(&mut cx, parked, request);
         if !group.offsets.is_empty() {
             groups.insert(group.id.clone(), group);
         }
@@ -468,15 +552,11 @@ impl GroupCoordinator {
         for group_id in group_ids {
             let error_code = match self.groups.get(group_id) {
                 None => ErrorCode::GROUP_ID_NOT_FOUND,
-                Some(group) if group.state != State::Empty => ErrorCode::NON_EMPTY_GROUP,
+                Some(group) if !group.is_empty() => ErrorCode::NON_EMPTY_GROUP,
                 Some(group) => {
                     if deleted.insert(group_id) {
                         group.all_offset_tombstones(&mut records);
-                        let group_id = group_id.clone();
-                        records.push(GroupRecord::GroupMetadata {
-                            group_id,
-                            value: None,
-                        });
+                        records.extend(group.tombstones());
                     }
                     ErrorCode::NONE
                 }
@@ -509,18 +589,47 @@ impl GroupCoordinator {
         self.append_removals(now, records, effects);
     }
 
+    fn cluster_changed(&mut self, view: Arc<dyn ClusterView>, changes: &[TopicChange]) {
+        let version = view.version();
+        self.view = view;
+        if changes.is_empty() {
+            return;
+        }
+        for change in changes {
+            self.topic_hashes.forget(&change.name);
+            if change.kind == TopicChangeKind::Created {
+                self.new_topics_version = version;
+            }
+        }
+        for group in self.groups.values_mut() {
+            if let Kind::Consumer(consumer) = &mut group.kind {
+                consumer.topics_changed(changes);
+            }
+        }
+    }
+
+    fn regexes_resolved(
+        &mut self,
+        now: Now,
+        group_id: &GroupId,
+        version: i64,
+        resolved: Vec<(Str, BTreeSet<TopicName>)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (groups, mut cx) = self.split(now, effects);
+        if let Some(Kind::Consumer(consumer)) = groups.get_mut(group_id).map(|g| &mut g.kind) {
+            consumer.regexes_resolved(&mut cx, version, resolved);
+        }
+    }
+
     /// KIP-211: offsets that nobody has used for long, and groups that have nothing left, go.
     fn remove_expired(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let mut records = Vec::new();
         for group in self.groups.values() {
             let retention_ms = self.config.offsets_retention_ms;
             let nothing_left = group.expired_offsets(now, retention_ms, &mut records);
-            if nothing_left && group.state == State::Empty && group.pending_members.is_empty() {
-                let group_id = group.id.clone();
-                records.push(GroupRecord::GroupMetadata {
-                    group_id,
-                    value: None,
-                });
+            if nothing_left && group.is_abandoned() {
+                records.extend(group.tombstones());
             }
         }
         self.append_removals(now, records, effects);
@@ -538,7 +647,7 @@ impl GroupCoordinator {
                         response,
                     } => cx.reply(request_id, response),
                     Completion::Assignment { group_id } => {
-                        if let Some(group) = groups.get_mut(&group_id) {
+                        if let Some(group) = classic(groups, &group_id) {
                             group.assignment_committed(&mut cx, append.append_id);
                         }
                     }
@@ -548,7 +657,7 @@ impl GroupCoordinator {
                         request_id,
                         skip_assignment,
                     } => {
-                        if let Some(group) = groups.get_mut(&group_id) {
+                        if let Some(group) = classic(groups, &group_id) {
                             group.static_member_committed(
                                 &mut cx,
                                 &member_id,
@@ -574,7 +683,7 @@ impl GroupCoordinator {
                     group_id,
                     member_id,
                 } => {
-                    if let Some(group) = groups.get_mut(&group_id) {
+                    if let Some(group) = classic(groups, &group_id) {
                         group.session_timed_out(&mut cx, &member_id);
                     }
                 }
@@ -582,18 +691,27 @@ impl GroupCoordinator {
                     group_id,
                     member_id,
                 } => {
-                    if let Some(group) = groups.get_mut(&group_id) {
+                    if let Some(group) = classic(groups, &group_id) {
                         group.pending_member_timed_out(&mut cx, &member_id);
                     }
                 }
                 Timer::Join { group_id } => {
-                    if let Some(group) = groups.get_mut(&group_id) {
+                    if let Some(group) = classic(groups, &group_id) {
                         group.join_timed_out(&mut cx);
                     }
                 }
                 Timer::Sync { group_id } => {
-                    if let Some(group) = groups.get_mut(&group_id) {
+                    if let Some(group) = classic(groups, &group_id) {
                         group.sync_timed_out(&mut cx);
+                    }
+                }
+                Timer::Member {
+                    group_id,
+                    member_id,
+                    timer,
+                } => {
+                    if let Some(group) = groups.get_mut(&group_id) {
+                        group.member_timer_fired(&mut cx, &member_id, timer);
                     }
                 }
                 Timer::Retention => self.remove_expired(now, effects),
@@ -616,7 +734,7 @@ impl GroupCoordinator {
                     }
                     // The group becomes stable all the same, should the assignment be committed later.
                     Completion::Assignment { group_id } => {
-                        if let Some(group) = groups.get_mut(&group_id) {
+                        if let Some(group) = classic(groups, &group_id) {
                             group.assignment_overdue(&mut cx, append_id);
                             cx.appends
                                 .follow(append_id, Completion::Assignment { group_id });
@@ -628,7 +746,7 @@ impl GroupCoordinator {
                         request_id,
                         ..
                     } => {
-                        if let Some(group) = groups.get_mut(&group_id) {
+                        if let Some(group) = classic(groups, &group_id) {
                             group.static_member_overdue(&mut cx, &member_id, request_id);
                         }
                     }
@@ -659,6 +777,7 @@ impl GroupCoordinator {
         self.phase = Phase::Unloaded;
         self.groups.clear();
         self.transactions.clear();
+        self.topic_hashes.clear();
         self.timers.clear();
     }
 
@@ -691,9 +810,23 @@ impl GroupCoordinator {
             timers: &mut self.timers,
             appends: &mut self.appends,
             member_ids: &mut self.member_ids,
+            view: &*self.view,
+            topic_hashes: &mut self.topic_hashes,
+            new_topics_version: self.new_topics_version,
             effects,
         };
         (&mut self.groups, cx)
+    }
+}
+
+/// The group, if it speaks the classic protocol by now.
+fn classic<'a>(
+    groups: &'a mut BTreeMap<GroupId, Group>,
+    group_id: &GroupId,
+) -> Option<&'a mut Classic> {
+    match &mut groups.get_mut(group_id)?.kind {
+        Kind::Classic(classic) => Some(classic),
+        Kind::Consumer(_) => None,
     }
 }
 

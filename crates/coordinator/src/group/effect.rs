@@ -1,4 +1,6 @@
-use super::{GroupRecord, GroupResponse};
+use tidelog_types::{GroupId, Str};
+
+use super::{GroupRecord, GroupResponse, Rebalance};
 
 /// What a shard wants done.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,5 +19,20 @@ pub enum Effect {
         request_id: u64,
         /// The answer, made for the version of the request.
         response: GroupResponse,
+    },
+    /// Find out which topics the expressions match, with [`resolve_regexes`](super::resolve_regexes) over the newest view,
+    /// and report it with [`Input::RegexesResolved`](super::Input::RegexesResolved).
+    ResolveRegexes {
+        /// The group whose members subscribe by them.
+        group_id: GroupId,
+        /// The expressions.
+        regexes: Vec<Str>,
+    },
+    /// A rebalance has begun or ended. Nothing is to be done but to tell whoever watches.
+    Report {
+        /// The group.
+        group_id: GroupId,
+        /// The rebalance as far as it has come.
+        rebalance: Box<Rebalance>,
     },
 }

@@ -1,6 +1,9 @@
-use tidelog_types::{ErrorCode, Str, TopicId, TopicName};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::GroupRequest;
+use tidelog_types::{ErrorCode, GroupId, Str, TopicId, TopicName};
+
+use super::{ClusterView, GroupRequest, TopicChange};
 
 /// What happens to a shard.
 #[derive(Clone, Debug)]
@@ -34,6 +37,22 @@ pub enum Input {
     TopicsDeleted {
         /// The deleted topics.
         topics: Vec<DeletedTopic>,
+    },
+    /// The cluster looks different: topics were created, changed or deleted, or a group has other settings.
+    ClusterChanged {
+        /// What there is by now.
+        view: Arc<dyn ClusterView>,
+        /// What has happened to topics.
+        changes: Vec<TopicChange>,
+    },
+    /// What [`Effect::ResolveRegexes`](super::Effect::ResolveRegexes) asked for.
+    RegexesResolved {
+        /// The group.
+        group_id: GroupId,
+        /// The [version](ClusterView::version) of the view that was looked through.
+        version: i64,
+        /// The topics that each expression matches.
+        resolved: Vec<(Str, BTreeSet<TopicName>)>,
     },
     /// The time that [`deadline`](super::GroupCoordinator::deadline) named has come.
     Timeout,

@@ -1,12 +1,15 @@
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use tidelog_protocol::messages::join_group::JoinGroupResponse;
 use tidelog_types::{ErrorCode, Str};
 
-use super::GroupRecord;
 use super::appends::{Completion, SkipAssignment};
-use super::classic::Group;
+use super::classic::{Classic, parse_subscription};
 use super::context::Context;
+use super::history::{Cause, Outcome, Phase};
 use super::member::{Joining, Member, Parked, Session};
+use super::record::group_metadata_size;
 use super::state::{InitialDelay, State};
 use super::timers::Timer;
 
@@ -15,7 +18,7 @@ const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 /// From this version of JoinGroup on, the leader may be told not to assign anything (KIP-814).
 const SKIP_ASSIGNMENT_FROM: i16 = 9;
 
-impl Group {
+impl Classic {
     /// A member joins for the first time, or again.
     pub(super) fn join(&mut self, cx: &mut Context<'_>, joining: Joining) {
         if !self.accepts(&joining, cx.config.group_max_size) {
@@ -113,13 +116,58 @@ impl Group {
             State::Stable => has_changed || is_leader,
         };
         if rebalances {
+            let cause = self.rejoin_cause(&joining, has_changed, is_leader);
+            let member_id = joining.member_id.clone();
             self.update_member(cx, joining);
-            self.rebalance_or_complete_join(cx);
+            match cause {
+                // Who joins because everybody was asked to is no reason for anything.
+                None => {
+                    self.note_wait(cx, &member_id, false);
+                    self.maybe_complete_join(cx);
+                }
+                Some(cause) => {
+                    self.rebalance_or_complete_join(cx, cause);
+                    self.note_wait(cx, &member_id, false);
+                }
+            }
         } else {
             self.renew_own_session(cx, &joining.member_id);
             let response = self.generation_for(&joining.member_id);
             cx.reply_join(joining.parked, response);
         }
+    }
+
+    /// Why a member that joins again makes the group rebalance; `None` if it was asked to.
+    fn rejoin_cause(&self, joining: &Joining, has_changed: bool, leader: bool) -> Option<Cause> {
+        let who = self.who(&joining.member_id);
+        if has_changed && let Some(cause) = self.subscription_cause(joining) {
+            return Some(cause);
+        }
+        let was_asked = matches!(self.state, State::PreparingRebalance { .. });
+        (!was_asked).then(|| Cause::Rejoined {
+            who,
+            leader,
+            reason: joining.reason.clone(),
+        })
+    }
+
+    /// What a consumer wants besides what it wanted before.
+    fn subscription_cause(&self, joining: &Joining) -> Option<Cause> {
+        let topics = |protocols: &[super::member::Protocol]| {
+            let metadata = &protocols.first()?.metadata;
+            let subscription = parse_subscription(metadata)?;
+            Some(subscription.topics.into_iter().collect::<BTreeSet<_>>())
+        };
+        let member = self.members.get(&joining.member_id)?;
+        if !self.uses_consumer_protocol() {
+            return None;
+        }
+        let (old, new) = (topics(&member.protocols)?, topics(&joining.protocols)?);
+        (old != new).then(|| Cause::SubscriptionChanged {
+            who: member.who(),
+            added: new.difference(&old).map(|name| name.detach()).collect(),
+            removed: old.difference(&new).map(|name| name.detach()).collect(),
+        })
     }
 
     fn add_member(&mut self, cx: &mut Context<'_>, joining: Joining) {
@@ -135,9 +183,12 @@ impl Group {
             self.leader = Some(joining.member_id.clone());
         }
         let member_id = joining.member_id.clone();
+        let reason = joining.reason.clone();
         self.insert_member(new_member(cx, joining, Bytes::new(), true));
         self.renew_session(cx, &member_id, cx.config.group_new_member_join_timeout_ms);
-        self.rebalance_or_complete_join(cx);
+        let who = self.who(&member_id);
+        self.rebalance_or_complete_join(cx, Cause::Joined { who, reason });
+        self.note_wait(cx, &member_id, false);
     }
 
     /// KIP-345: a static member is back, usually after a restart, and does not know the member id that it had.
@@ -166,19 +217,18 @@ impl Group {
         self.insert_member(member);
         self.renew_own_session(cx, &member_id);
 
-        if self.state != State::Stable || self.select_protocol() != self.protocol_name {
-            // While the leader works out the assignment, it does so for the old member id: start over.
-            return self.rebalance_or_complete_join(cx);
-        }
         let value = self.metadata_record(|member| member.assignment.clone());
-        let record = GroupRecord::GroupMetadata {
-            group_id: self.id.clone(),
-            value: Some(value),
-        };
-        if record.size_bound() > cx.config.append_bytes_max {
-            return self.rebalance_or_complete_join(cx);
+        let fits = group_metadata_size(&self.id, &value) <= cx.config.append_bytes_max;
+        if self.state != State::Stable || self.select_protocol() != self.protocol_name || !fits {
+            // While the leader works out the assignment, it does so for the old member id: start over.
+            let cause = Cause::StaticMemberReplaced {
+                who: self.who(&member_id),
+                old_member_id: old_member_id.clone(),
+            };
+            self.rebalance_or_complete_join(cx, cause);
+            return self.note_wait(cx, &member_id, false);
         }
-        let append_id = self.append(cx, vec![record]);
+        let append_id = self.append_metadata(cx, value);
         let skip_assignment = if parked.version >= SKIP_ASSIGNMENT_FROM {
             SkipAssignment::Supported
         } else {
@@ -268,17 +318,21 @@ impl Group {
     }
 
     /// Members have changed: starts a rebalance, or goes on with the one that is under way.
-    pub(super) fn rebalance_or_complete_join(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn rebalance_or_complete_join(&mut self, cx: &mut Context<'_>, cause: Cause) {
         match self.state {
-            State::PreparingRebalance { .. } => self.maybe_complete_join(cx),
+            State::PreparingRebalance { .. } => {
+                self.note_cause(cx, cause);
+                self.maybe_complete_join(cx);
+            }
             State::Empty | State::CompletingRebalance { .. } | State::Stable => {
-                self.prepare_rebalance(cx);
+                self.prepare_rebalance(cx, cause);
             }
         }
     }
 
     /// Starts a rebalance: everybody has to join again.
-    pub(super) fn prepare_rebalance(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn prepare_rebalance(&mut self, cx: &mut Context<'_>, cause: Cause) {
+        self.note_cause(cx, cause);
         if matches!(self.state, State::CompletingRebalance { .. }) {
             self.abandon_assignment(cx, ErrorCode::REBALANCE_IN_PROGRESS);
         }
@@ -360,6 +414,7 @@ impl Group {
             .filter(is_missing)
             .map(|m| m.member_id.clone());
         for member_id in missing.collect::<Vec<_>>() {
+            self.note_wait(cx, &member_id, true);
             self.remove_member(cx, &member_id);
         }
         if !self.members.is_empty() && !self.elect_leader() {
@@ -385,7 +440,9 @@ impl Group {
             self.transition(cx, State::Empty);
             let value = self.metadata_record(|_| Bytes::new());
             self.append_metadata(cx, value);
+            self.note_end(cx, Outcome::Empty);
         } else {
+            self.history.enter(cx.now, Phase::Assigning);
             self.transition(cx, State::CompletingRebalance { assignment: None });
             self.announce_generation(cx);
         }

@@ -6,6 +6,7 @@ use tidelog_protocol::messages::join_group::JoinGroupRequest;
 use tidelog_types::Str;
 
 use super::ClientInfo;
+use super::history::Who;
 use super::timers::TimerId;
 
 /// A request that waits for the rest of its group.
@@ -34,6 +35,8 @@ pub(super) struct Joining {
     pub(super) session_timeout_ms: i32,
     pub(super) protocol_type: Str,
     pub(super) protocols: Vec<Protocol>,
+    /// Why it joins, in its own words (KIP-800).
+    pub(super) reason: Option<Str>,
 }
 
 impl Joining {
@@ -64,6 +67,7 @@ impl Joining {
             session_timeout_ms: request.session_timeout_ms,
             protocol_type: request.protocol_type.detach(),
             protocols,
+            reason: request.reason.as_ref().map(Str::detach),
         }
     }
 }
@@ -100,6 +104,15 @@ pub(super) struct Session {
 }
 
 impl Member {
+    pub(super) fn who(&self) -> Who {
+        Who {
+            member_id: self.member_id.clone(),
+            instance_id: self.instance_id.clone(),
+            client_id: self.client_id.clone(),
+            client_host: self.client_host.clone(),
+        }
+    }
+
     pub(super) fn is_static(&self) -> bool {
         self.instance_id.is_some()
     }

@@ -1,4 +1,4 @@
-use tidelog_types::{LeaderEpoch, Str};
+use tidelog_types::{LeaderEpoch, Str, Uuid};
 
 /// Makes member ids that are never given out twice: the name of the client and a random uuid, as Kafka does.
 #[derive(Debug)]
@@ -27,6 +27,12 @@ impl MemberIds {
             low >> 48,
             low & 0xffff_ffff_ffff,
         ))
+    }
+
+    /// An id as Kafka gives members of consumer groups that bring none: a bare uuid in base64.
+    pub(super) fn next_uuid(&mut self) -> Str {
+        let bits = (u128::from(self.random()) << 64) | u128::from(self.random());
+        Str::from(Uuid::from_random(bits.to_be_bytes()).to_string())
     }
 
     /// SplitMix64: every state occurs once in 2^64 steps.

@@ -1,4 +1,4 @@
-//! Consumer groups of the classic protocol.
+//! Groups of both protocols: the classic one, in which a member assigns, and KIP-848, in which the broker does.
 //!
 //! A [`GroupCoordinator`] is one *shard*: every group whose id [falls](partition_for) on one partition of
 //! `__consumer_offsets`. The leader of the partition runs it.
@@ -17,26 +17,37 @@ mod admin;
 mod appends;
 mod classic;
 mod config;
+mod consumer;
 mod context;
 mod coordinator;
 mod effect;
+#[expect(clippy::module_inception, reason = "a group is a group")]
+mod group;
+pub mod history;
 mod input;
 mod invariants;
 mod join;
 mod member;
 mod member_ids;
+mod migrate;
 mod offsets;
 mod partition;
 mod record;
+mod regex;
 mod request;
 mod state;
 mod sync;
 mod timers;
+mod view;
 
 pub use config::Config;
 pub use coordinator::GroupCoordinator;
 pub use effect::Effect;
+pub use history::Rebalance;
 pub use input::{ClientInfo, DeletedTopic, Input};
+pub use migrate::MigrationPolicy;
 pub use partition::partition_for;
 pub use record::GroupRecord;
+pub use regex::resolve_regexes;
 pub use request::{GroupRequest, GroupResponse};
+pub use view::{ClusterView, GroupSettings, TopicChange, TopicChangeKind, TopicView};

@@ -18,11 +18,13 @@ use tidelog_types::{
     TopicName,
 };
 
-use super::classic::Group;
+use super::consumer::CommitFence;
 use super::context::Context;
+use super::group::{Group, Kind};
+use super::member::Parked;
 use super::request::refuse_commit;
 use super::state::State;
-use super::{Config, DeletedTopic, GroupRecord, GroupResponse};
+use super::{DeletedTopic, Effect, GroupRecord, GroupResponse};
 
 /// A position of a group in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +179,7 @@ impl Offsets {
                 .topics
                 .get(topic)
                 .is_some_and(|known| known.contains_key(partition)),
-            GroupRecord::GroupMetadata { .. } => false,
+            _ => false,
         });
         self.len + new.count() <= max
     }
@@ -204,40 +206,63 @@ fn is_too_long(metadata: Option<&Str>, max: usize) -> bool {
 }
 
 impl Group {
-    /// Whether the sender of a commit may speak for the group.
-    fn validate_commit(&self, request: &OffsetCommitRequest) -> Result<(), ErrorCode> {
-        let generation_id = request.generation_id_or_member_epoch;
-        if generation_id < 0 && self.state == State::Empty {
-            // A consumer that assigns partitions to itself, or an administrator.
-            return Ok(());
-        }
+    /// Whether the sender of a commit may speak for the group; if so, which partitions it may commit.
+    fn validate_commit(
+        &self,
+        version: i16,
+        request: &OffsetCommitRequest,
+    ) -> Result<CommitFence<'_>, ErrorCode> {
+        let epoch = request.generation_id_or_member_epoch;
         let instance_id = request.group_instance_id.as_ref();
-        if generation_id < 0 && request.member_id.is_empty() && instance_id.is_none() {
-            return Err(ErrorCode::UNKNOWN_MEMBER_ID);
+        match &self.kind {
+            Kind::Classic(classic) => {
+                classic.validate_commit(&request.member_id, instance_id, epoch)?;
+                Ok(CommitFence::default())
+            }
+            Kind::Consumer(consumer) => {
+                consumer.validate_commit(version, &request.member_id, instance_id, epoch)
+            }
         }
-        self.validate_member(&request.member_id, instance_id)?;
-        if generation_id != self.generation_id {
-            return Err(ErrorCode::ILLEGAL_GENERATION);
+    }
+
+    /// Appends offsets, or tombstones of them, and lets them take effect.
+    fn append(&mut self, cx: &mut Context<'_>, records: Vec<GroupRecord>) -> u64 {
+        for record in &records {
+            self.apply(ProducerId::NONE, record);
         }
-        match self.state {
-            // The member knows of the new generation, but may not own the partitions any more.
-            State::CompletingRebalance { .. } => Err(ErrorCode::REBALANCE_IN_PROGRESS),
-            _ => Ok(()),
+        let deadline = cx.after(cx.config.offset_commit_timeout_ms);
+        let append_id = cx.appends.push(deadline);
+        self.last_append = append_id;
+        cx.effects.push(Effect::Append { append_id, records });
+        append_id
+    }
+
+    /// Whether a member consumes the topic, or may do so.
+    fn is_subscribed_to(&self, topic: &TopicName) -> bool {
+        match &self.kind {
+            Kind::Classic(classic) => classic.is_subscribed_to(topic),
+            Kind::Consumer(consumer) => consumer.is_subscribed_to(topic),
         }
     }
 
     pub(super) fn commit_offsets(
         &mut self,
         cx: &mut Context<'_>,
-        request_id: u64,
+        parked: Parked,
         request: &OffsetCommitRequest,
     ) {
-        if let Err(error_code) = self.validate_commit(request) {
-            let response = refuse_commit(request, error_code);
-            return cx.reply(request_id, GroupResponse::OffsetCommit(response));
+        let request_id = parked.request_id;
+        let fence = match self.validate_commit(parked.version, request) {
+            Ok(fence) => fence,
+            Err(error_code) => {
+                let response = refuse_commit(request, error_code);
+                return cx.reply(request_id, GroupResponse::OffsetCommit(response));
+            }
+        };
+        let (records, response) = self.commit_records(cx, fence, request);
+        if let Kind::Classic(classic) = &mut self.kind {
+            classic.renew_own_session(cx, &request.member_id);
         }
-        self.renew_own_session(cx, &request.member_id);
-        let (records, response) = self.commit_records(cx.now, cx.config, request);
         let bytes: usize = records.iter().map(GroupRecord::size_bound).sum();
         if bytes > cx.config.append_bytes_max
             || !self
@@ -257,10 +282,11 @@ impl Group {
 
     fn commit_records(
         &self,
-        now: Now,
-        config: &Config,
+        cx: &Context<'_>,
+        fence: CommitFence<'_>,
         request: &OffsetCommitRequest,
     ) -> (Vec<GroupRecord>, OffsetCommitResponse) {
+        let (now, config) = (cx.now, cx.config);
         // Clients from before KIP-211 may say for how long an offset is kept.
         let expire_timestamp = match request.retention_time_ms {
             ..0 => Timestamp::NONE,
@@ -273,7 +299,10 @@ impl Group {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for partition in &topic.partitions {
                 let metadata = partition.committed_metadata.as_ref();
-                let error_code = if is_too_long(metadata, config.offset_metadata_max_bytes) {
+                let fenced = fence.check(cx.view, &topic.name, partition.partition_index);
+                let error_code = if let Err(error_code) = fenced {
+                    error_code
+                } else if is_too_long(metadata, config.offset_metadata_max_bytes) {
                     ErrorCode::OFFSET_METADATA_TOO_LARGE
                 } else {
                     records.push(GroupRecord::OffsetCommit {
@@ -319,6 +348,16 @@ impl Group {
         require_stable: bool,
     ) -> OffsetFetchResponseGroup {
         let group_id = request.group_id.clone();
+        if let Kind::Consumer(consumer) = &self.kind
+            && let Err(error_code) =
+                consumer.validate_fetch(request.member_id.as_ref(), request.member_epoch)
+        {
+            return OffsetFetchResponseGroup {
+                group_id,
+                error_code,
+                ..Default::default()
+            };
+        }
         let is_unstable = |topic: &TopicName, partition| {
             require_stable && self.offsets.is_pending(topic, partition)
         };
@@ -372,7 +411,13 @@ impl Group {
         request_id: u64,
         request: &OffsetDeleteRequest,
     ) {
-        if self.state != State::Empty && !self.uses_consumer_protocol() {
+        let is_opaque = match &self.kind {
+            Kind::Classic(classic) => {
+                classic.state != State::Empty && !classic.uses_consumer_protocol()
+            }
+            Kind::Consumer(_) => false,
+        };
+        if is_opaque {
             let error_code = ErrorCode::NON_EMPTY_GROUP;
             let response = OffsetDeleteResponse {
                 error_code,
@@ -449,14 +494,18 @@ impl Group {
         retention_ms: i64,
         records: &mut Vec<GroupRecord>,
     ) -> bool {
-        let empty_since = match (&self.protocol_type, self.state) {
-            // Offsets of a simple group live from their commit on.
-            (None, _) => None,
-            (Some(_), State::Empty) => Some(self.state_timestamp),
-            // Topics that are not consumed any more.
-            (Some(_), State::Stable) if self.subscribed_topics.is_some() => None,
-            // Who rebalances may be about to subscribe to anything.
-            _ => return self.offsets.is_empty(),
+        let empty_since = match &self.kind {
+            // Every offset lives from its commit on; topics that are consumed are left out below.
+            Kind::Consumer(_) => None,
+            Kind::Classic(classic) => match (&classic.protocol_type, classic.state) {
+                // Offsets of a simple group live from their commit on.
+                (None, _) => None,
+                (Some(_), State::Empty) => Some(classic.state_timestamp),
+                // Topics that are not consumed any more.
+                (Some(_), State::Stable) if classic.subscribed_topics.is_some() => None,
+                // Who rebalances may be about to subscribe to anything.
+                _ => return self.offsets.is_empty(),
+            },
         };
         let mut all = !self.offsets.has_pending();
         for (topic, partition, offset) in self.offsets.iter() {

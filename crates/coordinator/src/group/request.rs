@@ -1,3 +1,10 @@
+use tidelog_protocol::messages::consumer_group_describe as describe;
+use tidelog_protocol::messages::consumer_group_describe::{
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse,
+};
+use tidelog_protocol::messages::consumer_group_heartbeat::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+};
 use tidelog_protocol::messages::delete_groups::{
     DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
 };
@@ -16,6 +23,8 @@ use tidelog_protocol::messages::offset_delete::{OffsetDeleteRequest, OffsetDelet
 use tidelog_protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchResponseGroup};
 use tidelog_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use tidelog_types::{ErrorCode, GroupId};
+
+use super::consumer::refuse_heartbeat;
 
 /// What a client may ask of a shard. Requests that name several groups are split by the shell: each shard sees only
 /// groups of its own partition.
@@ -40,6 +49,10 @@ pub enum GroupRequest {
     },
     /// Forget positions.
     OffsetDelete(OffsetDeleteRequest),
+    /// Join, keep up, or leave a group whose partitions the broker divides (KIP-848).
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
+    /// Show the members of such groups.
+    ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
     /// Name the groups of this shard.
     ListGroups(ListGroupsRequest),
     /// Show the members of groups.
@@ -65,6 +78,10 @@ pub enum GroupResponse {
     OffsetFetch(OffsetFetchResponseGroup),
     /// See [`GroupRequest::OffsetDelete`].
     OffsetDelete(OffsetDeleteResponse),
+    /// See [`GroupRequest::ConsumerGroupHeartbeat`].
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
+    /// See [`GroupRequest::ConsumerGroupDescribe`].
+    ConsumerGroupDescribe(ConsumerGroupDescribeResponse),
     /// See [`GroupRequest::ListGroups`].
     ListGroups(ListGroupsResponse),
     /// See [`GroupRequest::DescribeGroups`].
@@ -84,7 +101,11 @@ impl GroupRequest {
             Self::OffsetCommit(request) => Some(&request.group_id),
             Self::OffsetFetch { group, .. } => Some(&group.group_id),
             Self::OffsetDelete(request) => Some(&request.group_id),
-            Self::ListGroups(_) | Self::DescribeGroups(_) | Self::DeleteGroups(_) => None,
+            Self::ConsumerGroupHeartbeat(request) => Some(&request.group_id),
+            Self::ConsumerGroupDescribe(_)
+            | Self::ListGroups(_)
+            | Self::DescribeGroups(_)
+            | Self::DeleteGroups(_) => None,
         }
     }
 
@@ -128,6 +149,23 @@ impl GroupRequest {
                 error_code,
                 ..Default::default()
             }),
+            Self::ConsumerGroupHeartbeat(_) => GroupResponse::ConsumerGroupHeartbeat(
+                refuse_heartbeat(error_code, error_code.text()),
+            ),
+            Self::ConsumerGroupDescribe(request) => {
+                let groups = request
+                    .group_ids
+                    .iter()
+                    .map(|group_id| describe::DescribedGroup {
+                        group_id: group_id.clone(),
+                        error_code,
+                        ..Default::default()
+                    });
+                GroupResponse::ConsumerGroupDescribe(ConsumerGroupDescribeResponse {
+                    groups: groups.collect(),
+                    ..Default::default()
+                })
+            }
             Self::ListGroups(_) => GroupResponse::ListGroups(ListGroupsResponse {
                 error_code,
                 ..Default::default()
@@ -195,6 +233,18 @@ impl GroupResponse {
                     error_code,
                     ..Default::default()
                 };
+            }
+            Self::ConsumerGroupHeartbeat(response) => {
+                *response = refuse_heartbeat(error_code, error_code.text());
+            }
+            Self::ConsumerGroupDescribe(response) => {
+                for group in &mut response.groups {
+                    *group = describe::DescribedGroup {
+                        group_id: group.group_id.clone(),
+                        error_code,
+                        ..Default::default()
+                    };
+                }
             }
             Self::ListGroups(response) => {
                 *response = ListGroupsResponse {

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use tidelog_protocol::messages::heartbeat::HeartbeatRequest;
@@ -6,19 +6,23 @@ use tidelog_protocol::messages::leave_group::{
     LeaveGroupRequest, LeaveGroupResponse, MemberResponse,
 };
 use tidelog_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
-use tidelog_types::{ErrorCode, Str};
+use tidelog_protocol::records::consumer_protocol::ConsumerProtocolAssignment;
+use tidelog_protocol::records::group::classic::GroupMetadataValue;
+use tidelog_types::{ErrorCode, PartitionIndex, Str, TopicName};
 
+use super::GroupResponse;
 use super::appends::Completion;
-use super::classic::Group;
+use super::classic::Classic;
 use super::context::Context;
+use super::history::{Cause, Move, Outcome, Phase, Who};
 use super::member::Parked;
+use super::record::group_metadata_size;
 use super::state::State;
-use super::{GroupRecord, GroupResponse};
 
 /// From this version of LeaveGroup on, several members may leave at once, static ones by their instance id (KIP-345).
 const LEAVE_MANY_FROM: i16 = 3;
 
-impl Group {
+impl Classic {
     /// A member asks for its assignment; the leader brings those of all.
     pub(super) fn sync(
         &mut self,
@@ -87,15 +91,12 @@ impl Group {
                 .cloned()
                 .unwrap_or_default()
         });
-        let record = GroupRecord::GroupMetadata {
-            group_id: self.id.clone(),
-            value: Some(value),
-        };
-        if record.size_bound() > cx.config.append_bytes_max {
+        if group_metadata_size(&self.id, &value) > cx.config.append_bytes_max {
             self.abandon_assignment(cx, ErrorCode::UNKNOWN_SERVER_ERROR);
-            return self.prepare_rebalance(cx);
+            return self.prepare_rebalance(cx, Cause::AssignmentRefused);
         }
-        let append_id = self.append(cx, vec![record]);
+        self.note_assignment(cx, &value);
+        let append_id = self.append_metadata(cx, value);
         self.state = State::CompletingRebalance {
             assignment: Some(append_id),
         };
@@ -105,6 +106,30 @@ impl Group {
                 group_id: self.id.clone(),
             },
         );
+    }
+
+    /// Notes what moves with a new assignment, as far as it can be read.
+    fn note_assignment(&mut self, cx: &Context<'_>, value: &GroupMetadataValue) {
+        if let Some(leader) = self.leader.clone() {
+            self.note_wait(cx, &leader, false);
+        }
+        self.history.enter(cx.now, Phase::Reconciling);
+        if !self.uses_consumer_protocol() {
+            return;
+        }
+        let old = self.metadata.as_ref().map(owners).unwrap_or_default();
+        let new = owners(value);
+        let places: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        let moves = places.into_iter().filter_map(|place| {
+            let (from, to) = (old.get(place), new.get(place));
+            (from != to).then(|| Move {
+                topic: place.0.detach(),
+                partition: place.1,
+                from: from.cloned(),
+                to: to.cloned(),
+            })
+        });
+        self.history.moved(cx.config.history_moves_max, moves);
     }
 
     /// The assignment is durable: everybody who has asked for it gets it.
@@ -131,6 +156,7 @@ impl Group {
             }
         }
         self.transition(cx, State::Stable);
+        self.note_end(cx, Outcome::Stable);
         for (member_id, parked) in self.unpark_syncs() {
             let response = self.assignment_for(&member_id);
             cx.reply(parked.request_id, GroupResponse::SyncGroup(response));
@@ -209,14 +235,21 @@ impl Group {
     /// Members that know of the generation for so long and have not asked for their assignment are gone.
     pub(super) fn sync_timed_out(&mut self, cx: &mut Context<'_>) {
         self.sync_timer = None;
+        let mut causes = Vec::new();
         let missing = self.members.values().filter(|member| member.owes_sync);
         for member_id in missing
             .map(|member| member.member_id.clone())
             .collect::<Vec<_>>()
         {
+            causes.push(Cause::RebalanceTimedOut {
+                who: self.who(&member_id),
+                after_ms: self.rebalance_timeout_ms(),
+            });
             self.remove_member(cx, &member_id);
         }
-        self.prepare_rebalance(cx);
+        for cause in causes {
+            self.rebalance_or_complete_join(cx, cause);
+        }
     }
 
     pub(super) fn heartbeat(
@@ -244,18 +277,32 @@ impl Group {
         version: i16,
         request: &LeaveGroupRequest,
     ) -> LeaveGroupResponse {
-        let members = self.members.len();
-        let response = leave_response(version, request, |member_id, instance_id| {
-            match self.leave_one(cx, member_id, instance_id) {
-                Ok(()) => ErrorCode::NONE,
+        let mut causes = Vec::new();
+        let response = leave_response(
+            version,
+            request,
+            |member_id, instance_id, reason| match self.leave_one(cx, member_id, instance_id) {
+                Ok(who) => {
+                    causes.extend(who.map(|who| Cause::Left {
+                        who,
+                        reason: reason.cloned(),
+                    }));
+                    ErrorCode::NONE
+                }
                 Err(error_code) => error_code,
+            },
+        );
+        // The first of them starts the rebalance, which may be over before the others are noted.
+        let mut causes = causes.into_iter();
+        match causes.next_back() {
+            None => {
+                // A rebalance may have waited only for an id that was given out and is not going to be used.
+                self.maybe_complete_join(cx);
             }
-        });
-        if self.members.len() < members {
-            self.rebalance_or_complete_join(cx);
-        } else {
-            // A rebalance may have waited only for an id that was given out and is not going to be used.
-            self.maybe_complete_join(cx);
+            Some(last) => {
+                causes.for_each(|cause| self.note_cause(cx, cause));
+                self.rebalance_or_complete_join(cx, last);
+            }
         }
         response
     }
@@ -265,17 +312,22 @@ impl Group {
         cx: &mut Context<'_>,
         member_id: &Str,
         instance_id: Option<&Str>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<Who>, ErrorCode> {
         if member_id.is_empty() {
             // An administrator removes a static member without knowing its member id.
             let current = instance_id.and_then(|instance_id| self.static_members.get(instance_id));
             let member_id = current.cloned().ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
+            let who = self.who(&member_id);
             self.remove_member(cx, &member_id);
-        } else if !self.remove_pending_member(cx, member_id) {
-            self.validate_member(member_id, instance_id)?;
-            self.remove_member(cx, member_id);
+            return Ok(Some(who));
         }
-        Ok(())
+        if self.remove_pending_member(cx, member_id) {
+            return Ok(None);
+        }
+        self.validate_member(member_id, instance_id)?;
+        let who = self.who(member_id);
+        self.remove_member(cx, member_id);
+        Ok(Some(who))
     }
 
     /// The timer of a session has fired.
@@ -288,8 +340,13 @@ impl Group {
             // There were signs of life since the timer was armed.
             self.arm_session(cx, member_id);
         } else if !member.is_excused_from_heartbeats() {
+            let cause = Cause::SessionTimedOut {
+                who: member.who(),
+                after_ms: member.session_timeout_ms,
+            };
+            self.note_wait(cx, member_id, true);
             self.remove_member(cx, member_id);
-            self.rebalance_or_complete_join(cx);
+            self.rebalance_or_complete_join(cx, cause);
         }
     }
 
@@ -300,14 +357,31 @@ impl Group {
     }
 }
 
+/// Who has what in a generation of consumers.
+fn owners(value: &GroupMetadataValue) -> BTreeMap<(TopicName, PartitionIndex), Str> {
+    let mut owners = BTreeMap::new();
+    for member in &value.members {
+        let assignment = ConsumerProtocolAssignment::decode_versioned(&member.assignment);
+        for topic in assignment
+            .map(|a| a.assigned_partitions)
+            .unwrap_or_default()
+        {
+            for partition in topic.partitions {
+                owners.insert((topic.topic.clone(), partition), member.member_id.clone());
+            }
+        }
+    }
+    owners
+}
+
 /// Answers LeaveGroup with what `leave` says of each member.
 pub(super) fn leave_response(
     version: i16,
     request: &LeaveGroupRequest,
-    mut leave: impl FnMut(&Str, Option<&Str>) -> ErrorCode,
+    mut leave: impl FnMut(&Str, Option<&Str>, Option<&Str>) -> ErrorCode,
 ) -> LeaveGroupResponse {
     if version < LEAVE_MANY_FROM {
-        let error_code = leave(&request.member_id, None);
+        let error_code = leave(&request.member_id, None, None);
         return LeaveGroupResponse {
             error_code,
             ..Default::default()
@@ -317,7 +391,11 @@ pub(super) fn leave_response(
     let members = members.map(|member| MemberResponse {
         member_id: member.member_id.clone(),
         group_instance_id: member.group_instance_id.clone(),
-        error_code: leave(&member.member_id, member.group_instance_id.as_ref()),
+        error_code: leave(
+            &member.member_id,
+            member.group_instance_id.as_ref(),
+            member.reason.as_ref(),
+        ),
     });
     LeaveGroupResponse {
         members: members.collect(),

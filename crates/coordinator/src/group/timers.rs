@@ -14,8 +14,27 @@ pub(super) enum Timer {
     Join { group_id: GroupId },
     /// Members should have asked for their assignment by now.
     Sync { group_id: GroupId },
+    /// The time of a member of a consumer group is up.
+    Member {
+        group_id: GroupId,
+        member_id: Str,
+        timer: MemberTimer,
+    },
     /// It is time to look for expired offsets.
     Retention,
+}
+
+/// What a member of a consumer group has a time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MemberTimer {
+    /// It may have been silent for the whole of its session.
+    Session,
+    /// It should have given up partitions by now.
+    Rebalance,
+    /// It speaks the classic protocol and should have joined again by now.
+    Join,
+    /// It speaks the classic protocol and should have asked for its assignment by now.
+    Sync,
 }
 
 /// Names an armed timer; ordered by the time at which it is due.

@@ -1,19 +1,69 @@
 //! A shard with a log, a clock and clients around it, for the tests.
 #![allow(unreachable_pub, reason = "shared by several tests")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tidelog_coordinator::group::{
-    ClientInfo, Config, Effect, GroupCoordinator, GroupRecord, GroupRequest, Input,
+    ClientInfo, ClusterView, Config, Effect, GroupCoordinator, GroupRecord, GroupRequest,
+    GroupSettings, Input, TopicChange, TopicChangeKind, TopicView, resolve_regexes,
 };
-use tidelog_types::{LeaderEpoch, Now, ProducerId, Timestamp};
+use tidelog_types::{
+    GroupId, LeaderEpoch, Now, PartitionIndex, ProducerId, Str, Timestamp, TopicId, TopicName, Uuid,
+};
 
 /// 2020-09-13 12:26:40 UTC, when every story begins.
 pub const START: Timestamp = Timestamp::from_millis(1_600_000_000_000);
 
+/// The topics of a story, and the settings of its groups.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    pub version: i64,
+    pub topics: BTreeMap<String, (TopicId, i32)>,
+    pub settings: BTreeMap<String, GroupSettings>,
+    /// How many topics there have ever been.
+    created: u128,
+}
+
+impl ClusterView for Cluster {
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn topic(&self, name: &str) -> Option<TopicView> {
+        let (id, partitions) = *self.topics.get(name)?;
+        Some(TopicView {
+            id,
+            name: name.into(),
+            partitions,
+        })
+    }
+
+    fn topic_by_id(&self, id: TopicId) -> Option<TopicView> {
+        let mut topics = self.topics.iter();
+        let (name, _) = topics.find(|(_, (known, _))| *known == id)?;
+        self.topic(name)
+    }
+
+    fn racks(&self, _id: TopicId, _partition: PartitionIndex) -> Vec<Str> {
+        Vec::new()
+    }
+
+    fn topic_names(&self) -> Box<dyn Iterator<Item = TopicName> + '_> {
+        Box::new(self.topics.keys().map(|name| name.as_str().into()))
+    }
+
+    fn group_settings(&self, group_id: &GroupId) -> GroupSettings {
+        self.settings.get(&**group_id).copied().unwrap_or_default()
+    }
+}
+
 pub struct World {
+    pub cluster: Cluster,
+    /// Look up expressions as soon as that is asked for.
+    pub resolves_at_once: bool,
     pub start: Now,
     pub now: Now,
     pub config: Config,
@@ -44,6 +94,8 @@ impl World {
             timestamp: START,
         };
         let mut world = Self {
+            cluster: Cluster::default(),
+            resolves_at_once: true,
             start: now,
             now,
             shard: GroupCoordinator::new(now, config.clone(), LeaderEpoch::new(0)),
@@ -88,12 +140,93 @@ impl World {
                         "r{request_id} was answered before"
                     );
                 }
+                Effect::ResolveRegexes { .. } | Effect::Report { .. } => {}
             }
         }
         if self.commits_at_once && effects.iter().any(|e| matches!(e, Effect::Append { .. })) {
             effects.extend(self.commit(self.appended));
         }
+        let asked = effects.iter().filter_map(|effect| match effect {
+            Effect::ResolveRegexes { group_id, regexes } => {
+                Some((group_id.clone(), regexes.clone()))
+            }
+            _ => None,
+        });
+        for (group_id, regexes) in asked.collect::<Vec<_>>() {
+            if self.resolves_at_once {
+                effects.extend(self.resolve(group_id, &regexes));
+            }
+        }
         effects
+    }
+
+    /// Somebody looks for the topics that expressions match.
+    pub fn resolve(&mut self, group_id: GroupId, regexes: &[Str]) -> Vec<Effect> {
+        let resolved = resolve_regexes(&self.cluster, regexes);
+        let version = self.cluster.version;
+        self.handle(Input::RegexesResolved {
+            group_id,
+            version,
+            resolved,
+        })
+    }
+
+    /// There are these topics, with so many partitions, and no others.
+    pub fn set_topics(&mut self, topics: &[(&str, i32)]) -> Vec<Effect> {
+        let before = self.cluster.topics.clone();
+        let mut changes = Vec::new();
+        let mut change = |name: &str, kind| {
+            let name = name.into();
+            changes.push(TopicChange { name, kind });
+        };
+        for name in before
+            .keys()
+            .filter(|name| !topics.iter().any(|(kept, _)| kept == name))
+        {
+            self.cluster.topics.remove(name);
+            change(name, TopicChangeKind::Deleted);
+        }
+        for (name, partitions) in topics {
+            match self.cluster.topics.get_mut(*name) {
+                Some((_, before)) if before == partitions => {}
+                Some((_, before)) => {
+                    *before = *partitions;
+                    change(name, TopicChangeKind::Changed);
+                }
+                None => {
+                    self.cluster.created += 1;
+                    let id = Uuid::from_bytes(self.cluster.created.to_be_bytes());
+                    self.cluster
+                        .topics
+                        .insert((*name).to_owned(), (id, *partitions));
+                    change(name, TopicChangeKind::Created);
+                }
+            }
+        }
+        self.cluster.version += 1;
+        self.show_cluster(changes)
+    }
+
+    /// The shard sees the cluster as it is now.
+    pub fn show_cluster(&mut self, changes: Vec<TopicChange>) -> Vec<Effect> {
+        let view = Arc::new(self.cluster.clone());
+        self.handle(Input::ClusterChanged { view, changes })
+    }
+
+    pub fn topic_id(&self, name: &str) -> TopicId {
+        self.cluster
+            .topics
+            .get(name)
+            .map(|(id, _)| *id)
+            .unwrap_or_default()
+    }
+
+    pub fn topic_name(&self, id: TopicId) -> String {
+        let topic = self.cluster.topic_by_id(id);
+        topic.map_or_else(
+            || format!("#{}", u128::from_be_bytes(*id.as_bytes())),
+            |topic| topic.name.to_string(),
+        )
     }
 
     /// The log is committed up to this append.
@@ -154,6 +287,7 @@ impl World {
         self.log_ends = vec![self.committed];
         self.shard = self.loaded_anew();
         self.shard.check();
+        effects.extend(self.show_cluster(Vec::new()));
         effects.extend(self.handle(Input::Loaded));
         effects
     }

@@ -591,6 +591,13 @@ accessors! {
     pub group_min_session_timeout_ms: i32 = "group.min.session.timeout.ms";
     pub group_max_session_timeout_ms: i32 = "group.max.session.timeout.ms";
     pub group_max_size: i32 = "group.max.size";
+    pub group_coordinator_rebalance_protocols: &[String] = "group.coordinator.rebalance.protocols";
+    pub group_consumer_assignors: &[String] = "group.consumer.assignors";
+    pub group_consumer_migration_policy: &str = "group.consumer.migration.policy";
+    pub group_consumer_max_size: i32 = "group.consumer.max.size";
+    pub group_consumer_session_timeout_ms: i32 = "group.consumer.session.timeout.ms";
+    pub group_consumer_heartbeat_interval_ms: i32 = "group.consumer.heartbeat.interval.ms";
+    pub group_consumer_assignment_interval_ms: i32 = "group.consumer.assignment.interval.ms";
     pub transaction_max_timeout_ms: i32 = "transaction.max.timeout.ms";
     pub transaction_state_log_num_partitions: i32 = "transaction.state.log.num.partitions";
     pub transaction_state_log_replication_factor: i16 = "transaction.state.log.replication.factor";

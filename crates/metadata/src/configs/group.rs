@@ -86,6 +86,21 @@ pub(crate) fn effective(def: &ConfigDef, overrides: &ConfigMap, broker: &BrokerC
         .unwrap_or_else(|| def.default_value())
 }
 
+/// The number that a group has set for itself, brought within the bounds that the broker has by now; `None` if it has set
+/// none, and the broker's own counts.
+pub fn group_override(name: &str, overrides: &ConfigMap, broker: &BrokerConfig) -> Option<i32> {
+    let Value::Int(number) = group_config(name)?.parse(overrides.get(name)?).ok()? else {
+        return None;
+    };
+    let bound = |bound: Option<&str>, otherwise| match bound.and_then(|name| broker.value(name)) {
+        Some(Value::Int(bound)) => *bound,
+        _ => otherwise,
+    };
+    let (_, min, max) = BOUNDS.iter().find(|(bounded, ..)| *bounded == name)?;
+    let (min, max) = (bound(*min, i64::MIN), bound(*max, i64::MAX));
+    i32::try_from(number.min(max).max(min)).ok()
+}
+
 /// Whether a group may have these overrides.
 pub(crate) fn validate_group_configs(
     overrides: &ConfigMap,

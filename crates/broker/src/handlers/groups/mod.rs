@@ -1,5 +1,7 @@
 //! The APIs of group coordinators. Each asks the shard that has the group; what concerns many groups is split by shard.
 
+pub(super) mod consumer_group_describe;
+pub(super) mod consumer_group_heartbeat;
 pub(super) mod delete_groups;
 pub(super) mod describe_groups;
 pub(super) mod find_coordinator;
@@ -9,6 +11,7 @@ pub(super) mod offset_delete;
 pub(super) mod offset_fetch;
 
 use tidelog_coordinator::group::{ClientInfo, GroupRequest, GroupResponse};
+use tidelog_metadata::bootstrap::GROUP_VERSION;
 use tidelog_types::GroupId;
 
 use super::{Answer, Context};
@@ -25,6 +28,15 @@ impl Context {
                 .unwrap_or_default(),
             client_host: format!("/{}", self.peer.address.ip()).into(),
         }
+    }
+
+    /// Whether groups whose partitions the broker divides are served (KIP-848): the cluster has switched them on, and nobody
+    /// has switched them off for this broker.
+    fn serves_consumer_groups(&self) -> bool {
+        let config = self.node.broker_config.load();
+        let mut protocols = config.group_coordinator_rebalance_protocols().iter();
+        self.node.image.load().feature(GROUP_VERSION) >= 1
+            && protocols.any(|protocol| protocol.eq_ignore_ascii_case("consumer"))
     }
 
     /// Has the coordinator of a group answer.
