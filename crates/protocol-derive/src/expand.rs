@@ -22,6 +22,13 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
     let fields = schema.fields.iter().map(describe);
     let name_text = name.to_string();
     let message = message(schema);
+    let shown = schema.fields.iter().map(|field| {
+        let (name, name_text) = (&field.name, field.name.unraw().to_string());
+        match field.secret {
+            true => quote!(visit(#name_text, &::tidelog_protocol::Secret);),
+            false => quote!(visit(#name_text, &self.#name);),
+        }
+    });
     quote! {
         #[automatically_derived]
         impl ::core::default::Default for #name {
@@ -60,6 +67,33 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
 
             fn is_default(&self) -> bool {
                 *self == Self::default()
+            }
+        }
+
+        #[automatically_derived]
+        impl ::tidelog_protocol::Fields for #name {
+            fn fields(
+                &self,
+                visit: &mut dyn ::core::ops::FnMut(
+                    &'static ::core::primitive::str,
+                    &dyn ::tidelog_protocol::Show,
+                ),
+            ) {
+                #(#shown)*
+            }
+        }
+
+        #[automatically_derived]
+        impl ::tidelog_protocol::Show for #name {
+            fn show(&self, line: &mut ::tidelog_protocol::Line<'_>) -> ::core::fmt::Result {
+                line.fields(self)
+            }
+        }
+
+        #[automatically_derived]
+        impl ::core::fmt::Debug for #name {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::tidelog_protocol::debug(#name_text, self, f)
             }
         }
 

@@ -1,8 +1,8 @@
 //! `#[derive(Wire)]` for `tidelog-protocol`: the Rust struct is the schema.
 //!
 //! Fields are written in the order in which they stand. Every struct gets `Default` with Kafka's
-//! defaults. A struct with `versions` is a whole message and gets `Message` besides `Wire`;
-//! `#[message(..)]` stands for `#[derive(Clone, Debug, PartialEq, Wire)]` and `#[wire(..)]` on it.
+//! defaults, and `Debug` without its secrets. A struct with `versions` is a whole message and gets `Message` besides `Wire`;
+//! `#[message(..)]` stands for `#[derive(Clone, PartialEq, Wire)]` and `#[wire(..)]` on it.
 //!
 //! On the struct:
 //!
@@ -47,7 +47,7 @@ pub fn message(versions: TokenStream, item: TokenStream) -> TokenStream {
     let versions = proc_macro2::TokenStream::from(versions);
     let item = proc_macro2::TokenStream::from(item);
     quote! {
-        #[derive(Clone, Debug, PartialEq, ::tidelog_protocol::Wire)]
+        #[derive(Clone, PartialEq, ::tidelog_protocol::Wire)]
         #[wire(#versions)]
         #item
     }

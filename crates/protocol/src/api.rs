@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::messages::*;
+use crate::show::brief;
 use crate::{
     DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Message, Reader, RequestHeader,
     ResponseHeader, Schema, VersionRange, Writer,
@@ -147,6 +148,16 @@ macro_rules! apis {
             )*
         }
 
+        /// Short enough for a log line, and without secrets.
+        impl fmt::Display for Request {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{} request ", self.key())?;
+                match self {
+                    $(Self::$name(request) => brief(request, f),)*
+                }
+            }
+        }
+
         impl Request {
             /// The API of the request.
             pub const fn key(&self) -> ApiKey {
@@ -172,6 +183,16 @@ macro_rules! apis {
             pub fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
                 match self {
                     $(Self::$name(request) => request.write(writer, version),)*
+                }
+            }
+        }
+
+        /// Short enough for a log line, and without secrets.
+        impl fmt::Display for Response {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{} response ", self.key())?;
+                match self {
+                    $(Self::$name(response) => brief(response, f),)*
                 }
             }
         }

@@ -27,7 +27,7 @@ pub struct AddPartitionsToTxnRequest {
 }
 
 /// The partitions of one transaction.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AddPartitionsToTxnTransaction {
     /// The transactional id of the producer.
     pub transactional_id: TransactionalId,
@@ -42,7 +42,7 @@ pub struct AddPartitionsToTxnTransaction {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AddPartitionsToTxnTopic {
     /// The topic.
     pub name: TopicName,
@@ -69,7 +69,7 @@ pub struct AddPartitionsToTxnResponse {
 }
 
 /// The answers for one transaction.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AddPartitionsToTxnResult {
     /// The transactional id of the producer.
     pub transactional_id: TransactionalId,
@@ -78,7 +78,7 @@ pub struct AddPartitionsToTxnResult {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AddPartitionsToTxnTopicResult {
     /// The topic.
     pub name: TopicName,
@@ -87,7 +87,7 @@ pub struct AddPartitionsToTxnTopicResult {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AddPartitionsToTxnPartitionResult {
     /// The partition.
     pub partition_index: i32,

@@ -13,7 +13,7 @@ pub struct AlterClientQuotasRequest {
 }
 
 /// The changes for one entity.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct EntryData {
     /// The entity, a part for each type.
     pub entity: Vec<EntityData>,
@@ -22,7 +22,7 @@ pub struct EntryData {
 }
 
 /// A change.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OpData {
     /// The name of the quota, such as `producer_byte_rate`.
     pub key: Str,
@@ -42,7 +42,7 @@ pub struct AlterClientQuotasResponse {
 }
 
 /// The answer for one entity.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct EntryResult {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -12,7 +12,7 @@ pub struct AlterConfigsRequest {
 }
 
 /// The new configs of one resource.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterConfigsResource {
     /// The type of the resource: 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group.
     pub resource_type: i8,
@@ -23,7 +23,7 @@ pub struct AlterConfigsResource {
 }
 
 /// One config.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterableConfig {
     /// The name of the config.
     pub name: Str,
@@ -42,7 +42,7 @@ pub struct AlterConfigsResponse {
 }
 
 /// The answer for one resource.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterConfigsResourceResponse {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

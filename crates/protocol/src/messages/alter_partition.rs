@@ -18,7 +18,7 @@ pub struct AlterPartitionRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicData {
     /// The topic; replaced by its id in version 2.
     #[wire(versions = ..=1, ignorable)]
@@ -31,7 +31,7 @@ pub struct TopicData {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,
@@ -51,7 +51,7 @@ pub struct PartitionData {
 }
 
 /// A broker and the epoch of its registration.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct BrokerState {
     /// The broker.
     pub broker_id: NodeId,
@@ -74,7 +74,7 @@ pub struct AlterPartitionResponse {
 }
 
 /// One topic. Kafka calls this struct `TopicData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicResult {
     /// The topic; replaced by its id in version 2.
     #[wire(versions = ..=1, ignorable)]
@@ -87,7 +87,7 @@ pub struct TopicResult {
 }
 
 /// One partition as it is now. Kafka calls this struct `PartitionData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResult {
     /// The partition.
     pub partition_index: i32,

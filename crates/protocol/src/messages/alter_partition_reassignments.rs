@@ -18,7 +18,7 @@ pub struct AlterPartitionReassignmentsRequest {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReassignableTopic {
     /// The topic.
     pub name: TopicName,
@@ -27,7 +27,7 @@ pub struct ReassignableTopic {
 }
 
 /// Where one partition shall be.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReassignablePartition {
     /// The partition.
     pub partition_index: i32,
@@ -54,7 +54,7 @@ pub struct AlterPartitionReassignmentsResponse {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReassignableTopicResponse {
     /// The topic.
     pub name: TopicName,
@@ -63,7 +63,7 @@ pub struct ReassignableTopicResponse {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReassignablePartitionResponse {
     /// The partition.
     pub partition_index: i32,

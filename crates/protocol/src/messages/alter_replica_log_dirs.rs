@@ -10,7 +10,7 @@ pub struct AlterReplicaLogDirsRequest {
 }
 
 /// The replicas that shall lie in one directory.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterReplicaLogDir {
     /// The absolute path of the directory.
     pub path: Str,
@@ -19,7 +19,7 @@ pub struct AlterReplicaLogDir {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterReplicaLogDirTopic {
     /// The topic.
     pub name: TopicName,
@@ -37,7 +37,7 @@ pub struct AlterReplicaLogDirsResponse {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterReplicaLogDirTopicResult {
     /// The topic.
     pub topic_name: TopicName,
@@ -46,7 +46,7 @@ pub struct AlterReplicaLogDirTopicResult {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterReplicaLogDirPartitionResult {
     /// The partition.
     pub partition_index: i32,

@@ -12,7 +12,7 @@ pub struct AlterShareGroupOffsetsRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterShareGroupOffsetsRequestTopic {
     /// The topic.
     pub topic_name: TopicName,
@@ -21,7 +21,7 @@ pub struct AlterShareGroupOffsetsRequestTopic {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterShareGroupOffsetsRequestPartition {
     /// The partition.
     pub partition_index: i32,
@@ -43,7 +43,7 @@ pub struct AlterShareGroupOffsetsResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterShareGroupOffsetsResponseTopic {
     /// The topic.
     pub topic_name: TopicName,
@@ -54,7 +54,7 @@ pub struct AlterShareGroupOffsetsResponseTopic {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterShareGroupOffsetsResponsePartition {
     /// The partition.
     pub partition_index: i32,

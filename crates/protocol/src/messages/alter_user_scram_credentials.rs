@@ -12,7 +12,7 @@ pub struct AlterUserScramCredentialsRequest {
 }
 
 /// A credential to delete.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ScramCredentialDeletion {
     /// The user.
     pub name: Str,
@@ -21,7 +21,7 @@ pub struct ScramCredentialDeletion {
 }
 
 /// A credential to set.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ScramCredentialUpsertion {
     /// The user.
     pub name: Str,
@@ -47,7 +47,7 @@ pub struct AlterUserScramCredentialsResponse {
 }
 
 /// The answer for one user.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterUserScramCredentialsResult {
     /// The user.
     pub user: Str,

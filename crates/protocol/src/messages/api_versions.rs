@@ -42,7 +42,7 @@ pub struct ApiVersionsResponse {
 }
 
 /// One API.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ApiVersion {
     /// The API.
     pub api_key: ApiKey,
@@ -53,7 +53,7 @@ pub struct ApiVersion {
 }
 
 /// A feature that the broker supports.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct SupportedFeatureKey {
     /// The feature, such as `metadata.version`.
     pub name: Str,
@@ -64,7 +64,7 @@ pub struct SupportedFeatureKey {
 }
 
 /// A feature in use in the cluster.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct FinalizedFeatureKey {
     /// The feature, such as `metadata.version`.
     pub name: Str,

@@ -15,7 +15,7 @@ pub struct AssignReplicasToDirsRequest {
 }
 
 /// One log directory.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DirectoryData {
     /// The directory.
     pub id: Uuid,
@@ -24,7 +24,7 @@ pub struct DirectoryData {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicData {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -33,7 +33,7 @@ pub struct TopicData {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,
@@ -51,7 +51,7 @@ pub struct AssignReplicasToDirsResponse {
 }
 
 /// One log directory. Kafka calls this struct `DirectoryData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DirectoryResult {
     /// The directory.
     pub id: Uuid,
@@ -60,7 +60,7 @@ pub struct DirectoryResult {
 }
 
 /// One topic. Kafka calls this struct `TopicData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicResult {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -69,7 +69,7 @@ pub struct TopicResult {
 }
 
 /// One partition. Kafka calls this struct `PartitionData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResult {
     /// The partition.
     pub partition_index: i32,

@@ -21,7 +21,7 @@ pub struct BeginQuorumEpochRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicData {
     /// The topic.
     pub topic_name: TopicName,
@@ -30,7 +30,7 @@ pub struct TopicData {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,
@@ -44,7 +44,7 @@ pub struct PartitionData {
 }
 
 /// One listener of the leader.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct LeaderEndpoint {
     /// The name of the listener.
     pub name: Str,
@@ -69,7 +69,7 @@ pub struct BeginQuorumEpochResponse {
 }
 
 /// One topic. Kafka calls this struct `TopicData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicResult {
     /// The topic.
     pub topic_name: TopicName,
@@ -78,7 +78,7 @@ pub struct TopicResult {
 }
 
 /// One partition. Kafka calls this struct `PartitionData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResult {
     /// The partition.
     pub partition_index: i32,

@@ -33,7 +33,7 @@ pub struct BrokerRegistrationRequest {
 }
 
 /// One listener.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Listener {
     /// The name of the listener.
     pub name: Str,
@@ -46,7 +46,7 @@ pub struct Listener {
 }
 
 /// A feature that the node supports.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Feature {
     /// The feature, such as `metadata.version`.
     pub name: Str,

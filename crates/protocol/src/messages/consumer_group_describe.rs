@@ -23,7 +23,7 @@ pub struct ConsumerGroupDescribeResponse {
 }
 
 /// One group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribedGroup {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -47,7 +47,7 @@ pub struct DescribedGroup {
 }
 
 /// One member.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Member {
     /// The member.
     pub member_id: Str,
@@ -75,14 +75,14 @@ pub struct Member {
 }
 
 /// What a member owns or should own.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Assignment {
     /// The partitions.
     pub topic_partitions: Vec<TopicPartitions>,
 }
 
 /// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicPartitions {
     /// The id of the topic.
     pub topic_id: Uuid,

@@ -34,7 +34,7 @@ pub struct ConsumerGroupHeartbeatRequest {
 }
 
 /// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicPartitions {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -62,7 +62,7 @@ pub struct ConsumerGroupHeartbeatResponse {
 }
 
 /// What a member should own.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Assignment {
     /// The partitions that the member may use at once.
     pub topic_partitions: Vec<TopicPartitions>,

@@ -12,7 +12,7 @@ pub struct CreateAclsRequest {
 }
 
 /// An ACL.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AclCreation {
     /// The type of the resource, as in
     /// [`DescribeAclsResource`](super::describe_acls::DescribeAclsResource).
@@ -42,7 +42,7 @@ pub struct CreateAclsResponse {
 }
 
 /// The answer for one ACL.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AclCreationResult {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -20,7 +20,7 @@ pub struct CreateDelegationTokenRequest {
 }
 
 /// A principal that may renew the token.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CreatableRenewers {
     /// The type of the principal, such as `User`.
     pub principal_type: Str,

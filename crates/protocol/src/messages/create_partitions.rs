@@ -16,7 +16,7 @@ pub struct CreatePartitionsRequest {
 }
 
 /// How many partitions one topic shall have.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CreatePartitionsTopic {
     /// The topic.
     pub name: TopicName,
@@ -27,7 +27,7 @@ pub struct CreatePartitionsTopic {
 }
 
 /// The replicas of one new partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CreatePartitionsAssignment {
     /// The replicas, the preferred leader first.
     pub broker_ids: Vec<NodeId>,
@@ -43,7 +43,7 @@ pub struct CreatePartitionsResponse {
 }
 
 /// The answer for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CreatePartitionsTopicResult {
     /// The topic.
     pub name: TopicName,

@@ -19,7 +19,7 @@ pub struct CreateTopicsRequest {
 }
 
 /// A topic to create.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CreatableTopic {
     /// The topic.
     pub name: TopicName,
@@ -35,7 +35,7 @@ pub struct CreatableTopic {
 }
 
 /// The replicas of one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CreatableReplicaAssignment {
     /// The partition.
     pub partition_index: i32,
@@ -44,7 +44,7 @@ pub struct CreatableReplicaAssignment {
 }
 
 /// A config of the topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CreatableTopicConfig {
     /// The name of the config.
     pub name: Str,
@@ -63,7 +63,7 @@ pub struct CreateTopicsResponse {
 }
 
 /// The answer for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CreatableTopicResult {
     /// The topic.
     pub name: TopicName,
@@ -90,7 +90,7 @@ pub struct CreatableTopicResult {
 }
 
 /// A config of the new topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CreatableTopicConfigs {
     /// The name of the config.
     pub name: Str,

@@ -12,7 +12,7 @@ pub struct DeleteAclsRequest {
 }
 
 /// What the ACLs must be like.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteAclsFilter {
     /// The type of the resource, 1 any or as in
     /// [`DescribeAclsResource`](super::describe_acls::DescribeAclsResource).
@@ -45,7 +45,7 @@ pub struct DeleteAclsResponse {
 }
 
 /// What one filter has matched.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteAclsFilterResult {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -56,7 +56,7 @@ pub struct DeleteAclsFilterResult {
 }
 
 /// An ACL, and whether it was deleted.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteAclsMatchingAcl {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

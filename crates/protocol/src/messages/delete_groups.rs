@@ -19,7 +19,7 @@ pub struct DeleteGroupsResponse {
 }
 
 /// The answer for one group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeletableGroupResult {
     /// The group.
     pub group_id: GroupId,

@@ -12,7 +12,7 @@ pub struct DeleteRecordsRequest {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteRecordsTopic {
     /// The topic.
     pub name: TopicName,
@@ -21,7 +21,7 @@ pub struct DeleteRecordsTopic {
 }
 
 /// Where one log shall start.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteRecordsPartition {
     /// The partition.
     pub partition_index: i32,
@@ -39,7 +39,7 @@ pub struct DeleteRecordsResponse {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteRecordsTopicResult {
     /// The topic.
     pub name: TopicName,
@@ -48,7 +48,7 @@ pub struct DeleteRecordsTopicResult {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteRecordsPartitionResult {
     /// The partition.
     pub partition_index: i32,

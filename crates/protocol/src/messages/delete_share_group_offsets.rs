@@ -12,7 +12,7 @@ pub struct DeleteShareGroupOffsetsRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteShareGroupOffsetsRequestTopic {
     /// The topic.
     pub topic_name: TopicName,
@@ -32,7 +32,7 @@ pub struct DeleteShareGroupOffsetsResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteShareGroupOffsetsResponseTopic {
     /// The topic.
     pub topic_name: TopicName,

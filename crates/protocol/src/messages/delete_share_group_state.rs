@@ -13,7 +13,7 @@ pub struct DeleteShareGroupStateRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteStateData {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -22,7 +22,7 @@ pub struct DeleteStateData {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition: i32,
@@ -36,7 +36,7 @@ pub struct DeleteShareGroupStateResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteStateResult {
     /// The id of the topic.
     pub topic_id: Uuid,

@@ -18,7 +18,7 @@ pub struct DeleteTopicsRequest {
 }
 
 /// A topic, by name or id.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeleteTopicState {
     /// The topic, or null if it is named by its id.
     pub name: Option<TopicName>,
@@ -37,7 +37,7 @@ pub struct DeleteTopicsResponse {
 }
 
 /// The answer for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DeletableTopicResult {
     /// The topic; null from version 6 on if it was named by an unknown id.
     #[wire(nullable = 6..)]

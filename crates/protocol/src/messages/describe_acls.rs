@@ -41,7 +41,7 @@ pub struct DescribeAclsResponse {
 }
 
 /// The ACLs of one resource.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeAclsResource {
     /// The type of the resource: 2 topic, 3 group, 4 cluster, 5 transactional id, 6 delegation
     /// token, 7 user (KIP-373).
@@ -56,7 +56,7 @@ pub struct DescribeAclsResource {
 }
 
 /// One ACL.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AclDescription {
     /// The principal, such as `User:alice`.
     pub principal: Str,

@@ -12,7 +12,7 @@ pub struct DescribeClientQuotasRequest {
 }
 
 /// What entities must be like in one type.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ComponentData {
     /// The type: `user`, `client-id` or `ip`.
     pub entity_type: Str,
@@ -36,7 +36,7 @@ pub struct DescribeClientQuotasResponse {
 }
 
 /// The quotas of one entity.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct EntryData {
     /// The entity, a part for each type.
     pub entity: Vec<EntityData>,
@@ -45,7 +45,7 @@ pub struct EntryData {
 }
 
 /// A part of an entity.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct EntityData {
     /// The type: `user`, `client-id` or `ip`.
     pub entity_type: Str,
@@ -54,7 +54,7 @@ pub struct EntityData {
 }
 
 /// A quota.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ValueData {
     /// The name of the quota, such as `producer_byte_rate`.
     pub key: Str,

@@ -42,7 +42,7 @@ pub struct DescribeClusterResponse {
 }
 
 /// One node.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeClusterBroker {
     /// The broker.
     pub broker_id: NodeId,

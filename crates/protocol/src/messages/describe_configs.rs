@@ -18,7 +18,7 @@ pub struct DescribeConfigsRequest {
 }
 
 /// The wanted configs of one resource.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeConfigsResource {
     /// The type of the resource: 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group.
     pub resource_type: i8,
@@ -38,7 +38,7 @@ pub struct DescribeConfigsResponse {
 }
 
 /// The configs of one resource.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeConfigsResult {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -53,7 +53,7 @@ pub struct DescribeConfigsResult {
 }
 
 /// One config.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeConfigsResourceResult {
     /// The name of the config.
     pub name: Str,
@@ -83,7 +83,7 @@ pub struct DescribeConfigsResourceResult {
 }
 
 /// A value of a config, in force or hidden.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeConfigsSynonym {
     /// The name under which the synonym is set.
     pub name: Str,

@@ -10,7 +10,7 @@ pub struct DescribeDelegationTokenRequest {
 }
 
 /// An owner of tokens.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeDelegationTokenOwner {
     /// The type of the principal, such as `User`.
     pub principal_type: Str,
@@ -32,7 +32,7 @@ pub struct DescribeDelegationTokenResponse {
 }
 
 /// A token.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribedDelegationToken {
     /// The type of the owner.
     pub principal_type: Str,
@@ -60,7 +60,7 @@ pub struct DescribedDelegationToken {
 }
 
 /// A principal that may renew the token.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribedDelegationTokenRenewer {
     /// The type of the principal, such as `User`.
     pub principal_type: Str,

@@ -26,7 +26,7 @@ pub struct DescribeGroupsResponse {
 }
 
 /// One group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribedGroup {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -49,7 +49,7 @@ pub struct DescribedGroup {
 }
 
 /// One member.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribedGroupMember {
     /// The member.
     pub member_id: Str,

@@ -10,7 +10,7 @@ pub struct DescribeLogDirsRequest {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribableLogDirTopic {
     /// The topic.
     pub topic: TopicName,
@@ -34,7 +34,7 @@ pub struct DescribeLogDirsResponse {
 }
 
 /// One directory.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeLogDirsResult {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -54,7 +54,7 @@ pub struct DescribeLogDirsResult {
 }
 
 /// The replicas of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeLogDirsTopic {
     /// The topic.
     pub name: TopicName,
@@ -63,7 +63,7 @@ pub struct DescribeLogDirsTopic {
 }
 
 /// One replica.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeLogDirsPartition {
     /// The partition.
     pub partition_index: i32,

@@ -10,7 +10,7 @@ pub struct DescribeProducersRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicRequest {
     /// The topic.
     pub name: TopicName,
@@ -28,7 +28,7 @@ pub struct DescribeProducersResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicResponse {
     /// The topic.
     pub name: TopicName,
@@ -37,7 +37,7 @@ pub struct TopicResponse {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResponse {
     /// The partition.
     pub partition_index: i32,
@@ -50,7 +50,7 @@ pub struct PartitionResponse {
 }
 
 /// A producer as the partition knows it.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ProducerState {
     /// The producer.
     pub producer_id: ProducerId,

@@ -10,7 +10,7 @@ pub struct DescribeQuorumRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicData {
     /// The topic.
     pub topic_name: TopicName,
@@ -19,7 +19,7 @@ pub struct TopicData {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,
@@ -43,7 +43,7 @@ pub struct DescribeQuorumResponse {
 }
 
 /// One topic. Kafka calls this struct `TopicData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicResult {
     /// The topic.
     pub topic_name: TopicName,
@@ -52,7 +52,7 @@ pub struct TopicResult {
 }
 
 /// The quorum of one partition. Kafka calls this struct `PartitionData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResult {
     /// The partition.
     pub partition_index: i32,
@@ -74,7 +74,7 @@ pub struct PartitionResult {
 }
 
 /// How far a replica is.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReplicaState {
     /// The replica.
     pub replica_id: NodeId,
@@ -92,7 +92,7 @@ pub struct ReplicaState {
 }
 
 /// Where a node of the quorum listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Node {
     /// The node.
     pub node_id: NodeId,
@@ -101,7 +101,7 @@ pub struct Node {
 }
 
 /// One listener.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Listener {
     /// The name of the listener.
     pub name: Str,

@@ -10,7 +10,7 @@ pub struct DescribeShareGroupOffsetsRequest {
 }
 
 /// One group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeShareGroupOffsetsRequestGroup {
     /// The group.
     pub group_id: GroupId,
@@ -19,7 +19,7 @@ pub struct DescribeShareGroupOffsetsRequestGroup {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeShareGroupOffsetsRequestTopic {
     /// The topic.
     pub topic_name: TopicName,
@@ -39,7 +39,7 @@ pub struct DescribeShareGroupOffsetsResponse {
 }
 
 /// One group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeShareGroupOffsetsResponseGroup {
     /// The group.
     pub group_id: GroupId,
@@ -52,7 +52,7 @@ pub struct DescribeShareGroupOffsetsResponseGroup {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeShareGroupOffsetsResponseTopic {
     /// The topic.
     pub topic_name: TopicName,
@@ -63,7 +63,7 @@ pub struct DescribeShareGroupOffsetsResponseTopic {
 }
 
 /// How far a group is in one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeShareGroupOffsetsResponsePartition {
     /// The partition.
     pub partition_index: i32,

@@ -15,14 +15,14 @@ pub struct DescribeTopicPartitionsRequest {
 }
 
 /// A topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicRequest {
     /// The topic.
     pub name: TopicName,
 }
 
 /// A place in the list of all partitions, ordered by topic and number.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Cursor {
     /// The first topic.
     pub topic_name: TopicName,
@@ -42,7 +42,7 @@ pub struct DescribeTopicPartitionsResponse {
 }
 
 /// A topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeTopicPartitionsResponseTopic {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -60,7 +60,7 @@ pub struct DescribeTopicPartitionsResponseTopic {
 }
 
 /// A partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeTopicPartitionsResponsePartition {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -19,7 +19,7 @@ pub struct DescribeTransactionsResponse {
 }
 
 /// One transactional id.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TransactionState {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -40,7 +40,7 @@ pub struct TransactionState {
 }
 
 /// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicData {
     /// The topic.
     pub topic: TopicName,

@@ -10,7 +10,7 @@ pub struct DescribeUserScramCredentialsRequest {
 }
 
 /// A user.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct UserName {
     /// The user.
     pub name: Str,
@@ -30,7 +30,7 @@ pub struct DescribeUserScramCredentialsResponse {
 }
 
 /// The credentials of one user.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribeUserScramCredentialsResult {
     /// The user.
     pub user: Str,
@@ -43,7 +43,7 @@ pub struct DescribeUserScramCredentialsResult {
 }
 
 /// A credential.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CredentialInfo {
     /// The mechanism: 1 SCRAM-SHA-256, 2 SCRAM-SHA-512.
     pub mechanism: i8,

@@ -19,7 +19,7 @@ pub struct ElectLeadersRequest {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicPartitions {
     /// The topic.
     pub topic: TopicName,
@@ -42,7 +42,7 @@ pub struct ElectLeadersResponse {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReplicaElectionResult {
     /// The topic.
     pub topic: TopicName,
@@ -51,7 +51,7 @@ pub struct ReplicaElectionResult {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResult {
     /// The partition.
     pub partition_id: i32,

@@ -19,7 +19,7 @@ pub struct EndQuorumEpochRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicData {
     /// The topic.
     pub topic_name: TopicName,
@@ -28,7 +28,7 @@ pub struct TopicData {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,
@@ -45,7 +45,7 @@ pub struct PartitionData {
 }
 
 /// A voter that may follow the leader.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReplicaInfo {
     /// The voter.
     pub candidate_id: NodeId,

@@ -50,7 +50,7 @@ pub struct FetchRequest {
 }
 
 /// The follower that fetches.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReplicaState {
     /// The replica that asks, or -1 for a consumer.
     #[wire(default = NodeId::NONE)]
@@ -61,7 +61,7 @@ pub struct ReplicaState {
 }
 
 /// What to fetch of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct FetchTopic {
     /// The topic; replaced by its id in version 13.
     #[wire(versions = ..=12, ignorable)]
@@ -74,7 +74,7 @@ pub struct FetchTopic {
 }
 
 /// What to fetch of one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct FetchPartition {
     /// The partition.
     pub partition: i32,
@@ -102,7 +102,7 @@ pub struct FetchPartition {
 }
 
 /// Partitions of one topic to remove from the session.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ForgottenTopic {
     /// The topic; replaced by its id in version 13.
     #[wire(versions = ..=12, ignorable)]
@@ -138,7 +138,7 @@ pub struct FetchResponse {
 }
 
 /// What was fetched of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct FetchableTopicResponse {
     /// The topic; replaced by its id in version 13.
     #[wire(versions = ..=12, ignorable)]
@@ -151,7 +151,7 @@ pub struct FetchableTopicResponse {
 }
 
 /// What was fetched of one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,
@@ -185,7 +185,7 @@ pub struct PartitionData {
 }
 
 /// An epoch and its end.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct EpochEndOffset {
     /// The largest epoch that both logs may have.
     #[wire(default = LeaderEpoch::NONE)]
@@ -196,7 +196,7 @@ pub struct EpochEndOffset {
 }
 
 /// A snapshot of the metadata log.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct SnapshotId {
     /// The first offset after the snapshot.
     #[wire(default = Offset::NONE)]
@@ -207,7 +207,7 @@ pub struct SnapshotId {
 }
 
 /// A transaction whose records must be dropped.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AbortedTransaction {
     /// The producer.
     pub producer_id: ProducerId,

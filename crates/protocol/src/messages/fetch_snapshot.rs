@@ -22,7 +22,7 @@ pub struct FetchSnapshotRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicSnapshot {
     /// The topic.
     pub name: TopicName,
@@ -31,7 +31,7 @@ pub struct TopicSnapshot {
 }
 
 /// The piece that is wanted.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionSnapshot {
     /// The partition.
     pub partition: i32,
@@ -47,7 +47,7 @@ pub struct PartitionSnapshot {
 }
 
 /// A snapshot of the metadata log.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct SnapshotId {
     /// The first offset after the snapshot.
     pub end_offset: Offset,
@@ -72,7 +72,7 @@ pub struct FetchSnapshotResponse {
 }
 
 /// One topic. Kafka calls this struct `TopicSnapshot`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicSnapshotResult {
     /// The topic.
     pub name: TopicName,
@@ -81,7 +81,7 @@ pub struct TopicSnapshotResult {
 }
 
 /// A piece of a snapshot. Kafka calls this struct `PartitionSnapshot`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionSnapshotResult {
     /// The partition.
     pub index: i32,
@@ -101,7 +101,7 @@ pub struct PartitionSnapshotResult {
 }
 
 /// A leader and its epoch.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct LeaderIdAndEpoch {
     /// The leader, or -1 if unknown.
     pub leader_id: NodeId,

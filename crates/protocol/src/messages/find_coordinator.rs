@@ -46,7 +46,7 @@ pub struct FindCoordinatorResponse {
 }
 
 /// The coordinator of one key.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Coordinator {
     /// The group, transactional id or share partition.
     pub key: Str,

@@ -13,7 +13,7 @@ pub struct IncrementalAlterConfigsRequest {
 }
 
 /// The changes for one resource.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterConfigsResource {
     /// The type of the resource: 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group.
     pub resource_type: i8,
@@ -24,7 +24,7 @@ pub struct AlterConfigsResource {
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AlterableConfig {
     /// The name of the config.
     pub name: Str,

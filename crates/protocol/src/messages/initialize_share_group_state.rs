@@ -12,7 +12,7 @@ pub struct InitializeShareGroupStateRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct InitializeStateData {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -21,7 +21,7 @@ pub struct InitializeStateData {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition: i32,
@@ -39,7 +39,7 @@ pub struct InitializeShareGroupStateResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct InitializeStateResult {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -48,7 +48,7 @@ pub struct InitializeStateResult {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResult {
     /// The partition.
     pub partition: i32,

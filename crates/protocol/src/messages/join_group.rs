@@ -30,7 +30,7 @@ pub struct JoinGroupRequest {
 }
 
 /// A protocol that the member supports.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct JoinGroupRequestProtocol {
     /// The name of the protocol, such as `range`.
     pub name: Str,
@@ -70,7 +70,7 @@ pub struct JoinGroupResponse {
 }
 
 /// A member of the generation.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct JoinGroupResponseMember {
     /// The member.
     pub member_id: Str,

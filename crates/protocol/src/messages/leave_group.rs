@@ -18,7 +18,7 @@ pub struct LeaveGroupRequest {
 }
 
 /// A member that leaves.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct MemberIdentity {
     /// The member; empty if it is named by its instance id.
     pub member_id: Str,
@@ -43,7 +43,7 @@ pub struct LeaveGroupResponse {
 }
 
 /// The answer for one member.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct MemberResponse {
     /// The member.
     pub member_id: Str,

@@ -25,7 +25,7 @@ pub struct ListConfigResourcesResponse {
 }
 
 /// A resource that has configs.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ConfigResource {
     /// The name of the resource.
     pub resource_name: Str,

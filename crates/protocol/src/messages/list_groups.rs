@@ -28,7 +28,7 @@ pub struct ListGroupsResponse {
 }
 
 /// One group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ListedGroup {
     /// The group.
     pub group_id: GroupId,

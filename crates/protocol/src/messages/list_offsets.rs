@@ -23,7 +23,7 @@ pub struct ListOffsetsRequest {
 }
 
 /// What to look up in one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ListOffsetsTopic {
     /// The topic.
     pub name: TopicName,
@@ -32,7 +32,7 @@ pub struct ListOffsetsTopic {
 }
 
 /// What to look up in one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ListOffsetsPartition {
     /// The partition.
     pub partition_index: i32,
@@ -58,7 +58,7 @@ pub struct ListOffsetsResponse {
 }
 
 /// What was found in one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ListOffsetsTopicResponse {
     /// The topic.
     pub name: TopicName,
@@ -67,7 +67,7 @@ pub struct ListOffsetsTopicResponse {
 }
 
 /// What was found in one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ListOffsetsPartitionResponse {
     /// The partition.
     pub partition_index: i32,

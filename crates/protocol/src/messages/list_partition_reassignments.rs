@@ -13,7 +13,7 @@ pub struct ListPartitionReassignmentsRequest {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ListPartitionReassignmentsTopics {
     /// The topic.
     pub name: TopicName,
@@ -35,7 +35,7 @@ pub struct ListPartitionReassignmentsResponse {
 }
 
 /// The moves of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OngoingTopicReassignment {
     /// The topic.
     pub name: TopicName,
@@ -44,7 +44,7 @@ pub struct OngoingTopicReassignment {
 }
 
 /// The move of one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OngoingPartitionReassignment {
     /// The partition.
     pub partition_index: i32,

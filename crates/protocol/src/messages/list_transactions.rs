@@ -33,7 +33,7 @@ pub struct ListTransactionsResponse {
 }
 
 /// One transactional id.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TransactionState {
     /// The transactional id.
     pub transactional_id: TransactionalId,

@@ -24,7 +24,7 @@ pub struct MetadataRequest {
 }
 
 /// A topic, by name or id.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct MetadataRequestTopic {
     /// The id of the topic; zero if it is asked for by name.
     #[wire(versions = 10.., ignorable)]
@@ -63,7 +63,7 @@ pub struct MetadataResponse {
 }
 
 /// A broker.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct MetadataResponseBroker {
     /// The broker.
     pub node_id: NodeId,
@@ -77,7 +77,7 @@ pub struct MetadataResponseBroker {
 }
 
 /// A topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct MetadataResponseTopic {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -98,7 +98,7 @@ pub struct MetadataResponseTopic {
 }
 
 /// A partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct MetadataResponsePartition {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -28,7 +28,7 @@ pub struct OffsetCommitRequest {
 }
 
 /// The offsets of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetCommitRequestTopic {
     /// The topic; replaced by its id in version 10.
     #[wire(versions = ..=9, ignorable)]
@@ -41,7 +41,7 @@ pub struct OffsetCommitRequestTopic {
 }
 
 /// The offset of one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetCommitRequestPartition {
     /// The partition.
     pub partition_index: i32,
@@ -68,7 +68,7 @@ pub struct OffsetCommitResponse {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetCommitResponseTopic {
     /// The topic; replaced by its id in version 10.
     #[wire(versions = ..=9, ignorable)]
@@ -81,7 +81,7 @@ pub struct OffsetCommitResponseTopic {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetCommitResponsePartition {
     /// The partition.
     pub partition_index: i32,

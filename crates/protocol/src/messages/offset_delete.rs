@@ -12,7 +12,7 @@ pub struct OffsetDeleteRequest {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetDeleteRequestTopic {
     /// The topic.
     pub name: TopicName,
@@ -21,7 +21,7 @@ pub struct OffsetDeleteRequestTopic {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetDeleteRequestPartition {
     /// The partition.
     pub partition_index: i32,
@@ -39,7 +39,7 @@ pub struct OffsetDeleteResponse {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetDeleteResponseTopic {
     /// The topic.
     pub name: TopicName,
@@ -48,7 +48,7 @@ pub struct OffsetDeleteResponseTopic {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetDeleteResponsePartition {
     /// The partition.
     pub partition_index: i32,

@@ -25,7 +25,7 @@ pub struct OffsetFetchRequest {
 }
 
 /// The partitions of one topic, up to version 7.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetFetchRequestTopic {
     /// The topic.
     pub name: TopicName,
@@ -34,7 +34,7 @@ pub struct OffsetFetchRequestTopic {
 }
 
 /// What to fetch of one group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetFetchRequestGroup {
     /// The group.
     pub group_id: GroupId,
@@ -49,7 +49,7 @@ pub struct OffsetFetchRequestGroup {
 }
 
 /// The partitions of one topic, from version 8 on.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetFetchRequestTopics {
     /// The topic; replaced by its id in version 10.
     #[wire(versions = ..=9, ignorable)]
@@ -79,7 +79,7 @@ pub struct OffsetFetchResponse {
 }
 
 /// The offsets of one topic, up to version 7.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetFetchResponseTopic {
     /// The topic.
     pub name: TopicName,
@@ -88,7 +88,7 @@ pub struct OffsetFetchResponseTopic {
 }
 
 /// The offset of one partition, up to version 7.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetFetchResponsePartition {
     /// The partition.
     pub partition_index: i32,
@@ -104,7 +104,7 @@ pub struct OffsetFetchResponsePartition {
 }
 
 /// The offsets of one group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetFetchResponseGroup {
     /// The group.
     pub group_id: GroupId,
@@ -115,7 +115,7 @@ pub struct OffsetFetchResponseGroup {
 }
 
 /// The offsets of one topic, from version 8 on.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetFetchResponseTopics {
     /// The topic; replaced by its id in version 10.
     #[wire(versions = ..=9, ignorable)]
@@ -128,7 +128,7 @@ pub struct OffsetFetchResponseTopics {
 }
 
 /// The offset of one partition, from version 8 on.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetFetchResponsePartitions {
     /// The partition.
     pub partition_index: i32,

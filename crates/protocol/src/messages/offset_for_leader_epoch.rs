@@ -15,7 +15,7 @@ pub struct OffsetForLeaderEpochRequest {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetForLeaderTopic {
     /// The topic.
     pub topic: TopicName,
@@ -24,7 +24,7 @@ pub struct OffsetForLeaderTopic {
 }
 
 /// The epoch of one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetForLeaderPartition {
     /// The partition.
     pub partition: i32,
@@ -48,7 +48,7 @@ pub struct OffsetForLeaderEpochResponse {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct OffsetForLeaderTopicResult {
     /// The topic.
     pub topic: TopicName,
@@ -57,7 +57,7 @@ pub struct OffsetForLeaderTopicResult {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct EpochEndOffset {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,

@@ -23,7 +23,7 @@ pub struct ProduceRequest {
 }
 
 /// The batches for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicProduceData {
     /// The topic; replaced by its id in version 13.
     #[wire(versions = ..=12, ignorable)]
@@ -36,7 +36,7 @@ pub struct TopicProduceData {
 }
 
 /// The batches for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionProduceData {
     /// The partition.
     pub index: i32,
@@ -62,7 +62,7 @@ pub struct ProduceResponse {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicProduceResponse {
     /// The topic; replaced by its id in version 13.
     #[wire(versions = ..=12, ignorable)]
@@ -75,7 +75,7 @@ pub struct TopicProduceResponse {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionProduceResponse {
     /// The partition.
     pub index: i32,
@@ -101,7 +101,7 @@ pub struct PartitionProduceResponse {
 }
 
 /// A record that caused the refusal of its batch.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct BatchIndexAndErrorMessage {
     /// The number of the record within the batch, from 0.
     pub batch_index: i32,
@@ -110,7 +110,7 @@ pub struct BatchIndexAndErrorMessage {
 }
 
 /// A leader and its epoch.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct LeaderIdAndEpoch {
     /// The leader, or -1 if there is none.
     #[wire(default = NodeId::NONE)]
@@ -121,7 +121,7 @@ pub struct LeaderIdAndEpoch {
 }
 
 /// Where a broker listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct NodeEndpoint {
     /// The broker.
     pub node_id: NodeId,

@@ -12,7 +12,7 @@ pub struct ReadShareGroupStateRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReadStateData {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -21,7 +21,7 @@ pub struct ReadStateData {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition: i32,
@@ -37,7 +37,7 @@ pub struct ReadShareGroupStateResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReadStateResult {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -46,7 +46,7 @@ pub struct ReadStateResult {
 }
 
 /// The state of one share partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResult {
     /// The partition.
     pub partition: i32,
@@ -63,7 +63,7 @@ pub struct PartitionResult {
 }
 
 /// The state of the records from one offset to another.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct StateBatch {
     /// The first offset.
     pub first_offset: Offset,

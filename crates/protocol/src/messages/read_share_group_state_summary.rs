@@ -13,7 +13,7 @@ pub struct ReadShareGroupStateSummaryRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReadStateSummaryData {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -31,7 +31,7 @@ pub struct ReadShareGroupStateSummaryResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ReadStateSummaryResult {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -40,7 +40,7 @@ pub struct ReadStateSummaryResult {
 }
 
 /// How far one share partition is.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResult {
     /// The partition.
     pub partition: i32,

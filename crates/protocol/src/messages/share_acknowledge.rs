@@ -24,7 +24,7 @@ pub struct ShareAcknowledgeRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AcknowledgeTopic {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -33,7 +33,7 @@ pub struct AcknowledgeTopic {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AcknowledgePartition {
     /// The partition.
     pub partition_index: i32,
@@ -62,7 +62,7 @@ pub struct ShareAcknowledgeResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ShareAcknowledgeTopicResponse {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -71,7 +71,7 @@ pub struct ShareAcknowledgeTopicResponse {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,

@@ -41,7 +41,7 @@ pub struct ShareFetchRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct FetchTopic {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -50,7 +50,7 @@ pub struct FetchTopic {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct FetchPartition {
     /// The partition.
     pub partition_index: i32,
@@ -59,7 +59,7 @@ pub struct FetchPartition {
 }
 
 /// What became of the records from one offset to another.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AcknowledgementBatch {
     /// The first offset.
     pub first_offset: Offset,
@@ -71,7 +71,7 @@ pub struct AcknowledgementBatch {
 }
 
 /// Partitions of one topic to remove from the session.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ForgottenTopic {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -97,7 +97,7 @@ pub struct ShareFetchResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ShareFetchableTopicResponse {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -106,7 +106,7 @@ pub struct ShareFetchableTopicResponse {
 }
 
 /// What was acquired of one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,
@@ -127,7 +127,7 @@ pub struct PartitionData {
 }
 
 /// Records that the member has acquired.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct AcquiredRecords {
     /// The first offset.
     pub first_offset: Offset,

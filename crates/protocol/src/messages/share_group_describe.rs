@@ -24,7 +24,7 @@ pub struct ShareGroupDescribeResponse {
 }
 
 /// One group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribedGroup {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -48,7 +48,7 @@ pub struct DescribedGroup {
 }
 
 /// One member.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Member {
     /// The member.
     pub member_id: Str,

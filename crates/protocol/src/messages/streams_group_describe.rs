@@ -22,7 +22,7 @@ pub struct StreamsGroupDescribeResponse {
 }
 
 /// One group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct DescribedGroup {
     /// What went wrong, if anything.
     pub error_code: ErrorCode,
@@ -46,7 +46,7 @@ pub struct DescribedGroup {
 }
 
 /// The topology of an application.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Topology {
     /// The topology epoch.
     pub epoch: i32,
@@ -55,7 +55,7 @@ pub struct Topology {
 }
 
 /// A part of a topology whose tasks run independently.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Subtopology {
     /// The subtopology.
     pub subtopology_id: Str,
@@ -70,7 +70,7 @@ pub struct Subtopology {
 }
 
 /// One member.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Member {
     /// The member.
     pub member_id: Str,
@@ -105,7 +105,7 @@ pub struct Member {
 }
 
 /// The tasks of a member.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Assignment {
     /// The active tasks.
     pub active_tasks: Vec<TaskIds>,

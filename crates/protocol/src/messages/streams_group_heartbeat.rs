@@ -46,7 +46,7 @@ pub struct StreamsGroupHeartbeatRequest {
 }
 
 /// The topology of an application.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Topology {
     /// The topology epoch.
     pub epoch: i32,
@@ -55,7 +55,7 @@ pub struct Topology {
 }
 
 /// A part of a topology whose tasks run independently.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Subtopology {
     /// The subtopology.
     pub subtopology_id: Str,
@@ -74,7 +74,7 @@ pub struct Subtopology {
 }
 
 /// An internal topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicInfo {
     /// The topic.
     pub name: TopicName,
@@ -87,7 +87,7 @@ pub struct TopicInfo {
 }
 
 /// A key and its value.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct KeyValue {
     /// The key.
     pub key: Str,
@@ -96,7 +96,7 @@ pub struct KeyValue {
 }
 
 /// Topics that must have equally many partitions.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CopartitionGroup {
     /// The source topics, as indexes into the list of the subtopology.
     pub source_topics: Vec<i16>,
@@ -107,7 +107,7 @@ pub struct CopartitionGroup {
 }
 
 /// Tasks of one subtopology.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TaskIds {
     /// The subtopology.
     pub subtopology_id: Str,
@@ -116,7 +116,7 @@ pub struct TaskIds {
 }
 
 /// Where an application listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Endpoint {
     /// The host name or address.
     pub host: Str,
@@ -125,7 +125,7 @@ pub struct Endpoint {
 }
 
 /// An offset of a task.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TaskOffset {
     /// The subtopology.
     pub subtopology_id: Str,
@@ -169,7 +169,7 @@ pub struct StreamsGroupHeartbeatResponse {
 }
 
 /// Something to be told about the group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Status {
     /// 0 the topology is an older one, 1 source topics are missing, 2 topics do not have the right
     /// number of partitions, 3 internal topics are missing, 4 the application shuts down, 5 the
@@ -180,7 +180,7 @@ pub struct Status {
 }
 
 /// What can be queried at one place.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct EndpointToPartitions {
     /// Where the application answers queries.
     pub user_endpoint: Endpoint,
@@ -191,7 +191,7 @@ pub struct EndpointToPartitions {
 }
 
 /// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicPartition {
     /// The topic.
     pub topic: TopicName,

@@ -27,7 +27,7 @@ pub struct SyncGroupRequest {
 }
 
 /// The assignment of one member.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct SyncGroupRequestAssignment {
     /// The member.
     pub member_id: Str,

@@ -30,7 +30,7 @@ pub struct TxnOffsetCommitRequest {
 }
 
 /// The offsets of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TxnOffsetCommitRequestTopic {
     /// The topic.
     pub name: TopicName,
@@ -39,7 +39,7 @@ pub struct TxnOffsetCommitRequestTopic {
 }
 
 /// The offset of one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TxnOffsetCommitRequestPartition {
     /// The partition.
     pub partition_index: i32,
@@ -64,7 +64,7 @@ pub struct TxnOffsetCommitResponse {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TxnOffsetCommitResponseTopic {
     /// The topic.
     pub name: TopicName,
@@ -73,7 +73,7 @@ pub struct TxnOffsetCommitResponseTopic {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TxnOffsetCommitResponsePartition {
     /// The partition.
     pub partition_index: i32,

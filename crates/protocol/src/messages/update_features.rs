@@ -18,7 +18,7 @@ pub struct UpdateFeaturesRequest {
 }
 
 /// A feature and its wanted level.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct FeatureUpdateKey {
     /// The feature, such as `metadata.version`.
     pub feature: Str,
@@ -48,7 +48,7 @@ pub struct UpdateFeaturesResponse {
 }
 
 /// What became of a feature.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct UpdatableFeatureResult {
     /// The feature, such as `metadata.version`.
     pub feature: Str,

@@ -22,7 +22,7 @@ pub struct UpdateRaftVoterRequest {
 }
 
 /// The levels of `kraft.version` that a voter supports.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct KRaftVersionFeature {
     /// The lowest supported level.
     pub min_supported_version: i16,
@@ -43,7 +43,7 @@ pub struct UpdateRaftVoterResponse {
 }
 
 /// A leader and where it listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct CurrentLeader {
     /// The leader, or -1 if unknown.
     #[wire(default = NodeId::NONE)]

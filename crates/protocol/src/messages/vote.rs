@@ -17,7 +17,7 @@ pub struct VoteRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicData {
     /// The topic.
     pub topic_name: TopicName,
@@ -26,7 +26,7 @@ pub struct TopicData {
 }
 
 /// The vote that is asked for in one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition_index: i32,
@@ -64,7 +64,7 @@ pub struct VoteResponse {
 }
 
 /// One topic. Kafka calls this struct `TopicData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicResult {
     /// The topic.
     pub topic_name: TopicName,
@@ -73,7 +73,7 @@ pub struct TopicResult {
 }
 
 /// The vote in one partition. Kafka calls this struct `PartitionData`, too.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionResult {
     /// The partition.
     pub partition_index: i32,
@@ -88,7 +88,7 @@ pub struct PartitionResult {
 }
 
 /// Where a node listens.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct NodeEndpoint {
     /// The node.
     pub node_id: NodeId,

@@ -16,7 +16,7 @@ pub struct WriteShareGroupStateRequest {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct WriteStateData {
     /// The id of the topic.
     pub topic_id: Uuid,
@@ -25,7 +25,7 @@ pub struct WriteStateData {
 }
 
 /// What has changed in one share partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionData {
     /// The partition.
     pub partition: i32,
@@ -50,7 +50,7 @@ pub struct WriteShareGroupStateResponse {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct WriteStateResult {
     /// The id of the topic.
     pub topic_id: Uuid,

@@ -13,7 +13,7 @@ pub struct WriteTxnMarkersRequest {
 }
 
 /// The end of one transaction.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct WritableTxnMarker {
     /// The producer id.
     pub producer_id: ProducerId,
@@ -32,7 +32,7 @@ pub struct WritableTxnMarker {
 }
 
 /// The partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct WritableTxnMarkerTopic {
     /// The topic.
     pub name: TopicName,
@@ -48,7 +48,7 @@ pub struct WriteTxnMarkersResponse {
 }
 
 /// The answers for one producer.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct WritableTxnMarkerResult {
     /// The producer id.
     pub producer_id: ProducerId,
@@ -57,7 +57,7 @@ pub struct WritableTxnMarkerResult {
 }
 
 /// The answers for one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct WritableTxnMarkerTopicResult {
     /// The topic.
     pub name: TopicName,
@@ -66,7 +66,7 @@ pub struct WritableTxnMarkerTopicResult {
 }
 
 /// The answer for one partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct WritableTxnMarkerPartitionResult {
     /// The partition.
     pub partition_index: i32,

@@ -29,7 +29,7 @@ pub struct ConsumerProtocolSubscription {
 }
 
 /// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicPartition {
     /// The topic.
     pub topic: TopicName,

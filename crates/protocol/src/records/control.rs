@@ -151,7 +151,7 @@ pub struct LeaderChangeMessage {
 }
 
 /// A voter. Kafka calls this struct `Voter`.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct LeaderChangeVoter {
     /// The node.
     pub voter_id: NodeId,
@@ -196,7 +196,7 @@ pub struct VotersRecord {
 }
 
 /// A voter.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Voter {
     /// The node.
     pub voter_id: NodeId,

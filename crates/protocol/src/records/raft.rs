@@ -53,7 +53,7 @@ impl QuorumState {
 }
 
 /// A voter.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct Voter {
     /// The node.
     pub voter_id: NodeId,

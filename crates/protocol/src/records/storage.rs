@@ -18,7 +18,7 @@ pub struct ProducerSnapshot {
 }
 
 /// One producer.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ProducerEntry {
     /// The producer.
     pub producer_id: ProducerId,
@@ -76,7 +76,7 @@ pub struct RemoteLogSegmentMetadataRecord {
 }
 
 /// A segment in remote storage.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct RemoteLogSegmentIdEntry {
     /// The partition.
     pub topic_id_partition: TopicIdPartitionEntry,
@@ -85,7 +85,7 @@ pub struct RemoteLogSegmentIdEntry {
 }
 
 /// A partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicIdPartitionEntry {
     /// The topic.
     pub name: TopicName,
@@ -96,7 +96,7 @@ pub struct TopicIdPartitionEntry {
 }
 
 /// Where a leader epoch begins.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct SegmentLeaderEpochEntry {
     /// The epoch of the leader.
     pub leader_epoch: LeaderEpoch,

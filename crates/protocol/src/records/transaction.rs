@@ -51,7 +51,7 @@ pub struct TransactionLogValue {
 }
 
 /// Partitions of one topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionsSchema {
     /// The topic.
     pub topic: TopicName,

@@ -67,7 +67,7 @@ pub struct GroupMetadataValue {
 }
 
 /// A member of a classic group.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct MemberMetadata {
     /// The member.
     pub member_id: Str,

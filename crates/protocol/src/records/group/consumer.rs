@@ -38,7 +38,7 @@ pub struct ConsumerGroupPartitionMetadataValue {
 }
 
 /// One topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicMetadata {
     /// The id of the topic (KIP-516).
     pub topic_id: Uuid,
@@ -51,7 +51,7 @@ pub struct TopicMetadata {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct PartitionMetadata {
     /// The partition.
     pub partition: i32,
@@ -94,7 +94,7 @@ pub struct ConsumerGroupMemberMetadataValue {
 }
 
 /// What is known of a member that speaks the classic protocol.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ClassicMemberMetadata {
     /// After how many milliseconds without heartbeat the member is taken for dead.
     pub session_timeout_ms: i32,
@@ -103,7 +103,7 @@ pub struct ClassicMemberMetadata {
 }
 
 /// A subscription in the classic protocol.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct ClassicProtocol {
     /// The name of the assignor.
     pub name: Str,
@@ -169,7 +169,7 @@ pub struct ConsumerGroupCurrentMemberAssignmentValue {
 }
 
 /// Partitions of one topic that a member owns.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicPartitions {
     /// The id of the topic (KIP-516).
     pub topic_id: Uuid,

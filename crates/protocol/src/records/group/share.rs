@@ -118,7 +118,7 @@ pub struct ShareGroupStatePartitionMetadataValue {
 }
 
 /// A topic.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TopicInfo {
     /// The id of the topic (KIP-516).
     pub topic_id: Uuid,

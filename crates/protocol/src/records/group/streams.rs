@@ -132,7 +132,7 @@ pub struct StreamsGroupCurrentMemberAssignmentValue {
 }
 
 /// Tasks of one subtopology that a member owns.
-#[derive(Clone, Debug, PartialEq, Wire)]
+#[derive(Clone, PartialEq, Wire)]
 pub struct TaskIds {
     /// The subtopology.
     pub subtopology_id: Str,
