@@ -418,17 +418,19 @@ impl LogDirectory {
         folder: &str,
         state: &QuorumState,
     ) -> Result<(), DirectoryError> {
-        self.dir
-            .create_dir(Path::new(folder))
-            .context("create", Path::new(folder))?;
-        self.replace(
-            &Path::new(folder).join(QUORUM_STATE),
-            state.encode().as_bytes(),
-        )?;
-        Ok(self
-            .dir
-            .sync_dir(Path::new(""))
-            .context("sync", Path::new(""))?)
+        let path = Path::new(folder).join(QUORUM_STATE);
+        // A file that is there has a folder that is durable.
+        let is_new = self.read(&path)?.is_none();
+        if is_new {
+            let folder = Path::new(folder);
+            self.dir.create_dir(folder).context("create", folder)?;
+        }
+        self.replace(&path, state.encode().as_bytes())?;
+        if is_new {
+            let root = Path::new("");
+            self.dir.sync_dir(root).context("sync", root)?;
+        }
+        Ok(())
     }
 
     /// The snapshots in the folder of the metadata log, oldest first.

@@ -80,7 +80,20 @@ impl Dir for FsDir {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(self.at(path))
+        let created = self.at(path);
+        // The directory itself is named outside of it, where nobody else makes the name durable.
+        let missing: Vec<_> = match path.as_os_str().is_empty() {
+            true => created.ancestors().take_while(|a| !a.is_dir()).collect(),
+            false => Vec::new(),
+        };
+        fs::create_dir_all(&created)?;
+        for made in missing {
+            let parent = made
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {

@@ -223,7 +223,11 @@ impl LogReader {
             read(&segments, end)
         };
         match attempt() {
-            Err(error) if is_not_found(&error) => attempt(),
+            Err(error) if is_not_found(&error) => {
+                // The names change hands at this very moment, and the new list comes when that is done.
+                drop(self.shared.aside.lock());
+                attempt()
+            }
             result => result,
         }
     }

@@ -370,6 +370,16 @@ impl Opening {
             self.dirty.segments.push(segment);
         }
         recovery.dropped_segments = segments.len() - next;
+        if let Some(reason) = &recovery.cut_reason {
+            let cut = &segments[next - 1];
+            let dropped = &segments[next..];
+            let dropped_bytes: u64 = dropped.iter().map(|s| u64::from(s.len())).sum();
+            let last_dropped = dropped.last().map(|s| s.base_offset().value());
+            tracing::warn!(segment = %cut.log_path().display(), position = cut.len(),
+                log_end_offset = %cut.next_offset(), cut_bytes = recovery.cut_bytes,
+                dropped_segments = dropped.len(), dropped_bytes, last_dropped, reason,
+                "the log is cut at the first batch that is not whole");
+        }
         for segment in segments.drain(next..) {
             remove_segment_files(&self.place, segment.base_offset(), "")?;
         }
@@ -404,8 +414,6 @@ impl Opening {
             || "the next segment does not continue this one".to_owned(),
             |reason| reason.to_string(),
         );
-        tracing::warn!(segment = %segment.log_path().display(), %end, cut_bytes = found.cut, reason,
-            "the log is cut at the first batch that is not whole");
         recovery.cut_reason = Some(reason);
         true
     }

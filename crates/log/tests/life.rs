@@ -263,6 +263,7 @@ fn recovery_begins_late_and_reads_little() {
     let before = contents(&log);
     drop(log);
     dir.crash(Crash::LoseUnsynced);
+    let bytes_read = dir.bytes_read();
     let (log, recovery) = open(
         &dir,
         &config,
@@ -271,6 +272,8 @@ fn recovery_begins_late_and_reads_little() {
             ..Start::NEW
         },
     );
+    let bytes_read = dir.bytes_read() - bytes_read;
+    assert!(bytes_read < size / 3, "{bytes_read} of {size} were read");
     assert_eq!(contents(&log), before);
     assert!(
         recovery.scanned_bytes < size / 3,

@@ -175,10 +175,7 @@ fn open_log(
     };
     let dir = directory.files.dir();
     let opened = Log::open(dir, METADATA_FOLDER, log_config(config), start, clock.now());
-    let (mut log, recovery) = opened.map_err(|error| error.to_string())?;
-    if recovery.cut_bytes > 0 {
-        tracing::warn!(?recovery, "the metadata log was cut while it was recovered");
-    }
+    let (mut log, _) = opened.map_err(|error| error.to_string())?;
     let (log_start, log_end) = (log.log_start_offset(), log.log_end_offset());
     if log_start > snapshot_end {
         return Err(format!(

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tidelog_log::{
     Checkpoint, DeletedSegment, DirectoryError, FlushTarget, FolderKind, Log, LogConfig,
-    LogSummary, PartitionFolder, Recovery, Start,
+    LogSummary, PartitionFolder, Start,
 };
 use tidelog_metadata::configs::{Durability, TopicConfig};
 use tidelog_replication::partition::{Config as ReplicaConfig, DurableWhen, Replica, Restored};
@@ -194,11 +194,8 @@ impl Store {
         let place = &self.directories[directory];
         let found = place.checkpointed(&name);
         let dir = place.dir_for(config.durability);
-        let (mut log, recovery) = match summary.filter(|_| !in_memory) {
-            Some(summary) => {
-                let log = Log::resume(dir, &folder, log_config, summary);
-                (log, Recovery::default())
-            }
+        let mut log = match summary.filter(|_| !in_memory) {
+            Some(summary) => Log::resume(dir, &folder, log_config, summary),
             None => {
                 self.set_aside_predecessor(place, &topic, &folder)?;
                 let start = Start {
@@ -207,12 +204,10 @@ impl Store {
                     clean: place.was_clean,
                     topic_id: Some(topic.id),
                 };
-                Log::open(dir, &folder, log_config, start, self.clock.now())?
+                // What was cut is said by the log.
+                Log::open(dir, &folder, log_config, start, self.clock.now())?.0
             }
         };
-        if recovery.cut_bytes > 0 || recovery.was_reset {
-            tracing::warn!(partition = %name, ?recovery, "a log was cut while it was recovered");
-        }
         if let Some(first_dirty) = found.first_dirty {
             log.set_first_dirty_offset(first_dirty);
         }

@@ -1,8 +1,10 @@
 //! What is there after a stop, after a crash, and who may use a directory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tidelog_broker::StartError;
+use tidelog_log::testing::FaultDir;
 use tidelog_protocol::Message;
 use tidelog_protocol::records::raft::QuorumState;
 use tidelog_protocol::records::storage::ProducerSnapshot;
@@ -323,4 +325,38 @@ async fn what_lies_beside_the_logs_has_kafkas_schemas() {
     let state = QuorumState::from_file(&serde_json::from_str(&text).unwrap()).unwrap();
     assert_eq!((state.leader_id.value(), state.voted_id.value()), (1, -1));
     assert_eq!(state.to_file(1).unwrap().to_string(), text.trim_end());
+}
+
+/// A clean start opens no file of a partition, however many there are.
+#[tokio::test]
+async fn a_start_after_an_orderly_stop_opens_no_partition() {
+    const PARTITIONS: i32 = 60;
+    let disk = FaultDir::new();
+    let start = || async {
+        let builder = builder().data_dir_on("/disk", Arc::new(disk.clone()));
+        let broker = builder.start().await.unwrap();
+        let client = Client::connect(&broker.bootstrap_servers()).await;
+        (broker, client)
+    };
+    let (broker, mut client) = start().await;
+    let topic = client.create_topic("idle", PARTITIONS, &[]).await;
+    for partition in 0..PARTITIONS {
+        client.put(&topic, partition, &["before"]).await;
+    }
+    drop(client);
+    broker.shutdown().await.unwrap();
+    for round in 0..2 {
+        let opened = disk.opened();
+        let (broker, mut client) = start().await;
+        let opened = disk.opened() - opened;
+        assert!(opened < PARTITIONS as u64 / 2, "{opened} files were opened");
+        if round == 1 {
+            client.put(&topic, 7, &["after"]).await;
+            let records = client.read(&topic, 7, 0).await;
+            let values: Vec<_> = records.iter().map(|(_, value)| value.as_str()).collect();
+            assert_eq!(values, ["before", "after"]);
+        }
+        drop(client);
+        broker.shutdown().await.unwrap();
+    }
 }
