@@ -252,6 +252,8 @@ fn recovery_begins_late_and_reads_little() {
     let dir = FaultDir::new();
     let config = LogConfig {
         checkpoint_interval_bytes: 20_000,
+        // What was written ahead would be read too.
+        write_ahead_bytes_max: 0,
         ..LogConfig::default()
     };
     let (mut log, _) = open(&dir, &config, Start::NEW);
