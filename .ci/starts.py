@@ -216,9 +216,8 @@ def a_directory_from_us_to_kafka_and_back(_):
 
 @check
 def a_directory_from_kafka_to_us_and_back(_):
-    """The same, the other way round, for a cluster that uses none of the features that we do not have yet."""
-    features = [f"{name}.version=0" for name in ("eligible.leader.replicas", "group", "share", "streams", "transaction")]
-    handed_over(*pair(Kafka(features=features), new_server(OPTIONS)))
+    """The same, the other way round, with the features that Kafka switches on by itself."""
+    handed_over(*pair(Kafka(), new_server(OPTIONS)))
 
 
 def main():
