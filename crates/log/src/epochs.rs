@@ -79,6 +79,8 @@ impl LeaderEpochs {
         while self.entries.last().is_some_and(contradicts) {
             self.entries.pop();
         }
+        // There are few, and of a hundred thousand logs each has its own.
+        self.entries.reserve_exact(1);
         self.entries.push(EpochEntry {
             epoch,
             start_offset,

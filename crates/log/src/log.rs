@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     pub log_end: AtomicI64,
     pub segments: RwLock<SegmentList>,
     pub epochs: RwLock<LeaderEpochs>,
-    pub fault: OnceLock<Fault>,
+    pub fault: OnceLock<Box<Fault>>,
     /// Counts truncations.
     pub generation: AtomicU64,
     /// Held while files are written aside of the log, so that a truncation leaves none that describes what is gone.
@@ -96,7 +96,7 @@ impl Shared {
     /// Fails if the log is poisoned or deleted.
     pub(crate) fn check(&self) -> Result<(), LogError> {
         let path = || self.place.path.clone();
-        match self.fault.get() {
+        match self.fault.get().map(|fault| &**fault) {
             None => Ok(()),
             Some(Fault::Failed(reason)) => Err(LogError::Poisoned {
                 path: path(),
@@ -109,7 +109,8 @@ impl Shared {
     /// From now on the log takes no more.
     pub(crate) fn poison(&self, error: &LogError) {
         let path = &self.place.path;
-        if self.fault.set(Fault::Failed(error.to_string())).is_ok() {
+        let fault = Box::new(Fault::Failed(error.to_string()));
+        if self.fault.set(fault).is_ok() {
             tracing::error!(log = %path.display(), %error, "the log failed and is closed for writing");
         }
     }

@@ -407,7 +407,7 @@ impl Writer {
 pub(crate) fn delete(shared: &Shared, exists: bool, id: Uuid) -> Result<Option<PathBuf>, LogError> {
     shared.check()?;
     let _aside = shared.aside.lock();
-    if shared.fault.set(Fault::Deleted).is_err() {
+    if shared.fault.set(Box::new(Fault::Deleted)).is_err() {
         shared.check()?;
     }
     if !exists {

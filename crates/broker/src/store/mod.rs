@@ -543,3 +543,67 @@ fn warn_of_transactions(partition: &TopicPartition, log: &mut Log) {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::sync::Arc;
+
+    use tidelog_log::testing::FaultDir;
+    use tidelog_log::{Flusher, FsDir, LogDirectory};
+    use tidelog_metadata::configs::{BrokerConfig, TopicConfig};
+    use tidelog_replication::partition::BecomeLeader;
+    use tidelog_types::{LeaderEpoch, NodeId, TopicName, Uuid};
+
+    use super::directories::DataDirectory;
+    use super::{Store, Wanted};
+    use crate::clock::Clock;
+
+    /// What the process has in memory.
+    fn resident_bytes() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: usize = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+        pages * 4096
+    }
+
+    #[test]
+    fn an_idle_partition_takes_one_kib_at_most() {
+        const PARTITIONS: usize = 40_000;
+        let root = tempfile::tempdir().unwrap();
+        let files = Arc::new(LogDirectory::open(Arc::new(FsDir::new(root.path()))).unwrap());
+        let flusher = Arc::new(Flusher::start("test").unwrap());
+        let memory = Arc::new(FaultDir::new());
+        let id = Uuid::from_random([1; 16]);
+        let path = root.path().to_owned();
+        let directory = DataDirectory::open(path, id, files, flusher, memory).unwrap();
+        let node = NodeId::new(1);
+        let store = Store::new(node, Clock, vec![directory], 1, 1);
+        let (config, _) = BrokerConfig::new(Default::default()).unwrap();
+        let topic_id = Uuid::from_random([2; 16]);
+        let topic = store.topics.add(&TopicName::from("idle"), topic_id, || {
+            TopicConfig::resolve(&Default::default(), &config)
+        });
+        let partitions = (0..PARTITIONS as i32).map(|index| (index, Some(id)));
+        let wanted = Wanted {
+            topic: topic.clone(),
+            partitions: partitions.collect(),
+        };
+        let before = resident_bytes();
+        store.open_partitions(&[wanted]);
+        for partition in topic.partitions() {
+            partition.become_leader(BecomeLeader {
+                leader_epoch: LeaderEpoch::new(3),
+                partition_epoch: 0,
+                replicas: vec![node],
+                isr: vec![node],
+            });
+        }
+        let each = (resident_bytes() - before) / PARTITIONS;
+        assert!(each <= 1024, "{each} bytes for a partition");
+        assert!(
+            topic
+                .partitions()
+                .iter()
+                .all(|partition| partition.is_resting())
+        );
+    }
+}
