@@ -64,6 +64,7 @@ pub struct RecordRef<'a> {
 
 impl RecordRef<'_> {
     /// This record, sharing the bytes it lies in.
+    #[inline(always)]
     pub(crate) fn shared(&self, bytes: &Bytes) -> Record {
         let share = |part: &[u8]| bytes.slice_ref(part);
         Record {
@@ -71,14 +72,11 @@ impl RecordRef<'_> {
             timestamp: self.timestamp,
             key: self.key.map(share),
             value: self.value.map(share),
-            headers: self
-                .headers
-                .iter()
-                .map(|header| RecordHeader {
-                    key: share(header.key),
-                    value: header.value.map(share),
-                })
-                .collect(),
+            headers: if self.headers.is_empty() {
+                Vec::new()
+            } else {
+                self.headers.shared(bytes)
+            },
         }
     }
 }
@@ -114,6 +112,15 @@ impl<'a> Headers<'a> {
     pub fn iter(self) -> impl Iterator<Item = HeaderRef<'a>> {
         let mut rest = self.bytes;
         (0..self.count).map_while(move |_| take_header(&mut rest).ok())
+    }
+
+    fn shared(self, bytes: &Bytes) -> Vec<RecordHeader> {
+        let share = |part: &[u8]| bytes.slice_ref(part);
+        let shared = self.iter().map(|header| RecordHeader {
+            key: share(header.key),
+            value: header.value.map(share),
+        });
+        shared.collect()
     }
 
     /// The headers as they stand in the record, after their count.
@@ -164,11 +171,6 @@ impl Base {
             value,
             headers,
         })
-    }
-
-    /// Reads the body of a record into one that shares `body`.
-    pub(crate) fn read_shared(&self, body: &Bytes) -> Result<Record, RecordError> {
-        self.read(body).map(|record| record.shared(body))
     }
 }
 

@@ -152,19 +152,21 @@ impl Records {
             };
             return check_end(left_over, self.records_count).map(|()| None);
         }
-        let body = match &mut self.source {
+        let record = match &mut self.source {
             Source::Plain(rest) => {
                 let mut after = &rest[..];
-                let body = rest.slice_ref(take_body(&mut after).map_err(wrong)?);
-                rest.advance(rest.len() - after.len());
-                body
+                let record = take_body(&mut after).and_then(|body| self.base.read(body));
+                let record = record.map_err(wrong)?.shared(rest);
+                let taken = rest.len() - after.len();
+                rest.advance(taken);
+                record
             }
             Source::Packed(unpacker) => {
                 let len = next_body(unpacker, index)?;
-                unpacker.take(len)
+                let body = unpacker.take(len);
+                self.base.read(&body).map_err(wrong)?.shared(&body)
             }
         };
-        let record = self.base.read_shared(&body).map_err(wrong)?;
         self.index += 1;
         Ok(Some(record))
     }
