@@ -7,7 +7,7 @@ import re
 from common import CODECS, Member, admin, await_records, await_shares, create_topic, fresh, produce, read_all
 from harness import REPOSITORY, Kafka, check, eventually, expect, expect_that, java, scratch, spawn
 
-LINE = re.compile(r"\d+>\S+ (->|<-) #\d+ .*?\b([A-Z][A-Za-z]+) v\d+\b")
+LINE = re.compile(r"\d+>\S+ (->|<-) #\d+ .*? v\d+ ([A-Z][A-Za-z]+) (?:request|response) ")
 
 
 class Proxy:

@@ -155,13 +155,13 @@ impl Connection {
         let (api_key, version) = (header.api_key, header.api_version);
         let client_id = header.client_id.as_deref().unwrap_or("-");
         let head = format!(
-            "{} -> #{} {client_id} {api_key} v{version}",
+            "{} -> #{} {client_id} v{version}",
             self.name, header.correlation_id
         );
         let request = Request::read(&mut reader, api_key, version);
         match &request {
-            Ok(_) => println!("{head}, {} bytes", frame.len()),
-            Err(error) => println!("{head}, not understood: {error}"),
+            Ok(request) => println!("{head} {request}"),
+            Err(error) => println!("{head} {api_key}, not understood: {error}"),
         }
         // The one request that is not answered.
         if !matches!(&request, Ok(Request::Produce(produce)) if produce.acks == 0) {
@@ -188,7 +188,7 @@ impl Connection {
         let (api_key, version) = (asked.api_key, answered_version(&asked, &frame));
         let took = asked.at.elapsed().as_secs_f64() * 1000.0;
         let head = format!(
-            "{} <- #{correlation_id} {api_key} v{version} in {took:.1} ms",
+            "{} <- #{correlation_id} in {took:.1} ms, v{version}",
             self.name
         );
         let mut reader = Reader::new(frame.clone()).keep_unknown_tags();
@@ -197,11 +197,11 @@ impl Connection {
         let (header, mut response) = match read {
             Ok(read) => read,
             Err(error) => {
-                println!("{head}, not understood: {error}");
+                println!("{head} {api_key}, not understood: {error}");
                 return Ok(frame);
             }
         };
-        println!("{head}, {} bytes", frame.len());
+        println!("{head} {response}");
         if !self.rewrite(&mut response)? {
             return Ok(frame);
         }
