@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tidelog_broker::{Broker, Durability};
 use tidelog_client::{Client, Config, Connection};
+use tidelog_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use tidelog_protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use tidelog_types::{GroupId, Offset, TopicPartition};
 
@@ -136,10 +137,59 @@ async fn an_operators_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_with_a_member_is_shown_explained_and_left_alone() {
+    let broker = broker().await;
+    let address = broker.bootstrap_servers();
+    let connection = Connection::connect(&address, Config::default())
+        .await
+        .unwrap();
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: "fleet".into(),
+        member_id: "truck".into(),
+        rebalance_timeout_ms: 60_000,
+        subscribed_topic_names: Some(vec!["orders".into()]),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    let joined = connection.send(&request).await.unwrap();
+    assert!(joined.error_code.is_ok(), "{joined:?}");
+
+    let described = text(&broker, &["describe", "fleet", "--json"]);
+    let described: Value = serde_json::from_str(&described).unwrap();
+    assert_eq!(described["type"], "consumer");
+    assert_eq!(described["members"][0]["member"], "truck");
+    let owned = json!(["orders-0", "orders-1", "orders-2"]);
+    assert_eq!(described["members"][0]["targetAssignment"], owned);
+
+    let explained = text(&broker, &["explain", "fleet"]);
+    let lines: Vec<_> = explained.lines().collect();
+    assert!(lines[0].contains(" epoch 1 (consumer): "), "{explained}");
+    assert_eq!(lines[1], "  because truck joined");
+    let explained = text(&broker, &["explain", "fleet", "--json"]);
+    let explained: Value = serde_json::from_str(&explained).unwrap();
+    assert_eq!(explained[0]["causes"][0]["memberId"], "truck");
+
+    let busy = [
+        "reset-offsets",
+        "fleet",
+        "--topic",
+        "orders",
+        "--to-latest",
+        "--execute",
+    ];
+    let said = refusal(&broker, &busy);
+    assert!(said.contains("have to stop first"), "{said}");
+    let said = refusal(&broker, &["delete", "fleet"]);
+    assert!(said.contains("NON_EMPTY_GROUP"), "{said}");
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_done_is_said_in_a_line() {
     let broker = broker().await;
     let cases = [
         (vec!["describe", "nobody"], "there is no group nobody"),
+        (vec!["explain", "nobody"], "there is no group nobody"),
         (vec!["delete", "nobody"], "group nobody: "),
         (
             vec!["reset-offsets", "billing", "--topic", "lost", "--to-latest"],

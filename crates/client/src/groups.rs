@@ -5,6 +5,9 @@ use tidelog_protocol::messages::consumer_group_describe::{
     Assignment, ConsumerGroupDescribeRequest, DescribedGroup as DescribedConsumerGroup,
 };
 use tidelog_protocol::messages::delete_groups::DeleteGroupsRequest;
+use tidelog_protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource,
+};
 use tidelog_protocol::messages::describe_groups::{
     DescribeGroupsRequest, DescribedGroup as DescribedClassicGroup,
 };
@@ -16,6 +19,10 @@ use crate::{Broker, Client, ClientError, Connection};
 
 /// The protocol type of classic groups whose members are consumers.
 const CONSUMER: &str = "consumer";
+/// The resource type of groups in DescribeConfigs.
+const GROUP_RESOURCE: i8 = 32;
+/// The entry that tells why a group rebalanced.
+const REBALANCES: &str = "tidelog.group.rebalances";
 /// What a classic group is in that does not exist.
 const DEAD: &str = "Dead";
 
@@ -142,6 +149,35 @@ impl Client {
                 return Ok(Some(described));
             }
             describe_classic(group, &broker, &connection).await
+        })
+        .await
+    }
+
+    /// Why a group rebalanced, as JSON: an array of its last rebalances, the oldest first. `None` if its broker does not know
+    /// that, as Apache Kafka's do not.
+    pub async fn explain_group(&self, group: &GroupId) -> Result<Option<Str>, ClientError> {
+        let request = DescribeConfigsRequest {
+            resources: vec![DescribeConfigsResource {
+                resource_type: GROUP_RESOURCE,
+                resource_name: group.as_inner().clone(),
+                configuration_keys: Some(vec![Str::from_static(REBALANCES)]),
+            }],
+            ..Default::default()
+        };
+        let request = &request;
+        self.on_coordinator(group, |_, connection| async move {
+            let answer = connection.send(request).await?;
+            let result = answer.results.into_iter().next();
+            let result = result.ok_or_else(|| missing(&connection))?;
+            // A Kafka before groups had configs (KIP-848) does not know the resource.
+            if result.error_code == ErrorCode::INVALID_REQUEST {
+                return Ok(None);
+            }
+            let message = result.error_message.as_ref();
+            ClientError::check(result.error_code, message, || format!("group {group}"))?;
+            let mut entries = result.configs.into_iter();
+            let entry = entries.find(|entry| entry.name == REBALANCES);
+            Ok(entry.and_then(|entry| entry.value))
         })
         .await
     }

@@ -1,5 +1,6 @@
 //! `tidelog group`: consumer groups, over the wire, so that it serves every Kafka cluster.
 
+mod explain;
 mod offsets;
 mod show;
 
@@ -48,6 +49,12 @@ enum Command {
         /// The group.
         group: String,
     },
+    /// Show why a group rebalanced: who came and went, how long each phase took, for whom it waited, what moved. Knows as much
+    /// as the broker that coordinates the group remembers; Apache Kafka's brokers do not.
+    Explain {
+        /// The group.
+        group: String,
+    },
     /// Set the committed offsets of a group that has no members. Shows what it would do, unless --execute is given.
     ResetOffsets(offsets::Reset),
     /// Delete committed offsets of a group, of topics to which no member subscribes.
@@ -87,6 +94,14 @@ async fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             let described = existing(&client, &group).await?;
             let lags = offsets::lags(&client, &described).await?;
             say(&show::group(&described, &lags, format));
+        }
+        Command::Explain { group } => {
+            let group = GroupId::from(group.as_str());
+            existing(&client, &group).await?;
+            let rebalances = client.explain_group(&group).await?.ok_or_else(|| {
+                format!("the broker that coordinates group {group} does not remember rebalances")
+            })?;
+            say(&explain::rebalances(&group, &rebalances, format)?);
         }
         Command::ResetOffsets(reset) => say(&reset.run(&client, format).await?),
         Command::DeleteOffsets(delete) => say(&delete.run(&client, format).await?),
