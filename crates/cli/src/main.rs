@@ -4,6 +4,7 @@ mod broker;
 mod format;
 mod group;
 mod log;
+mod protocol;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Command {
     Group(group::Arguments),
     /// Look into log directories, also those of Apache Kafka.
     Log(log::Arguments),
+    /// Show which APIs and versions the protocol has, and its error codes.
+    Protocol(protocol::Arguments),
 }
 
 /// What the process says when it could not do as told: the configuration, the disk or a port is to be mended first.
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Format(arguments) => format::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Group(arguments) => group::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Log(arguments) => log::run(&arguments),
+        Command::Protocol(arguments) => protocol::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,

@@ -2,6 +2,7 @@
 //!
 //! `TIDELOG_VECTORS=DIR` runs the tests over other vectors of the same layout.
 
+#[expect(dead_code, reason = "other tests make random messages")]
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! What the tests of this crate share: the list of messages, the vectors, and a reader that knows
 //! nothing but schemas.
 
+pub(crate) mod random;
 #[macro_use]
 mod records;
 
@@ -35,7 +36,10 @@ pub(crate) struct Subject {
 enum Codec {
     Request(ApiKey),
     Response(ApiKey),
-    Record(fn(&mut Reader, i16, &mut Writer) -> Result<(), Failure>),
+    Record {
+        read: fn(&mut Reader, i16) -> Result<(), DecodeError>,
+        recode: fn(&mut Reader, i16, &mut Writer) -> Result<(), Failure>,
+    },
 }
 
 /// Why a message could not be read and written again.
@@ -74,6 +78,16 @@ impl Subject {
         }
     }
 
+    /// Reads the message from `bytes`.
+    pub(crate) fn read(&self, bytes: &Bytes, version: i16) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(bytes.clone());
+        match &self.codec {
+            Codec::Request(key) => Request::read(&mut reader, *key, version).map(drop),
+            Codec::Response(key) => Response::read(&mut reader, *key, version).map(drop),
+            Codec::Record { read, .. } => read(&mut reader, version),
+        }
+    }
+
     /// Reads the message from `bytes` and writes it again with all its tagged fields.
     pub(crate) fn recode(&self, bytes: &Bytes, version: i16) -> Result<Bytes, Failure> {
         self.read_and_write(Reader::new(bytes.clone()).keep_unknown_tags(), version)
@@ -97,7 +111,7 @@ impl Subject {
                 writer = writer.emit_unknown_tags(reader.take_unknown_tags());
                 response.write(&mut writer, version)?;
             }
-            Codec::Record(recode) => recode(&mut reader, version, &mut writer)?,
+            Codec::Record { recode, .. } => recode(&mut reader, version, &mut writer)?,
         }
         reader.finish()?;
         Ok(writer.finish_contiguous()?)
@@ -152,7 +166,10 @@ fn add_record<M: Message>(subjects: &mut Vec<Subject>, sets: &'static [&'static 
         versions: M::VERSIONS,
         flexible: M::FLEXIBLE,
         schema: M::SCHEMA,
-        codec: Codec::Record(recode::<M>),
+        codec: Codec::Record {
+            read: |reader, version| M::read(reader, version).map(drop),
+            recode: recode::<M>,
+        },
     });
 }
 
