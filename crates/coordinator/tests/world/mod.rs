@@ -1,5 +1,9 @@
 //! A shard with a log, a clock and clients around it, for the tests.
-#![allow(unreachable_pub, reason = "shared by several tests")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared by several tests, none of which needs everything"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
