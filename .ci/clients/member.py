@@ -34,7 +34,11 @@ defaults = {
     "heartbeat.interval.ms": 500,
     "topic.metadata.refresh.interval.ms": 2000,
 }
-consumer = Consumer({**defaults, **json.loads(sys.argv[2])})
+config = json.loads(sys.argv[2])
+if config.get("group.protocol") == "consumer":
+    # The broker decides.
+    del defaults["session.timeout.ms"], defaults["heartbeat.interval.ms"]
+consumer = Consumer({**defaults, **config})
 consumer.subscribe([sys.argv[1]], on_assign=told("assigned"), on_revoke=told("revoked"), on_lost=told("lost"))
 while not leaving:
     batch = consumer.consume(500, 0.1)

@@ -179,7 +179,13 @@ impl Clients {
             }
             Step::Topics { orders, users } => {
                 let topics = [("orders", *orders), ("users", *users)];
-                let topics: Vec<_> = topics.into_iter().filter(|(_, n)| *n > 0).collect();
+                // Topics grow, or go; they never shrink.
+                let known = &self.world.cluster.topics;
+                let topics: Vec<_> = topics
+                    .into_iter()
+                    .filter(|(_, n)| *n > 0)
+                    .map(|(name, n)| (name, known.get(name).map_or(n, |(_, old)| n.max(*old))))
+                    .collect();
                 let effects = self.world.set_topics(&topics);
                 self.learn(effects);
                 self.forget_topics();
