@@ -762,6 +762,168 @@ def static_groups(both):
         g.describe("empty")
 
 
+class Consumers:
+    """A consumer group's requests (KIP-848)."""
+
+    def __init__(self, both, version, name):
+        self.both, self.version, self.name = both, version, name
+
+    def beat(self, what, member, epoch, owned=None, **more):
+        joins = {"RebalanceTimeoutMs": 60_000, "TopicPartitions": []} if epoch == 0 else {}
+        if owned is not None:
+            joins["TopicPartitions"] = [{"TopicId": Id(t), "Partitions": p} for t, p in owned.items()]
+        body = {"GroupId": self.name, "MemberId": member, "MemberEpoch": epoch, **joins, **more}
+        return self.both.ask(what, "ConsumerGroupHeartbeat", self.version, body)
+
+    def describe(self, what, *groups):
+        body = {"GroupIds": list(groups) or [self.name], "IncludeAuthorizedOperations": True}
+        return self.both.ask(what, "ConsumerGroupDescribe", self.version, body)
+
+    def commit(self, what, member, epoch, topic, partition=0, version=9, instance=None):
+        part = {"PartitionIndex": partition, "CommittedOffset": 5, "CommittedLeaderEpoch": 0, "CommittedMetadata": ""}
+        body = {"GroupId": self.name, "GenerationIdOrMemberEpoch": epoch, "MemberId": member, "GroupInstanceId": instance, "RetentionTimeMs": -1, "Topics": [{"Name": topic, "TopicId": Id(topic), "Partitions": [part]}]}
+        return self.both.ask(what, "OffsetCommit", version, body)
+
+    def offsets(self, what, member, epoch, topic):
+        group = {"GroupId": self.name, "MemberId": member, "MemberEpoch": epoch, "Topics": [{"Name": topic, "TopicId": Id(topic), "PartitionIndexes": [0, 1]}]}
+        return self.both.ask(what, "OffsetFetch", 9, {"Groups": [group], "RequireStable": True})
+
+
+@check
+def consumer_groups(both):
+    """Groups of KIP-848 in each version: epochs, hand-over, fencing, static members, commits, expressions, and each mistake."""
+    named(both, "cg-topic", 4)
+    named(both, "cg-more", 2)
+    topics = {"SubscribedTopicNames": ["cg-topic"]}
+    for version in both.range("ConsumerGroupHeartbeat"):
+        g = Consumers(both, version, f"cg-{version}")
+        await_coordinator(both, g.name)
+        g.describe("a group that is not there")
+        g.beat("a heartbeat to no group", "a", 2)
+        g.beat("leaving no group", "a", -1)
+        g.beat("joining without a subscription", "a", 0)
+        g.beat("joining with partitions", "a", 0, owned={"cg-topic": [0]}, **topics)
+        g.beat("joining without a time for rebalances", "a", 0, RebalanceTimeoutMs=-1, **topics)
+        g.beat("an epoch that there is not", "a", -7, **topics)
+        g.beat("leaving for a while without a name", "a", -2)
+        g.beat("an assignor that there is not", "a", 0, ServerAssignor="mine", **topics)
+        g.beat("an empty name", "a", 0, InstanceId=" ", **topics)
+        g.beat("an empty rack", "a", 0, RackId="", **topics)
+        Consumers(both, version, "").beat("a group without a name", "a", 0, **topics)
+        if version >= 1:
+            g.beat("no member id", "", 0, **topics)
+            g.beat("an expression that cannot be read", "a", 0, SubscribedTopicRegex="[")
+        g.describe("still no group")
+
+        g.beat("the first member", "a", 0, **topics)
+        g.beat("a heartbeat", "a", 2)
+        g.beat("a full heartbeat", "a", 2, owned={"cg-topic": [0, 1, 2, 3]}, RebalanceTimeoutMs=60_000, **topics)
+        g.describe("one member")
+        g.beat("an epoch ahead", "a", 3)
+        g.beat("an unknown member", "x", 2)
+        g.beat("the first joins again", "a", 0, **topics)
+        g.beat("the second member", "b", 0, ServerAssignor="uniform", **topics)
+        g.describe("two members, nothing handed over")
+        g.beat("the first is to give up", "a", 2)
+        g.beat("the first has not given up", "a", 2, owned={"cg-topic": [0, 1, 2, 3]})
+        g.describe("while it gives up")
+        g.beat("the second waits", "b", 3)
+        g.beat("the first has given up", "a", 2, owned={"cg-topic": [0, 1]})
+        g.beat("its answer was lost", "a", 2, owned={"cg-topic": [0, 1]})
+        g.beat("it says nothing of what it owns", "a", 2)
+        g.beat("it owns too much", "a", 2, owned={"cg-topic": [0, 1, 2]})
+        g.beat("the second gets its share", "b", 3)
+        g.describe("two members")
+        both.ask("describe as a classic group", "DescribeGroups", 6, {"Groups": [g.name], "IncludeAuthorizedOperations": False})
+        both.ask("list", "ListGroups", 5, {"StatesFilter": ["Stable"], "TypesFilter": ["consumer"]})
+
+        g.commit("a commit", "a", 3, "cg-topic")
+        g.commit("a commit of the epoch before", "a", 2, "cg-topic")
+        g.commit("a commit of the epoch before for a partition that came later", "b", 2, "cg-topic", 2)
+        g.commit("a commit ahead", "a", 4, "cg-topic")
+        g.commit("a commit of an unknown member", "x", 3, "cg-topic")
+        g.commit("a commit in an old version", "a", 3, "cg-topic", version=8)
+        g.commit("a commit from outside", "", -1, "cg-topic")
+        g.offsets("offsets", "a", 3, "cg-topic")
+        g.offsets("offsets of another epoch", "a", 2, "cg-topic")
+        g.offsets("offsets for an unknown member", "x", 2, "cg-topic")
+        g.offsets("offsets for anybody", None, -1, "cg-topic")
+        both.ask("delete a group in use", "DeleteGroups", 2, {"GroupsNames": [g.name]})
+        both.ask("delete offsets in use", "OffsetDelete", 0, {"GroupId": g.name, "Topics": [{"Name": "cg-topic", "Partitions": [{"PartitionIndex": 0}]}]})
+
+        g.beat("the second wants more", "b", 3, owned={"cg-topic": [2, 3]}, SubscribedTopicNames=["cg-more"])
+        g.describe("another subscription")
+        g.beat("the second has given up", "b", 3, owned={})
+        g.beat("the first gets all", "a", 3)
+        g.describe("each its own topic")
+        g.beat("the second leaves", "b", -1)
+        g.beat("it leaves again", "b", -1)
+        g.beat("the first follows", "a", 4)
+        g.beat("the first leaves", "a", -1)
+        g.describe("an empty group")
+        g.commit("a commit to an empty group", "", -1, "cg-topic")
+        both.ask("delete", "DeleteGroups", 2, {"GroupsNames": [g.name]})
+        g.describe("after that")
+
+        s = Consumers(both, version, f"cg-static-{version}")
+        s.beat("a static member", "a", 0, InstanceId="one", **topics)
+        s.beat("a twin", "b", 0, InstanceId="one", **topics)
+        s.beat("a heartbeat with its name", "a", 2, InstanceId="one")
+        s.beat("another id with its name", "b", 2, InstanceId="one")
+        s.beat("a name that there is not", "a", 2, InstanceId="two")
+        s.beat("it leaves for a while", "a", -2, InstanceId="one")
+        s.describe("away")
+        s.beat("it is back", "b", 0, InstanceId="one", **topics)
+        s.beat("the old id", "a", 2, InstanceId="one")
+        s.describe("back")
+        s.beat("it leaves", "b", -1, InstanceId="one")
+        s.describe("empty")
+
+        r = Consumers(both, version, f"cg-range-{version}")
+        r.beat("range: the first", "a", 0, ServerAssignor="range", SubscribedTopicNames=["cg-topic", "cg-more"])
+        r.beat("range: the second", "b", 0, ServerAssignor="range", SubscribedTopicNames=["cg-topic", "cg-more"])
+        r.describe("range")
+
+
+@check
+def mixed_groups(both):
+    """A classic group becomes a consumer group and goes back; members of both protocols hand over partitions."""
+    named(both, "mixed-topic", 2)
+    topics = {"SubscribedTopicNames": ["mixed-topic"]}
+    owning = lambda *ps: struct.pack(">hi", 1, 1) + string("mixed-topic") + struct.pack(">ii", -1, 1) + string("mixed-topic") + struct.pack(">i", len(ps)) + b"".join(struct.pack(">i", p) for p in ps)
+    whole = struct.pack(">hi", 1, 1) + string("mixed-topic") + struct.pack(">iiii", 2, 0, 1, -1)
+    g, c = Group(both, 9, "mixed"), Consumers(both, 1, "mixed")
+    await_coordinator(both, g.name)
+    protocols = lambda *ps: [{"Name": "range", "Metadata": owning(*ps)}]
+    both.remember("old", g.join("the classic member", protocols=protocols()))
+    both.remember("old", g.join("the classic member, with its id", "old", protocols=protocols()))
+    g.sync("its assignment", "old", 1, body={"Assignments": [{"MemberId": Member("old"), "Assignment": whole}]})
+    c.beat("a heartbeat of the other protocol", "new", 1)
+    c.beat("the new member", "new", 0, **topics)
+    c.describe("a mixed group")
+    g.describe("a mixed group as a classic one")
+    g.beat("the classic member is asked to join", "old", 1)
+    g.commit("a commit of the classic member", "old", 1, topic="mixed-topic")
+    g.sync("a sync before that", "old", 1, assign=False)
+    g.join("it joins with what it owns", "old", protocols=protocols(0, 1))
+    g.sync("it gets what is left", "old", 1, assign=False)
+    c.describe("it is to give up")
+    g.beat("it is asked once more", "old", 1)
+    g.join("it has given up", "old", protocols=protocols(0))
+    g.sync("and gets its share", "old", 2, assign=False)
+    g.beat("it is up to date", "old", 2)
+    g.beat("the wrong generation", "old", 1)
+    c.beat("the new member gets its share", "new", 2)
+    c.describe("both at peace")
+    g.join("no protocol in common", protocols=[{"Name": "other", "Metadata": owning()}], body={"MemberId": "x"})
+    g.join("another kind of protocol", body={"ProtocolType": "connect", "MemberId": "x"})
+    c.beat("the new member leaves", "new", -1)
+    g.describe("a classic group again")
+    both.ask("list", "ListGroups", 5, {"StatesFilter": [], "TypesFilter": ["classic"]})
+    g.join("the classic member joins", "old", protocols=protocols())
+    g.describe("the next generation")
+
+
 def new_side(properties):
     return Kafka(features=WITHOUT_ELR, **properties) if OPTIONS.kafka else harness.new_server(OPTIONS, **properties)
 
@@ -774,7 +936,7 @@ def main():
     parser.add_argument("name", nargs="*")
     OPTIONS = parser.parse_args()
     [jar] = [p for p in harness.KAFKA_LIBS.glob("kafka-clients-*.jar") if "test" not in p.name]
-    properties = {"log_initial_task_delay_ms": 1000}
+    properties = {"log_initial_task_delay_ms": 1000, "group_consumer_assignment_interval_ms": 0}
     both = Both(Kafka(features=WITHOUT_ELR, **properties), new_side(properties), Schemas(jar))
     for side in both.sides:
         side.server.start()

@@ -426,7 +426,8 @@ impl Story {
                     format!(
                         "{}{instance}={}",
                         member.member_id,
-                        show_bytes(&member.assignment)
+                        consumer_assignment(&member.assignment)
+                            .unwrap_or_else(|| show_bytes(&member.assignment))
                     )
                 });
                 let since = value.current_state_timestamp.millis_since(START);
@@ -827,7 +828,8 @@ fn show_response(response: &GroupResponse) -> String {
                     format!(
                         "{}={}",
                         member.member_id,
-                        show_bytes(&member.member_assignment)
+                        consumer_assignment(&member.member_assignment)
+                            .unwrap_or_else(|| show_bytes(&member.member_assignment))
                     )
                 });
                 format!(

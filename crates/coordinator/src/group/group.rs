@@ -201,10 +201,9 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(classic) => {
                 classic.join(cx, joining);
-                if classic.metadata.is_none() && !self.is_abandoned() {
-                    if let Kind::Classic(classic) = &mut self.kind {
-                        classic.append_empty_metadata(cx);
-                    }
+                let nobody = classic.state == State::Empty && classic.pending_members.is_empty();
+                if classic.metadata.is_none() && !nobody {
+                    classic.append_empty_metadata(cx);
                 }
             }
             Kind::Consumer(consumer) => {

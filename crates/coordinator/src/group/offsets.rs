@@ -220,7 +220,7 @@ impl Group {
                 Ok(CommitFence::default())
             }
             Kind::Consumer(consumer) => {
-                consumer.validate_commit(version, &request.member_id, instance_id, epoch)
+                consumer.validate_commit(version, &request.member_id, epoch)
             }
         }
     }

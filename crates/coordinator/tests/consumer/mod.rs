@@ -303,7 +303,10 @@ pub fn show_rebalance(rebalance: &Rebalance) -> Vec<String> {
             }),
     );
     let moves = rebalance.moves.iter().map(|m| {
-        let name = |who: &Option<Str>| who.as_ref().map_or("-".to_owned(), ToString::to_string);
+        let name = |who: &Option<Str>| {
+            who.as_ref()
+                .map_or_else(|| "-".to_owned(), ToString::to_string)
+        };
         format!(
             " {}:{} {}->{}",
             m.topic,

@@ -41,20 +41,20 @@ pub(in crate::group) enum Joined {
 }
 
 impl ConsumerGroup {
-    /// Refuses a JoinGroup, or nothing. The error comes with the member id of the answer.
+    /// Refuses a JoinGroup, or nothing. The error comes with the member id that the answer gives out, if it gives one.
     pub(in crate::group) fn check_join(
         &self,
         cx: &mut Context<'_>,
         joining: &Joining,
     ) -> Result<ConsumerProtocolSubscription, (ErrorCode, Str)> {
         let config = cx.config;
-        let refuse = |error_code| Err((error_code, joining.member_id.clone()));
+        let refuse = |error_code| Err((error_code, Str::EMPTY));
         if !config.consumer_group_migration_policy.allows_mixed_groups() {
             return refuse(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
         }
         let is_known = self.members.contains_key(&joining.member_id);
         if self.members.len() >= config.consumer_group_max_size && !is_known {
-            return Err((ErrorCode::GROUP_MAX_SIZE_REACHED, Str::EMPTY));
+            return refuse(ErrorCode::GROUP_MAX_SIZE_REACHED);
         }
         let supporters = |name: &Str| self.classic_protocols.get(name).copied().unwrap_or(0);
         let mut protocols = joining.protocols.iter();
@@ -258,16 +258,11 @@ impl ConsumerGroup {
         &self,
         version: i16,
         member_id: &Str,
-        instance_id: Option<&Str>,
         epoch: i32,
     ) -> Result<CommitFence<'_>, ErrorCode> {
         /// From this version of OffsetCommit on there are member epochs.
         const MEMBER_EPOCH_FROM: i16 = 9;
         if epoch < 0 && self.members.is_empty() {
-            return Ok(CommitFence::default());
-        }
-        // An administrator sets an offset while the group is at work (KIP-1251).
-        if epoch == -1 && member_id.is_empty() && instance_id.is_none() {
             return Ok(CommitFence::default());
         }
         let member = self

@@ -79,6 +79,8 @@ impl Member {
         Self {
             member_id,
             metadata: ConsumerGroupMemberMetadataValue {
+                subscribed_topic_regex: Some(Str::EMPTY),
+                rebalance_timeout_ms: -1,
                 classic_member_metadata: None,
                 ..Default::default()
             },

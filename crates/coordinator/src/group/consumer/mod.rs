@@ -142,9 +142,9 @@ impl ConsumerGroup {
         }
     }
 
-    /// The group epoch.
+    /// The group epoch. It begins with 1, which is not written down.
     pub(super) fn group_epoch(&self) -> i32 {
-        self.epoch.unwrap_or(0)
+        self.epoch.unwrap_or(1)
     }
 
     /// Kafka's name of the state.
