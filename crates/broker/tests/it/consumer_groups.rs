@@ -91,16 +91,16 @@ async fn a_member_keeps_its_partitions_over_a_restart_and_gets_new_ones() {
     assert_eq!(joined.error_code, ErrorCode::NONE);
     assert_eq!(
         (joined.member_epoch, assigned(&joined, topic.id)),
-        (1, Some(vec![0, 1]))
+        (2, Some(vec![0, 1]))
     );
 
     server.restart().await;
     let mut client = server.client().await;
     find_coordinator(&mut client, "g").await;
-    let answer = beat(&mut client, "a", 1).await;
+    let answer = beat(&mut client, "a", 2).await;
     assert_eq!(
         (answer.error_code, answer.member_epoch),
-        (ErrorCode::NONE, 1)
+        (ErrorCode::NONE, 2)
     );
     assert_eq!(assigned(&answer, topic.id), None, "nothing has changed");
 
@@ -119,7 +119,7 @@ async fn a_member_keeps_its_partitions_over_a_restart_and_gets_new_ones() {
     );
     let all = soon(async {
         loop {
-            let answer = beat(&mut client, "a", 1).await;
+            let answer = beat(&mut client, "a", 2).await;
             match assigned(&answer, topic.id) {
                 Some(partitions) => return partitions,
                 None => assert_eq!(answer.error_code, ErrorCode::NONE),
@@ -133,7 +133,7 @@ async fn a_member_keeps_its_partitions_over_a_restart_and_gets_new_ones() {
         include_authorized_operations: false,
     };
     let group = client.ask(&describe).await.groups.remove(0);
-    assert_eq!((&*group.group_state, group.group_epoch), ("Stable", 2));
+    assert_eq!((&*group.group_state, group.group_epoch), ("Stable", 3));
     assert_eq!(
         group.members[0].assignment.topic_partitions[0].topic_name,
         topic.name
@@ -142,7 +142,7 @@ async fn a_member_keeps_its_partitions_over_a_restart_and_gets_new_ones() {
     // Why it did so is told to who asks for it by name, and to nobody else.
     let told = group_config(&mut client, Some("tidelog.group.rebalances")).await;
     let told: serde_json::Value = serde_json::from_str(told[0].1.as_deref().unwrap()).unwrap();
-    assert_eq!(told[0]["epoch"], 2);
+    assert_eq!(told[0]["epoch"], 3);
     assert_eq!(told[0]["causes"][0]["cause"], "topic-changed");
     assert_eq!(told[0]["moves"][0]["to"], "a");
     let all = group_config(&mut client, None).await;
@@ -170,7 +170,7 @@ async fn a_member_subscribes_by_an_expression_and_its_group_has_settings() {
     assert_eq!(refused, ErrorCode::INVALID_REGULAR_EXPRESSION);
     let partitions = soon(async {
         loop {
-            // Until it is known what the expression matches, the member has nothing and stays in epoch 0.
+            // Until it is known what the expression matches, the member has nothing.
             let answer = client.ask(&request).await;
             assert_eq!(answer.error_code, ErrorCode::NONE);
             match assigned(&answer, topic.id).unwrap_or_default() {
@@ -199,7 +199,7 @@ async fn a_member_subscribes_by_an_expression_and_its_group_has_settings() {
     );
     let interval = soon(async {
         loop {
-            let interval = beat(&mut client, "a", 1).await.heartbeat_interval_ms;
+            let interval = beat(&mut client, "a", 2).await.heartbeat_interval_ms;
             if interval != 5_000 {
                 return interval;
             }
