@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tidelog_log::{Checkpoint, Dir, DirectoryError, Flusher, LogDirectory, LogSummary};
@@ -28,6 +28,7 @@ pub(crate) struct DataDirectory {
     found: Mutex<Option<Found>>,
     checkpoints: Mutex<Checkpoints>,
     partitions_count: AtomicUsize,
+    has_failed: AtomicBool,
 }
 
 struct Found {
@@ -145,6 +146,7 @@ impl DataDirectory {
             found: Mutex::new(Some(Found { summaries, ..found })),
             checkpoints: Mutex::new(checkpoints),
             partitions_count: AtomicUsize::new(0),
+            has_failed: AtomicBool::new(false),
         })
     }
 
@@ -192,6 +194,16 @@ impl DataDirectory {
 
     pub(crate) fn count_partition(&self) {
         self.partitions_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the directory is out of service until the next start.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Takes the directory out of service.
+    pub(crate) fn fail(&self) {
+        self.has_failed.store(true, Ordering::Release);
     }
 
     /// Takes a partition that was deleted out of the checkpoints.

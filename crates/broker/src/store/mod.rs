@@ -439,13 +439,28 @@ impl Store {
         self.directories.iter().all(|directory| directory.was_clean)
     }
 
-    /// Writes all checkpoints that have changed.
+    /// Writes all checkpoints that have changed. A directory that does not take them has failed: its partitions go offline,
+    /// also those that nobody writes to just now, and those of other directories go on.
     pub(crate) fn checkpoint(&self) {
-        for directory in &self.directories {
+        for (index, directory) in self.directories.iter().enumerate() {
+            if directory.has_failed() {
+                continue;
+            }
             if let Err(error) = directory.write_checkpoints(directories::ALL) {
                 let path = directory.path.display();
-                tracing::error!(%path, %error, "cannot write checkpoints");
+                tracing::error!(%path, %error, "cannot write checkpoints, the log directory is out of service");
+                self.fail_directory(index);
             }
+        }
+    }
+
+    fn fail_directory(&self, index: usize) {
+        self.directories[index].fail();
+        for topic in self.topics.all() {
+            let partitions = topic.partitions().into_iter();
+            partitions
+                .filter(|partition| partition.directory == index && !partition.in_memory())
+                .for_each(|partition| partition.fail());
         }
     }
 
@@ -485,6 +500,9 @@ fn close_directory(
     partitions: &[Arc<Partition>],
     broker_epoch: i64,
 ) -> Result<(), String> {
+    if directory.has_failed() {
+        return Err("the directory is out of service".to_owned());
+    }
     let (resting, awake): (Vec<_>, Vec<_>) = partitions.iter().partition(|p| p.is_resting());
     let close = |partition: &Arc<Partition>| {
         let closed = partition.close();
@@ -546,15 +564,18 @@ fn warn_of_transactions(partition: &TopicPartition, log: &mut Log) {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::io::ErrorKind;
     use std::sync::Arc;
 
-    use tidelog_log::testing::FaultDir;
-    use tidelog_log::{Flusher, FsDir, LogDirectory};
+    use tidelog_log::testing::{FaultDir, Op};
+    use tidelog_log::{Dir, Flusher, FsDir, LogDirectory};
     use tidelog_metadata::configs::{BrokerConfig, TopicConfig};
     use tidelog_replication::partition::BecomeLeader;
-    use tidelog_types::{LeaderEpoch, NodeId, TopicName, Uuid};
+    use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, TopicName, Uuid};
 
     use super::directories::DataDirectory;
+    use super::topics::LocalTopic;
     use super::{Store, Wanted};
     use crate::clock::Clock;
 
@@ -565,38 +586,81 @@ mod tests {
         pages * 4096
     }
 
-    #[test]
-    fn an_idle_partition_takes_one_kib_at_most() {
-        const PARTITIONS: usize = 40_000;
-        let root = tempfile::tempdir().unwrap();
-        let files = Arc::new(LogDirectory::open(Arc::new(FsDir::new(root.path()))).unwrap());
+    const NODE: NodeId = NodeId::new(1);
+
+    fn directory(id: u8, dir: Arc<dyn Dir>) -> DataDirectory {
+        let files = Arc::new(LogDirectory::open(dir).unwrap());
         let flusher = Arc::new(Flusher::start("test").unwrap());
         let memory = Arc::new(FaultDir::new());
-        let id = Uuid::from_random([1; 16]);
-        let path = root.path().to_owned();
-        let directory = DataDirectory::open(path, id, files, flusher, memory).unwrap();
-        let node = NodeId::new(1);
-        let store = Store::new(node, Clock, vec![directory], 1, 1);
-        let (config, _) = BrokerConfig::new(Default::default()).unwrap();
-        let topic_id = Uuid::from_random([2; 16]);
-        let topic = store.topics.add(&TopicName::from("idle"), topic_id, || {
-            TopicConfig::resolve(&Default::default(), &config)
-        });
-        let partitions = (0..PARTITIONS as i32).map(|index| (index, Some(id)));
+        let path = format!("/directory{id}").into();
+        let id = Uuid::from_random([id; 16]);
+        DataDirectory::open(path, id, files, flusher, memory).unwrap()
+    }
+
+    /// A store whose topic has partitions in these directories, all of which this node leads.
+    fn store(directories: Vec<DataDirectory>, partitions: usize) -> (Store, Arc<LocalTopic>) {
+        let ids: Vec<_> = directories.iter().map(|directory| directory.id).collect();
+        let store = Store::new(NODE, Clock, directories, 1, 1);
+        let (config, _) = BrokerConfig::new(BTreeMap::new()).unwrap();
+        let topic = store
+            .topics
+            .add(&TopicName::from("idle"), Uuid::from_random([9; 16]), || {
+                TopicConfig::resolve(&BTreeMap::new(), &config)
+            });
+        let partitions = (0..partitions).map(|i| (i as i32, Some(ids[i % ids.len()])));
         let wanted = Wanted {
             topic: topic.clone(),
             partitions: partitions.collect(),
         };
-        let before = resident_bytes();
         store.open_partitions(&[wanted]);
         for partition in topic.partitions() {
             partition.become_leader(BecomeLeader {
                 leader_epoch: LeaderEpoch::new(3),
                 partition_epoch: 0,
-                replicas: vec![node],
-                isr: vec![node],
+                replicas: vec![NODE],
+                isr: vec![NODE],
             });
         }
+        (store, topic)
+    }
+
+    #[test]
+    fn a_directory_that_fails_takes_its_partitions_with_it_and_no_others() {
+        let (good, bad) = (FaultDir::new(), FaultDir::new());
+        let directories = vec![
+            directory(1, Arc::new(good.clone())),
+            directory(2, Arc::new(bad.clone())),
+        ];
+        let (store, topic) = store(directories, 6);
+        store.checkpoint();
+        bad.fail(Op::Write, 0, ErrorKind::Other);
+        topic.partitions().iter().for_each(|p| p.note_changed());
+        store.directories()[1].forget(&topic.partitions()[1].name);
+        store.checkpoint();
+        for partition in topic.partitions() {
+            let leads = partition
+                .published()
+                .leadership
+                .check_leader_epoch(LeaderEpoch::NONE);
+            let expected = match partition.directory {
+                0 => Ok(()),
+                _ => Err(ErrorCode::KAFKA_STORAGE_ERROR),
+            };
+            assert_eq!(leads, expected, "{}", partition.name);
+        }
+        bad.heal();
+        store.close(5).unwrap_err();
+        assert!(good.content(".kafka_cleanshutdown").is_some());
+        assert!(bad.content(".kafka_cleanshutdown").is_none());
+    }
+
+    #[test]
+    fn an_idle_partition_takes_one_kib_at_most() {
+        const PARTITIONS: usize = 40_000;
+        let root = tempfile::tempdir().unwrap();
+        let directories = vec![directory(1, Arc::new(FsDir::new(root.path())))];
+        let before = resident_bytes();
+        let (_store, topic) = store(directories, PARTITIONS);
         let each = (resident_bytes() - before) / PARTITIONS;
         assert!(each <= 1024, "{each} bytes for a partition");
         assert!(

@@ -329,6 +329,11 @@ impl Partition {
         matches!(self.core.lock().log.check(), Err(LogError::Deleted { .. }))
     }
 
+    /// Takes the replica offline, since the directory has failed in which its log lies.
+    pub(crate) fn fail(&self) {
+        self.input(Input::Failed);
+    }
+
     /// Whether nothing of the partition is to be written down.
     pub(crate) const fn in_memory(&self) -> bool {
         self.in_memory
