@@ -91,7 +91,7 @@ impl Dir for FsDir {
             let parent = made
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty());
-            fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+            fs::File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
         }
         Ok(())
     }

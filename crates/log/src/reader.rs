@@ -206,7 +206,7 @@ impl LogReader {
                 return Err(self.out_of_range(from));
             }
             let until = until.min(end);
-            Ok(read(segments, from, max_bytes, until, at_least_one_batch)?)
+            read(segments, from, max_bytes, until, at_least_one_batch)
         })
     }
 
@@ -287,7 +287,7 @@ impl LogReader {
         };
         let until = until.min(slice.until);
         // The segments of now may have been compacted, and not know of aborted records any more that the slice has.
-        Ok(aborted_between(segments, from, until)?)
+        aborted_between(segments, from, until)
     }
 
     /// The aborted transactions that touch the offsets from `from` up to `until`, by first offset.
@@ -296,7 +296,7 @@ impl LogReader {
         from: Offset,
         until: Offset,
     ) -> Result<Vec<AbortedTransaction>, LogError> {
-        self.with_segments(|segments, _| Ok(aborted_between(segments, from, until)?))
+        self.with_segments(|segments, _| aborted_between(segments, from, until))
     }
 
     /// The first record with a timestamp of at least `timestamp`, exact within its batch, if it lies below `until`.
