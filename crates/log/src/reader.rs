@@ -67,7 +67,17 @@ impl Slice {
 }
 
 fn converted(stored: Bytes) -> Result<Bytes, LogError> {
+    let end = end_of_whole(&stored);
     let batches = upconvert(stored, Limits::DEFAULT)?;
+    if let Some(last) = batches.last()
+        && last.header().next_offset() > end
+    {
+        // The log goes by the offset of the wrapper, so a reader would miss what follows.
+        return Err(LogError::Batch(BatchError::InvalidWrapperOffset {
+            offset: end.value() - 1,
+            last: last.header().last_offset().value(),
+        }));
+    }
     match &batches[..] {
         [only] => Ok(only.bytes().clone()),
         batches => Ok(batches
@@ -76,6 +86,18 @@ fn converted(stored: Bytes) -> Result<Bytes, LogError> {
             .copied()
             .collect()),
     }
+}
+
+/// The offset behind the last batch that is whole.
+fn end_of_whole(mut stored: &[u8]) -> Offset {
+    let mut end = Offset::ZERO;
+    while let Ok(header) = AnyHeader::decode(stored)
+        && header.size() <= stored.len()
+    {
+        end = header.next_offset();
+        stored = &stored[header.size()..];
+    }
+    end
 }
 
 /// Whether a batch of message format 0 or 1 begins here.

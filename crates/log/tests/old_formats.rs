@@ -246,3 +246,25 @@ fn a_segment_without_any_time_is_opened_cleanly() {
         None
     );
 }
+
+/// Found by fuzzing: who went on behind the records found the same wrapper again, for ever.
+#[test]
+fn a_wrapper_that_reaches_further_than_its_records_is_read_once() {
+    let mut bytes = message_set(LegacyMagic::V0, Codec::Gzip, 0);
+    // The offset lies outside of the checksum's reach.
+    bytes[..8].copy_from_slice(&9_i64.to_be_bytes());
+    let (_, log, _) = open_with(&bytes, 0, LogConfig::default());
+    assert_eq!(log.log_end_offset(), offset(10));
+    let batches: Vec<_> = contents(&log);
+    assert_eq!(batches.len(), 1);
+    let batch = Batch::parse(batches[0].clone()).unwrap();
+    assert_eq!(batch.header().next_offset(), offset(10));
+    assert_eq!(records(&log).len(), 3);
+    // One that ends before its records cannot be part of a log.
+    bytes[..8].copy_from_slice(&1_i64.to_be_bytes());
+    let (_, log, _) = open_with(&bytes, 0, LogConfig::default());
+    let end = log.log_end_offset();
+    let mut batches = log.reader().batches(Offset::ZERO, end);
+    assert!(batches.next().unwrap().is_err());
+    assert!(batches.next().is_none());
+}

@@ -274,6 +274,12 @@ impl BatchBuilder {
         self.buffer.len()
     }
 
+    /// Has the batch reach up to `last_offset`, if the records do not reach so far.
+    pub(crate) fn extend_to(&mut self, last_offset: Offset) {
+        let delta = (last_offset - self.header.base_offset) as i32;
+        self.header.last_offset_delta = self.header.last_offset_delta.max(delta);
+    }
+
     /// Compresses the records, fills in the header and seals it with the CRC.
     ///
     /// Fails if there are no records, if the batch is larger than 2 GiB, or if the codec is not

@@ -105,6 +105,12 @@ impl Row {
             row.builder.push_record(&record);
             row.last_offset = offset;
         }
+        // The offset of a wrapper is that of its last record, also if that is gone: a reader who went on behind the last one
+        // that is left would find the same batch again.
+        let offset = header.offset.value();
+        if offset - row.base_offset < i64::from(i32::MAX) {
+            row.builder.extend_to(header.offset);
+        }
         Ok(row)
     }
 

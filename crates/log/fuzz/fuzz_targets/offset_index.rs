@@ -1,0 +1,7 @@
+//! Any bytes as a `.index` file.
+
+#![no_main]
+
+mod common;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| common::damage_beside_the_batches("index", bytes));
