@@ -864,7 +864,7 @@ fn show_bytes(bytes: &Bytes) -> String {
     if bytes.is_empty() {
         "-".to_owned()
     } else {
-        String::from_utf8_lossy(bytes).into_owned()
+        bytes.escape_ascii().to_string()
     }
 }
 

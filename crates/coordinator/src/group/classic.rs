@@ -34,7 +34,8 @@ pub(super) struct Classic {
     pub(super) protocol_name: Option<Str>,
     /// `None` also while the leader is gone and the rebalance that elects another is not over.
     pub(super) leader: Option<Str>,
-    pub(super) members: BTreeMap<Str, Member>,
+    /// Boxed, since a map sets aside room for several: most groups have few members, or none.
+    pub(super) members: BTreeMap<Str, Box<Member>>,
     /// Member ids by `group.instance.id`.
     pub(super) static_members: BTreeMap<Str, Str>,
     /// Member ids that were given out but not used yet (KIP-394).
@@ -237,12 +238,17 @@ impl Classic {
         }
         self.awaiting_join += usize::from(member.awaiting_join.is_some());
         self.owing_sync += usize::from(member.owes_sync);
-        self.members.insert(member.member_id.clone(), member);
+        self.members
+            .insert(member.member_id.clone(), Box::new(member));
     }
 
     /// Takes a member out of all books, with its requests still parked.
     pub(super) fn take_member(&mut self, cx: &mut Context<'_>, member_id: &str) -> Option<Member> {
         let mut member = self.members.remove(member_id)?;
+        if self.members.is_empty() {
+            // An emptied map keeps what it had set aside.
+            self.members = BTreeMap::new();
+        }
         if let Some(timer) = member.session.timer.take() {
             cx.timers.disarm(timer);
         }
@@ -254,7 +260,7 @@ impl Classic {
         {
             self.static_members.remove(instance_id);
         }
-        Some(member)
+        Some(*member)
     }
 
     /// Removes a member. Its parked requests are answered with `UNKNOWN_MEMBER_ID`, so that a client that is still there

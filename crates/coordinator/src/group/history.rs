@@ -329,6 +329,11 @@ impl History {
         let last = self.entries.back_mut()?;
         last.outcome = outcome;
         last.members = members.unwrap_or(last.members);
+        // It stays for long, and grows no more.
+        last.causes.shrink_to_fit();
+        last.phases.shrink_to_fit();
+        last.waited_for.shrink_to_fit();
+        last.moves.shrink_to_fit();
         Some(last)
     }
 

@@ -407,11 +407,10 @@ impl Classic {
             return;
         };
         cx.timers.disarm(timer);
-        let is_missing = |m: &&Member| m.awaiting_join.is_none() && !m.is_static();
         let missing = self
             .members
             .values()
-            .filter(is_missing)
+            .filter(|m| m.awaiting_join.is_none() && !m.is_static())
             .map(|m| m.member_id.clone());
         for member_id in missing.collect::<Vec<_>>() {
             self.note_wait(cx, &member_id, true);
@@ -476,18 +475,18 @@ impl Classic {
 
     /// The leader stays as long as it joins; then comes whoever has been there longest. False if nobody has joined.
     fn elect_leader(&mut self) -> bool {
-        let joins = |member: &&Member| member.awaiting_join.is_some();
+        let joins = |member: &Member| member.awaiting_join.is_some();
         let leader = self
             .leader
             .as_ref()
             .and_then(|leader| self.members.get(leader));
-        if leader.filter(joins).is_some() {
+        if leader.is_some_and(|leader| joins(leader)) {
             return true;
         }
         let next = self
             .members
             .values()
-            .filter(joins)
+            .filter(|member| joins(member))
             .min_by_key(|member| member.joined);
         let Some(next) = next.map(|member| member.member_id.clone()) else {
             return false;

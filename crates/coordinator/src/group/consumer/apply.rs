@@ -115,9 +115,9 @@ impl ConsumerGroup {
     }
 
     /// Takes a member out of all books, or makes a new one.
-    fn take_member(&mut self, member_id: &Str) -> Member {
+    fn take_member(&mut self, member_id: &Str) -> Box<Member> {
         let Some(member) = self.members.remove(member_id) else {
-            return Member::new(member_id.detach());
+            return Box::new(Member::new(member_id.detach()));
         };
         for assigned in [&member.assigned, &member.pending_revocation] {
             for (id, partitions) in assigned {
@@ -156,7 +156,7 @@ impl ConsumerGroup {
         member
     }
 
-    fn put_member(&mut self, member: Member) {
+    fn put_member(&mut self, member: Box<Member>) {
         self.own(&member.member_id, &member.assigned);
         self.own(&member.member_id, &member.pending_revocation);
         for topic in &member.metadata.subscribed_topic_names {
@@ -194,6 +194,27 @@ impl ConsumerGroup {
         if self.members.contains_key(member_id) {
             self.take_member(member_id);
         }
+        if self.members.is_empty() {
+            self.release();
+        }
+    }
+
+    /// A map that was emptied keeps what it had set aside, and groups that nobody is in are many.
+    fn release(&mut self) {
+        fn release<K, V>(map: &mut BTreeMap<K, V>) {
+            if map.is_empty() {
+                *map = BTreeMap::new();
+            }
+        }
+        release(&mut self.members);
+        release(&mut self.targets);
+        release(&mut self.regexes);
+        release(&mut self.static_members);
+        release(&mut self.owners);
+        release(&mut self.topics);
+        release(&mut self.regex_members);
+        release(&mut self.assignors);
+        release(&mut self.classic_protocols);
     }
 
     fn count_reconciled(&mut self) {

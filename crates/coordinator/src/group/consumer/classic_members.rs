@@ -246,11 +246,10 @@ impl ConsumerGroup {
                 Some(_) => {}
             }
         }
-        let member = self
-            .members
-            .get(member_id)
-            .filter(|member| member.is_classic());
-        member.ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
+        match self.members.get(member_id) {
+            Some(member) if member.is_classic() => Ok(member),
+            _ => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+        }
     }
 
     /// Whether the sender of a commit may speak for the group. `Ok` says for each partition whether it may.

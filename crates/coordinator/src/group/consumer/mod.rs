@@ -78,7 +78,8 @@ pub(super) struct ConsumerGroup {
     pub(super) assignment_epoch: i32,
     /// When the target was worked out; 0 if that is not known.
     pub(super) assignment_timestamp: Timestamp,
-    pub(super) members: BTreeMap<Str, Member>,
+    /// Boxed, since a map sets aside room for several: most groups have few members, or none.
+    pub(super) members: BTreeMap<Str, Box<Member>>,
     /// What each member is to have; a member that is to have nothing may be missing.
     pub(super) targets: BTreeMap<Str, Partitions>,
     pub(super) regexes: BTreeMap<Str, ResolvedRegex>,
