@@ -163,7 +163,7 @@ async fn a_group_with_a_member_is_shown_explained_and_left_alone() {
 
     let explained = text(&broker, &["explain", "fleet"]);
     let lines: Vec<_> = explained.lines().collect();
-    assert!(lines[0].contains(" epoch 1 (consumer): "), "{explained}");
+    assert!(lines[0].contains(" epoch 2 (consumer): "), "{explained}");
     assert_eq!(lines[1], "  because truck joined");
     let explained = text(&broker, &["explain", "fleet", "--json"]);
     let explained: Value = serde_json::from_str(&explained).unwrap();
