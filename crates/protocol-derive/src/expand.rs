@@ -1,7 +1,7 @@
 //! Turns a schema into the impls of `Wire`, `Default` and `Message`.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, format_ident, quote};
+use quote::{format_ident, quote};
 use syn::ext::IdentExt;
 
 use crate::attributes::{Field, Range, Struct};
@@ -14,14 +14,25 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
     let decode_fields = rows.iter().map(|row| decode_row(row));
     let decode_tags = decode_tags(schema);
     let names: Vec<_> = schema.fields.iter().map(|f| &f.name).collect();
-    let values = schema.fields.iter().map(|field| match field.tag {
-        Some(_) => default(field),
-        None => local(field).into_token_stream(),
-    });
+    let locals = schema.fields.iter().map(local);
     let defaults = schema.fields.iter().map(default);
     let fields = schema.fields.iter().map(describe);
     let name_text = name.to_string();
     let message = message(schema);
+    // The outermost struct finds out where reading has failed.
+    let (inline, start, check) = match schema.versions {
+        Some(_) => (
+            TokenStream::new(),
+            quote!(let start = reader.start();),
+            quote!(reader.check_message::<Self>(start, version)?;),
+        ),
+        // Into the loop over the elements of an array.
+        None => (
+            quote!(#[inline]),
+            TokenStream::new(),
+            quote!(reader.check()?;),
+        ),
+    };
     let shown = schema.fields.iter().map(|field| {
         let (name, name_text) = (&field.name, field.name.unraw().to_string());
         match field.secret {
@@ -58,11 +69,19 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
                 reader: &mut ::tidelog_protocol::Reader,
                 version: ::tidelog_protocol::Version,
             ) -> Self {
+                ::tidelog_protocol::Reader::whole(reader, version)
+            }
+
+            #inline
+            fn try_decode(
+                reader: &mut ::tidelog_protocol::Reader,
+                version: ::tidelog_protocol::Version,
+            ) -> ::core::result::Result<Self, ::tidelog_protocol::DecodeError> {
+                #start
                 #(#decode_fields)*
-                #[allow(unused_mut, reason = "few structs have tagged fields")]
-                let mut this = Self { #(#names: #values),* };
                 #decode_tags
-                this
+                #check
+                ::core::result::Result::Ok(Self { #(#names: #locals),* })
             }
 
             fn is_default(&self) -> bool {
@@ -443,13 +462,19 @@ fn decode_tags(schema: &Struct) -> TokenStream {
             }
         };
     }
+    let defaults = schema.fields.iter().filter(|field| field.tag.is_some());
+    let defaults = defaults.map(|field| {
+        let (name, ty, default) = (local(field), &field.ty, default(field));
+        quote!(let mut #name: #ty = #default;)
+    });
     let arms = tagged.map(|(tag, field)| {
-        let name = &field.name;
+        let name = local(field);
         let value = decode_value(field);
         let guard = contains(field.versions).map(|contains| quote!(if #contains));
-        quote!(#tag #guard => this.#name = #value,)
+        quote!(#tag #guard => #name = #value,)
     });
     quote! {
+        #(#defaults)*
         if version.flexible && reader.has_tags() {
             let mut tags = reader.take_tags();
             while let ::core::option::Option::Some(tag) = reader.take_tag(&mut tags) {

@@ -73,7 +73,7 @@ pub use api::{
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
 pub use header::{RequestHeader, ResponseHeader};
 pub use message::Message;
-pub use reader::{Reader, TagsRead};
+pub use reader::{Reader, Start, TagsRead};
 pub use schema::{Field, Kind, Schema};
 pub use show::{Fields, Line, Secret, Show, debug};
 pub use tags::UnknownTags;

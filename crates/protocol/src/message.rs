@@ -26,16 +26,11 @@ pub trait Message: Wire + Default {
 
     /// Reads the message in `version`; what follows it is left in the reader.
     fn read(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
-        let Some(version) = Self::version(version) else {
-            return Err(reader
+        match Self::version(version) {
+            Some(version) => Self::try_decode(reader, version),
+            None => Err(reader
                 .error(DecodeErrorKind::UnsupportedVersion { version })
-                .in_field(Self::NAME, "version"));
-        };
-        let start = reader.start();
-        let message = Self::decode(reader, version);
-        match reader.failure() {
-            None => Ok(message),
-            Some(error) => Err(Self::SCHEMA.locate(error, reader.again(start), version)),
+                .in_field(Self::NAME, "version")),
         }
     }
 
@@ -61,10 +56,7 @@ pub trait Message: Wire + Default {
 
     /// Reads a message that is all of `bytes`.
     fn from_bytes(bytes: Bytes, version: i16) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        let message = Self::read(&mut reader, version)?;
-        reader.finish()?;
-        Ok(message)
+        Self::read(&mut Reader::new(bytes).to_the_end(), version)
     }
 
     /// The bytes of the message, in one piece.

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use tidelog_types::{Str, Uuid};
 
-use crate::{DecodeError, DecodeErrorKind, UnknownTags, Version};
+use crate::{DecodeError, DecodeErrorKind, Message, UnknownTags, Version, Wire};
 
 /// No array of a message has more elements; Kafka's reader draws the same line.
 const ARRAY_LEN_MAX: u32 = 1_000_000;
@@ -33,6 +33,8 @@ pub struct Reader {
     /// How many bytes of memory arrays may still take.
     memory: usize,
     failure: Option<DecodeError>,
+    /// Whether the next message must be all that is left.
+    to_the_end: bool,
     unknown: Option<UnknownTags>,
 }
 
@@ -46,11 +48,13 @@ pub struct TagsRead {
 }
 
 /// Where a message begins in a reader.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Start {
+pub struct Start {
     position: usize,
     end: usize,
     memory: usize,
+    to_the_end: bool,
 }
 
 macro_rules! read_number {
@@ -77,8 +81,16 @@ impl Reader {
             end,
             memory,
             failure: None,
+            to_the_end: false,
             unknown: None,
         }
+    }
+
+    /// Fails if bytes are left behind the message that is read next.
+    #[must_use]
+    pub const fn to_the_end(mut self) -> Self {
+        self.to_the_end = true;
+        self
     }
 
     /// Keeps tagged fields that are not known, see [`UnknownTags`].
@@ -437,51 +449,76 @@ impl Reader {
         self.end = self.position;
     }
 
-    /// Whether reading has failed.
-    #[inline]
-    pub const fn has_failed(&self) -> bool {
-        self.failure.is_some()
+    /// Remembers a failure that was already told.
+    #[cold]
+    pub(crate) fn fail_again(&mut self, error: DecodeError) {
+        self.failure = Some(error);
     }
 
-    /// How reading has failed.
+    /// Fails if reading has failed.
     #[inline]
-    pub fn failure(&mut self) -> Option<DecodeError> {
-        self.failure.take()
+    pub fn check(&mut self) -> Result<(), DecodeError> {
+        match self.failure.take() {
+            None => Ok(()),
+            Some(failure) => Err(failure),
+        }
+    }
+
+    /// A struct within another, for the derive.
+    #[doc(hidden)]
+    pub fn whole<T: Wire + Default>(&mut self, version: Version) -> T {
+        T::try_decode(self, version).unwrap_or_else(|error| {
+            self.fail_again(error);
+            T::default()
+        })
     }
 
     /// The value, if reading has not failed.
     #[inline]
     pub fn checked<T>(&mut self, value: T) -> Result<T, DecodeError> {
-        match self.failure.take() {
-            None => Ok(value),
-            Some(failure) => Err(failure),
-        }
+        self.check().map(|()| value)
     }
 
-    /// Where the next message begins.
+    /// Begins a message, for the derive.
+    #[doc(hidden)]
     #[inline]
-    pub(crate) const fn start(&self) -> Start {
-        Start {
+    pub const fn start(&mut self) -> Start {
+        let start = Start {
             position: self.position,
             end: self.end,
             memory: self.memory,
+            to_the_end: self.to_the_end,
+        };
+        self.to_the_end = false;
+        start
+    }
+
+    /// Ends the message that began at `start`, and fails if reading has failed; for the derive.
+    #[doc(hidden)]
+    #[inline]
+    pub fn check_message<M: Message>(
+        &mut self,
+        start: Start,
+        version: Version,
+    ) -> Result<(), DecodeError> {
+        if start.to_the_end && self.position != self.end {
+            let count = self.remaining();
+            self.fail(DecodeErrorKind::TrailingBytes { count });
+            return self.check();
+        }
+        match self.failure.take() {
+            None => Ok(()),
+            Some(failure) => Err(M::SCHEMA.locate(failure, self.again(start), version)),
         }
     }
 
     /// A second reader from `start` on.
-    pub(crate) fn again(&self, start: Start) -> Self {
-        let Start {
-            position,
-            end,
-            memory,
-        } = start;
+    fn again(&self, start: Start) -> Self {
         Self {
-            buf: self.buf.clone(),
-            position,
-            end,
-            memory,
-            failure: None,
-            unknown: None,
+            position: start.position,
+            end: start.end,
+            memory: start.memory,
+            ..Self::new(self.buf.clone())
         }
     }
 

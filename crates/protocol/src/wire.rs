@@ -4,7 +4,7 @@ use tidelog_types::{
     TopicName, TransactionalId, Uuid,
 };
 
-use crate::{ApiKey, DecodeErrorKind, Kind, Reader, Version, Writer};
+use crate::{ApiKey, DecodeError, DecodeErrorKind, Kind, Reader, Version, Writer};
 
 /// A type that knows its bytes in every version.
 ///
@@ -22,6 +22,14 @@ pub trait Wire: Sized {
 
     /// Reads a value.
     fn decode(reader: &mut Reader, version: Version) -> Self;
+
+    /// Reads a value, and fails if reading has failed.
+    ///
+    /// Structs are made here, and only if all of their fields are there.
+    fn try_decode(reader: &mut Reader, version: Version) -> Result<Self, DecodeError> {
+        let value = Self::decode(reader, version);
+        reader.checked(value)
+    }
 
     /// Whether the value is the one that a field has if nothing else was said.
     fn is_default(&self) -> bool;
@@ -51,13 +59,23 @@ pub trait Wire: Sized {
         }
     }
 
+    /// Writes the elements of an array.
+    fn encode_elements(elements: &[Self], writer: &mut Writer, version: Version) {
+        for element in elements {
+            element.encode(writer, version);
+        }
+    }
+
     /// Reads the elements of an array.
     fn decode_elements(reader: &mut Reader, len: usize, version: Version) -> Vec<Self> {
         let mut elements = reader.take_room(len);
         for _ in 0..len {
-            elements.push(Self::decode(reader, version));
-            if reader.has_failed() {
-                break;
+            match Self::try_decode(reader, version) {
+                Ok(element) => elements.push(element),
+                Err(error) => {
+                    reader.fail_again(error);
+                    break;
+                }
             }
         }
         elements
@@ -162,6 +180,22 @@ macro_rules! fixed {
                     self.to_wire() == [0; $len]
                 }
 
+                #[inline]
+                fn encode_elements(elements: &[Self], writer: &mut Writer, _: Version) {
+                    // Replicas often are three.
+                    let (threes, rest) = elements.as_chunks();
+                    for [a, b, c] in threes {
+                        let mut row = [0; 3 * $len];
+                        row[..$len].copy_from_slice(&a.to_wire());
+                        row[$len..2 * $len].copy_from_slice(&b.to_wire());
+                        row[2 * $len..].copy_from_slice(&c.to_wire());
+                        writer.put(row);
+                    }
+                    for element in rest {
+                        writer.put(element.to_wire());
+                    }
+                }
+
                 fn decode_elements(reader: &mut Reader, len: usize, _: Version) -> Vec<Self> {
                     let bytes = reader.take_bytes(len * $len);
                     let (elements, _) = bytes.as_chunks();
@@ -250,9 +284,10 @@ lengthy!(
     <> Str,
     Kind::String,
     |value: Option<&Self>, writer: &mut Writer, version| {
-        let bytes = value.map(|v| v.as_bytes());
-        writer.put_str_len(bytes.map(Bytes::len), version);
-        writer.put_slice(bytes.map_or(&[], |bytes| bytes));
+        match value {
+            None => writer.put_str_len(None, version),
+            Some(text) => writer.put_str(text.as_bytes(), version),
+        }
     },
     |reader: &mut Reader, version| {
         let len = reader.take_str_len(version)?;
@@ -294,9 +329,7 @@ lengthy!(
     Kind::Array(&T::KIND),
     |value: Option<&Self>, writer: &mut Writer, version| {
         writer.put_len(value.map(Self::len), version);
-        for element in value.into_iter().flatten() {
-            element.encode(writer, version);
-        }
+        T::encode_elements(value.map_or(&[], |v| v), writer, version);
     },
     |reader: &mut Reader, version| {
         let len = reader.take_array_len(version)?;

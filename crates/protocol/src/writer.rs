@@ -6,6 +6,8 @@ use crate::{EncodeError, EncodeErrorKind, UnknownTags, Version};
 /// Byte strings from this length on are handed to the socket as they are; shorter ones are cheaper
 /// to copy.
 const SPLICED_LEN_MIN: usize = 1024;
+/// A compact length of one byte.
+const SHORT_LEN_MAX: usize = 126;
 
 /// A piece of an encoded message. The pieces, one after the other, are the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,6 +199,23 @@ impl Writer {
         self.splice(Chunk::Deferred { len, token });
     }
 
+    /// Writes a text with its length.
+    #[inline]
+    pub fn put_str(&mut self, text: &[u8], version: Version) {
+        let room = self.buf.capacity() - self.buf.len();
+        if version.flexible && text.len() <= SHORT_LEN_MAX && room > text.len() {
+            self.buf.put_u8(text.len() as u8 + 1);
+            self.buf.put_slice(text);
+        } else {
+            self.put_long_str(text, version);
+        }
+    }
+
+    fn put_long_str(&mut self, text: &[u8], version: Version) {
+        self.put_str_len(Some(text.len()), version);
+        self.buf.put_slice(text);
+    }
+
     /// Writes the length of a text; `None` is null.
     #[inline]
     pub fn put_str_len(&mut self, len: Option<usize>, version: Version) {
@@ -355,12 +374,20 @@ impl Writer {
 
     #[inline]
     fn put_compact_len(&mut self, len: Option<usize>) {
+        match len {
+            None => self.buf.put_u8(0),
+            Some(len @ ..=SHORT_LEN_MAX) => self.buf.put_u8(len as u8 + 1),
+            Some(len) => self.put_long_compact_len(len),
+        }
+    }
+
+    #[inline(never)]
+    fn put_long_compact_len(&mut self, len: usize) {
         // The other side reads lengths into an i32.
-        let compact = match len {
-            None => 0,
-            Some(len) => i32::try_from(len + 1).unwrap_or_else(|_| self.too_long(len)),
-        };
-        self.put_uvarint(compact as u32);
+        match i32::try_from(len + 1) {
+            Ok(compact) => self.put_uvarint(compact as u32),
+            Err(_) => self.too_long(len),
+        }
     }
 
     fn put_unknown_tag(&mut self, tag: u32, value: &Bytes) {
