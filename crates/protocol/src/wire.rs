@@ -243,7 +243,7 @@ newtype! {
 
 /// Types with a length before them. Null is a length of its own: -1, or 0 if lengths are compact.
 macro_rules! lengthy {
-    (<$($t:ident)?> $type:ty, $kind:expr, $encode:expr, $decode:expr) => {
+    (<$($t:ident)?> $type:ty, $kind:expr, $encode:expr, $take_len:ident, $take:expr) => {
         impl<$($t: Wire)?> Wire for $type {
             const KIND: Kind = $kind;
 
@@ -252,12 +252,17 @@ macro_rules! lengthy {
                 Self::encode_nullable(Some(self), writer, version);
             }
 
+            // Without an `Option` on the way: values are made where they stay.
             #[inline]
             fn decode(reader: &mut Reader, version: Version) -> Self {
-                Self::decode_nullable(reader, version).unwrap_or_else(|| {
-                    reader.fail(DecodeErrorKind::Null);
-                    Self::default()
-                })
+                let take: fn(&mut Reader, usize, Version) -> Self = $take;
+                match reader.$take_len(version) {
+                    Some(len) => take(reader, len, version),
+                    None => {
+                        reader.fail(DecodeErrorKind::Null);
+                        Self::default()
+                    }
+                }
             }
 
             #[inline]
@@ -273,8 +278,9 @@ macro_rules! lengthy {
 
             #[inline]
             fn decode_nullable(reader: &mut Reader, version: Version) -> Option<Self> {
-                let decode = $decode;
-                decode(reader, version)
+                let take: fn(&mut Reader, usize, Version) -> Self = $take;
+                let len = reader.$take_len(version)?;
+                Some(take(reader, len, version))
             }
         }
     };
@@ -289,10 +295,8 @@ lengthy!(
             Some(text) => writer.put_str(text.as_bytes(), version),
         }
     },
-    |reader: &mut Reader, version| {
-        let len = reader.take_str_len(version)?;
-        Some(reader.take_str(len))
-    }
+    take_str_len,
+    |reader, len, _| reader.take_str(len)
 );
 
 lengthy!(
@@ -304,10 +308,8 @@ lengthy!(
             writer.put_bytes(bytes);
         }
     },
-    |reader: &mut Reader, version| {
-        let len = reader.take_bytes_len(version)?;
-        Some(reader.take_slice(len))
-    }
+    take_bytes_len,
+    |reader, len, _| reader.take_slice(len)
 );
 
 lengthy!(
@@ -321,7 +323,8 @@ lengthy!(
             Some(Self::Deferred { len, token }) => writer.put_deferred(*len, *token),
         }
     },
-    |reader: &mut Reader, version| Bytes::decode_nullable(reader, version).map(Self::Bytes)
+    take_bytes_len,
+    |reader, len, _| Self::Bytes(reader.take_slice(len))
 );
 
 lengthy!(
@@ -331,10 +334,8 @@ lengthy!(
         writer.put_len(value.map(Self::len), version);
         T::encode_elements(value.map_or(&[], |v| v), writer, version);
     },
-    |reader: &mut Reader, version| {
-        let len = reader.take_array_len(version)?;
-        Some(T::decode_elements(reader, len, version))
-    }
+    take_array_len,
+    |reader, len, version| T::decode_elements(reader, len, version)
 );
 
 macro_rules! name {
@@ -345,7 +346,8 @@ macro_rules! name {
             |value: Option<&Self>, writer, version| {
                 Str::encode_nullable(value.map(Self::as_inner), writer, version)
             },
-            |reader, version| Str::decode_nullable(reader, version).map(Self::from)
+            take_str_len,
+            |reader, len, _| Self::from(reader.take_str(len))
         );)*
     };
 }
