@@ -31,19 +31,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 fn print(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "{:>3}  {:<32} {:<8} {:<11} {:<10} {:<8} LISTENERS",
-        "KEY", "API", "VERSIONS", "KAFKA 4.3.1", "ADVERTISED", "FLEXIBLE"
+        "{:>3}  {:<32} {:<8} {:<11} {:<10} {:<8} {:<8} {:<7} LISTENERS",
+        "KEY", "API", "VERSIONS", "KAFKA 4.3.1", "ADVERTISED", "UNSTABLE", "FLEXIBLE", "HEADERS"
     )?;
     for api in APIS {
         writeln!(
             out,
-            "{:>3}  {:<32} {:<8} {:<11} {:<10} {:<8} {}",
+            "{:>3}  {:<32} {:<8} {:<11} {:<10} {:<8} {:<8} {:<7} {}",
             api.key.code(),
             api.name,
             api.versions.to_string(),
             api.supported.to_string(),
             api.advertised.to_string(),
+            api.unstable().map(|v| v.to_string()).unwrap_or_default(),
             api.flexible.to_string(),
+            api.headers(),
             listeners(api).join(", "),
         )?;
     }
@@ -72,6 +74,14 @@ fn listeners(api: &Api) -> Vec<String> {
     api.listeners.iter().map(Listener::to_string).collect()
 }
 
+/// For each version, from the first on.
+fn headers(api: &Api) -> Value {
+    let versions = api.versions.iter().map(|v| api.header_versions(v));
+    versions
+        .map(|(request, response)| json!([request, response]))
+        .collect()
+}
+
 fn tables() -> Value {
     let range = |range: VersionRange| match range.is_empty() {
         true => Value::Null,
@@ -86,7 +96,8 @@ fn tables() -> Value {
             "supportedVersions": range(api.supported),
             "advertisedVersions": range(api.advertised),
             "flexibleVersions": range(flexible),
-            "unstable": api.is_unstable(api.versions.max),
+            "unstableVersion": api.unstable(),
+            "headerVersions": headers(api),
             "listeners": listeners(api),
         })
     });

@@ -66,6 +66,68 @@ pub trait ApiResponse: Message {
     const KEY: ApiKey;
 }
 
+/// The enum over the messages of one direction.
+macro_rules! any_message {
+    ($any:ident, $what:literal, $api:ident: $($name:ident($message:ty),)*) => {
+        #[doc = concat!("A ", $what, " of any API.")]
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum $any {
+            $(
+                #[doc = concat!("A ", $what, " of ", stringify!($name), ".")]
+                $name($message),
+            )*
+        }
+
+        /// Short enough for a log line, and without secrets.
+        impl fmt::Display for $any {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!("{} ", $what, " "), self.key())?;
+                match self {
+                    $(Self::$name(message) => brief(message, f),)*
+                }
+            }
+        }
+
+        impl $any {
+            #[doc = concat!("The API of the ", $what, ".")]
+            pub const fn key(&self) -> ApiKey {
+                match self {
+                    $(Self::$name(_) => <$message as $api>::KEY,)*
+                }
+            }
+
+            #[doc = concat!("Reads a ", $what, " of `key` in `version`, without its header. Bytes")]
+            /// behind it are left, as Kafka does.
+            pub fn read(
+                reader: &mut Reader,
+                key: ApiKey,
+                version: i16,
+            ) -> Result<Self, DecodeError> {
+                match key {
+                    $(ApiKey::$name => <$message>::read(reader, version).map(Self::$name),)*
+                    _ => Err(unknown_key(reader, key)),
+                }
+            }
+
+            #[doc = concat!("Writes the ", $what, " without its header.")]
+            pub fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+                match self {
+                    $(Self::$name(message) => message.write(writer, version),)*
+                }
+            }
+        }
+
+        $(
+            impl From<$message> for $any {
+                fn from(message: $message) -> Self {
+                    Self::$name(message)
+                }
+            }
+        )*
+    };
+}
+
 /// `Name = key, module::Request => Response, [listeners], supported versions;`
 ///
 /// One API a line, in the order of the keys. The supported versions are those that Apache Kafka
@@ -128,116 +190,15 @@ macro_rules! apis {
             }
         )*
 
-        /// A request of any API.
-        #[derive(Clone, Debug, PartialEq)]
-        #[non_exhaustive]
-        pub enum Request {
-            $(
-                #[doc = concat!("A request of ", stringify!($name), ".")]
-                $name($module::$request),
-            )*
+        any_message! {
+            Request, "request", ApiRequest:
+            $($name($module::$request),)*
         }
 
-        /// A response of any API.
-        #[derive(Clone, Debug, PartialEq)]
-        #[non_exhaustive]
-        pub enum Response {
-            $(
-                #[doc = concat!("A response of ", stringify!($name), ".")]
-                $name($module::$response),
-            )*
+        any_message! {
+            Response, "response", ApiResponse:
+            $($name($module::$response),)*
         }
-
-        /// Short enough for a log line, and without secrets.
-        impl fmt::Display for Request {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{} request ", self.key())?;
-                match self {
-                    $(Self::$name(request) => brief(request, f),)*
-                }
-            }
-        }
-
-        impl Request {
-            /// The API of the request.
-            pub const fn key(&self) -> ApiKey {
-                match self {
-                    $(Self::$name(_) => ApiKey::$name,)*
-                }
-            }
-
-            /// Reads a request of `key` in `version`, without its header. Bytes behind the request
-            /// are left, as Kafka does.
-            pub fn read(
-                reader: &mut Reader,
-                key: ApiKey,
-                version: i16,
-            ) -> Result<Self, DecodeError> {
-                match key {
-                    $(ApiKey::$name => $module::$request::read(reader, version).map(Self::$name),)*
-                    _ => Err(unknown_key(reader, key)),
-                }
-            }
-
-            /// Writes the request without its header.
-            pub fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
-                match self {
-                    $(Self::$name(request) => request.write(writer, version),)*
-                }
-            }
-        }
-
-        /// Short enough for a log line, and without secrets.
-        impl fmt::Display for Response {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{} response ", self.key())?;
-                match self {
-                    $(Self::$name(response) => brief(response, f),)*
-                }
-            }
-        }
-
-        impl Response {
-            /// The API of the response.
-            pub const fn key(&self) -> ApiKey {
-                match self {
-                    $(Self::$name(_) => ApiKey::$name,)*
-                }
-            }
-
-            /// Reads the response to a request of `key` in `version`, without its header.
-            pub fn read(
-                reader: &mut Reader,
-                key: ApiKey,
-                version: i16,
-            ) -> Result<Self, DecodeError> {
-                match key {
-                    $(ApiKey::$name => $module::$response::read(reader, version).map(Self::$name),)*
-                    _ => Err(unknown_key(reader, key)),
-                }
-            }
-
-            /// Writes the response without its header.
-            pub fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
-                match self {
-                    $(Self::$name(response) => response.write(writer, version),)*
-                }
-            }
-        }
-
-        $(
-            impl From<$module::$request> for Request {
-                fn from(request: $module::$request) -> Self {
-                    Self::$name(request)
-                }
-            }
-
-            impl From<$module::$response> for Response {
-                fn from(response: $module::$response) -> Self {
-                    Self::$name(response)
-                }
-            }
-        )*
     };
 }
 
@@ -381,9 +342,24 @@ impl Api {
         self.listeners.contains(&listener)
     }
 
-    /// Whether `version` is known and may still change before it is released.
-    pub const fn is_unstable(&self, version: i16) -> bool {
-        self.versions.contains(version) && version > self.supported.max
+    /// The version that is known and may still change before it is released.
+    pub fn unstable(&self) -> Option<i16> {
+        (self.versions.max > self.supported.max).then_some(self.versions.max)
+    }
+
+    /// The versions of the headers of a request and of its response, for a request of `version`.
+    pub fn header_versions(&self, version: i16) -> (i16, i16) {
+        let request = self.flexible.contains(version);
+        let response = self.key.has_flexible_response_header(version);
+        (1 + i16::from(request), i16::from(response))
+    }
+
+    /// The versions of all headers that there are: `1/0 2/1`, those of a request and its response.
+    pub fn headers(&self) -> String {
+        let versions = self.versions.iter().map(|v| self.header_versions(v));
+        let mut headers: Vec<_> = versions.map(|(q, p)| format!("{q}/{p}")).collect();
+        headers.dedup();
+        headers.join(" ")
     }
 }
 
@@ -533,13 +509,34 @@ mod tests {
     }
 
     #[test]
-    fn what_kafka_supports_is_known() {
-        for api in APIS {
-            let both = api.versions.intersection(api.supported);
-            assert_eq!(both, api.supported, "{}", api.name);
-            let unstable = api.versions.iter().filter(|v| api.is_unstable(*v)).count();
-            assert!(unstable <= 1, "{}", api.name);
-        }
+    fn the_table_is_that_of_kafka() {
+        let ours = |key: ApiKey| {
+            let name = key.name().unwrap_or_default();
+            let Some(api) = key.api() else {
+                return format!("{}\t{name}\t0\t-1\t-1\t\t", key.code());
+            };
+            let headers = (api.supported.min..=api.versions.max).map(|version| {
+                let (request, response) = api.header_versions(version);
+                format!("{request}/{response}")
+            });
+            let headers: Vec<_> = headers.collect();
+            let listeners: Vec<_> = api.listeners.iter().map(Listener::to_string).collect();
+            format!(
+                "{}\t{name}\t{}\t{}\t{}\t{}\t{}",
+                key.code(),
+                api.supported.min,
+                api.supported.max,
+                api.versions.max,
+                listeners.join(","),
+                headers.join(","),
+            )
+        };
+        let kafkas = include_str!("../testdata/apis.tsv");
+        let kafkas: Vec<_> = kafkas.lines().filter(|l| !l.starts_with('#')).collect();
+        let retired = RETIRED.iter().map(|(key, _)| *key);
+        let mut keys: Vec<_> = APIS.iter().map(|api| api.key).chain(retired).collect();
+        keys.sort();
+        assert_eq!(keys.into_iter().map(ours).collect::<Vec<_>>(), kafkas);
     }
 
     #[test]
@@ -553,7 +550,8 @@ mod tests {
     fn an_unstable_version_is_known_and_not_advertised() {
         let api = ApiKey::InitProducerId.api().unwrap();
         assert_eq!(api.advertised, VersionRange::new(0, 5));
-        assert!(api.is_unstable(6) && !api.is_unstable(5) && !api.is_unstable(7));
+        assert_eq!(api.unstable(), Some(6));
+        assert_eq!(ApiKey::Fetch.api().unwrap().unstable(), None);
     }
 
     #[test]

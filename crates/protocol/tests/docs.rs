@@ -14,14 +14,15 @@ and run `TIDELOG_BLESS=1 cargo test -p tidelog-protocol --test docs`. `tidelog p
 
 ## APIs
 
-*Versions*: every version that was ever released, all of which the codec reads and writes. *Kafka 4.3.1*: the versions that it
-understands; 4.0 dropped those before (KIP-896), those behind are unstable. *Advertised*: what it lists, where that differs.
-*Flexible*: the versions with compact lengths and tagged fields (KIP-482); they have request header 2, the others 1, and
-response header 1, the others 0, except for ApiVersions, whose responses always have 0. *Listeners*: whom one may ask. What a
-Tidelog broker serves is in its ApiVersions response.
+*Versions*: every version that was ever released, and the unstable one, all of which the codec reads and writes. *Kafka 4.3.1*:
+the versions that it understands; 4.0 dropped those before (KIP-896). *Advertised*: what it lists, where that differs.
+*Unstable*: the version that may still change. *Flexible*: the versions with compact lengths and tagged fields (KIP-482).
+*Headers*: their versions, request/response, before the flexible versions and from there on; responses of ApiVersions always
+have 0, since who asks does not know yet what is understood. *Listeners*: whom one may ask. What a Tidelog broker serves is in
+its ApiVersions response. Kafka 4.3.1 has no API with a key above 92.
 
-| Key | API | Versions | Kafka 4.3.1 | Advertised | Flexible | Listeners |
-|---|---|---|---|---|---|---|
+| Key | API | Versions | Kafka 4.3.1 | Advertised | Unstable | Flexible | Headers | Listeners |
+|---|---|---|---|---|---|---|---|---|
 ";
 
 fn page() -> String {
@@ -32,14 +33,17 @@ fn page() -> String {
             true => String::new(),
             false => api.advertised.to_string(),
         };
+        let unstable = api.unstable().map(|version| version.to_string());
+        let unstable = unstable.unwrap_or_default();
         writeln!(
             page,
-            "| {} | {} | {} | {} | {advertised} | {} | {} |",
+            "| {} | {} | {} | {} | {advertised} | {unstable} | {} | {} | {} |",
             api.key.code(),
             api.name,
             api.versions,
             api.supported,
             api.flexible,
+            api.headers(),
             listeners.join(", "),
         )
         .expect("a String takes everything");

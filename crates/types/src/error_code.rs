@@ -185,9 +185,6 @@ error_codes! {
     131 STREAMS_INVALID_TOPOLOGY_EPOCH fatal "The epoch of the streams topology is not the expected one"
     132 STREAMS_TOPOLOGY_FENCED fatal "The member's streams topology is outdated"
     133 SHARE_SESSION_LIMIT_REACHED retry "The broker has as many share sessions as it may have"
-    134 GROUP_DELETION_FAILED fatal "The group could not be deleted"
-    135 STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED fatal "The description of the streams topology could not be stored"
-    136 CONTROLLER_ID_NOT_REGISTERED fatal "The controller is not registered"
 }
 
 impl ErrorCode {
@@ -235,9 +232,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_from_minus_one_on_is_there_once() {
-        let codes: Vec<i16> = ErrorCode::ALL.iter().map(|e| e.code()).collect();
-        assert_eq!(codes, (-1..=136).collect::<Vec<i16>>());
+    fn the_table_is_that_of_kafka() {
+        let kafkas = include_str!("../testdata/errors.tsv");
+        let ours = |error: &ErrorCode| {
+            let name = error.name().unwrap_or_default();
+            format!("{}\t{name}\t{}", error.code(), error.is_retriable())
+        };
+        let kafkas: Vec<_> = kafkas.lines().filter(|l| !l.starts_with('#')).collect();
+        let ours: Vec<_> = ErrorCode::ALL.iter().map(ours).collect();
+        assert_eq!(ours, kafkas);
     }
 
     #[test]
