@@ -175,7 +175,7 @@ impl Opening {
             tracing::warn!(log = %self.place.path.display(), %end, %log_start,
                 "the log ends before its start offset and is begun anew there");
             recovery.was_reset = true;
-            let log = self.reset(&segments)?;
+            let log = self.reset(&files, &segments)?;
             return Ok((log, recovery));
         }
         let log_start = log_start.max(segments[0].base_offset());
@@ -404,8 +404,9 @@ impl Opening {
         recovery.scanned_bytes += found.scanned;
         recovery.cut_bytes += found.cut;
         let end = segment.next_offset();
-        // Prepared space behind a closed segment is no damage, but a hole in front of the next segment is. A segment that
-        // begins before this one ends was cut off by a truncation, of which the disk has only a part.
+        // Prepared space behind a closed segment is no damage, but a hole in front of the next segment is. Without such
+        // space a hole may be the work of compaction, here or on the leader. A segment that begins before this one ends was
+        // cut off by a truncation, of which the disk has only a part.
         let fits = |next: Offset| next == end || (next > end && !found.changed);
         if found.cut == 0 && following.is_none_or(fits) {
             return false;
@@ -447,9 +448,15 @@ impl Opening {
     }
 
     /// Drops everything and begins anew at the log start offset.
-    fn reset(mut self, segments: &[Arc<Segment>]) -> Result<Log, LogError> {
+    fn reset(mut self, files: &Files, segments: &[Arc<Segment>]) -> Result<Log, LogError> {
         for segment in segments {
             remove_segment_files(&self.place, segment.base_offset(), "")?;
+        }
+        for offset in &files.snapshots {
+            let path = self
+                .place
+                .file(&names::of_segment(*offset, names::SNAPSHOT));
+            remove_if_exists(&*self.place.dir, &path).context("remove", &path)?;
         }
         self.dirty = Dirty::default();
         self.flush_all();

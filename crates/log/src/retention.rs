@@ -291,10 +291,8 @@ impl Writer {
             .max(1);
         let dropped: Vec<_> = Arc::make_mut(&mut self.segments).drain(keep..).collect();
         let active = self.active().clone();
-        let end = active.truncate(offset)?;
-        self.shared.log_end.store(end.value(), Ordering::Release);
         self.publish_segments();
-        // The newest segment first, so that a crash in between leaves no hole.
+        // From the end on, so that a crash in between leaves no hole.
         for segment in dropped.iter().rev() {
             remove_segment_files(&self.place, segment.base_offset(), "")?;
         }
@@ -303,6 +301,8 @@ impl Writer {
             let path = &self.place.path;
             self.place.dir.sync_dir(path).context("sync", path)?;
         }
+        let end = active.truncate(offset)?;
+        self.shared.log_end.store(end.value(), Ordering::Release);
         let gone = |segment: &Arc<Segment>| {
             Arc::ptr_eq(segment, &active) || dropped.iter().any(|d| Arc::ptr_eq(d, segment))
         };

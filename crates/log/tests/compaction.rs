@@ -1,11 +1,11 @@
-//! Compaction told as scenarios: `testdata/compaction/*.txt`. A command stands behind `>`, what came of it is indented below.
-//! `TIDELOG_BLESS=1` writes down what comes of the commands now.
+//! Compaction told as scenarios: `testdata/compaction/*.txt`.
 
+#[path = "support/scenario.rs"]
+mod scenario;
 mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use support::*;
@@ -17,37 +17,7 @@ use tidelog_types::{Now, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 #[test]
 fn scenarios() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/compaction");
-    let mut files: Vec<_> = std::fs::read_dir(root)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    assert!(!files.is_empty());
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let told = play(&text);
-        if std::env::var_os("TIDELOG_BLESS").is_some() {
-            std::fs::write(&file, told).unwrap();
-        } else {
-            assert_eq!(told, text, "{}", file.display());
-        }
-    }
-}
-
-/// The same text with the results that the commands have now.
-fn play(text: &str) -> String {
-    let mut world = World::new();
-    let mut told = String::new();
-    for line in text.lines().filter(|line| !line.starts_with("  ")) {
-        writeln!(told, "{line}").unwrap();
-        if let Some(command) = line.strip_prefix("> ") {
-            for line in world.step(command).lines() {
-                writeln!(told, "  {line}").unwrap();
-            }
-        }
-    }
-    told
+    scenario::play_all("compaction", World::new, World::step);
 }
 
 struct World {
