@@ -7,7 +7,7 @@ use tidelog_record::{AnyBatch, Batch, BatchError, Codec, RecordRef, TimestampTyp
 use tidelog_types::{Offset, ProducerEpoch, ProducerId, Timestamp};
 
 use super::CleanerStats;
-use super::offset_map::OffsetMap;
+use super::offset_map::{KeyHash, OffsetMap};
 use super::transactions::Transactions;
 use crate::producers::Producers;
 
@@ -55,8 +55,19 @@ pub(super) struct Filter<'a> {
     pub delete_retention_ms: i64,
     /// Whether tombstones in message formats 0 and 1 stay, which have no room for a horizon.
     pub keep_old_tombstones: bool,
-    /// For each record of the batch at hand, whether it stays.
+    /// The records of the batch at hand.
+    pub records: Vec<Seen>,
+    /// For each of them, whether it stays.
     pub kept: Vec<bool>,
+}
+
+/// What counts of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// `None` for a record without key.
+    key: Option<KeyHash>,
+    offset: Offset,
+    is_tombstone: bool,
 }
 
 impl Filter<'_> {
@@ -89,16 +100,20 @@ impl Filter<'_> {
         if discard && !keep_if_empty {
             return Ok(Kept::Nothing);
         }
-        let mut tombstones = false;
+        self.records.clear();
         self.kept.clear();
-        if !discard {
+        if is_control && !discard {
+            let records = usize::try_from(header.records_count).unwrap_or(0);
+            self.kept.resize(records, true);
+        } else if !discard {
             let mut walk = batch.walk()?;
             while let Some(record) = walk.next_record()? {
-                let keep = is_control || self.is_kept(&record, horizon_passed, stats);
-                tombstones |= keep && record.value.is_none();
-                self.kept.push(keep);
+                self.records.push(Seen::of(&record, self.map));
             }
+            self.decide(horizon_passed, stats);
         }
+        let mut records = self.records.iter().zip(&self.kept);
+        let tombstones = records.any(|(record, kept)| *kept && record.is_tombstone);
         let kept = self.kept.iter().filter(|kept| **kept).count();
         stats.records_kept += kept as u64;
         if kept == 0 {
@@ -135,12 +150,13 @@ impl Filter<'_> {
         batch: &LegacyBatch,
         stats: &mut CleanerStats,
     ) -> Result<Kept, BatchError> {
+        self.records.clear();
         self.kept.clear();
         let mut walk = batch.walk()?;
         while let Some(record) = walk.next_record()? {
-            let keep = self.is_kept(&record, !self.keep_old_tombstones, stats);
-            self.kept.push(keep);
+            self.records.push(Seen::of(&record, self.map));
         }
+        self.decide(!self.keep_old_tombstones, stats);
         let kept = self.kept.iter().filter(|kept| **kept).count();
         stats.records_read += self.kept.len() as u64;
         stats.records_kept += kept as u64;
@@ -174,22 +190,23 @@ impl Filter<'_> {
         Ok(Kept::Part(AnyBatch::Legacy(rest)))
     }
 
-    fn is_kept(
-        &self,
-        record: &RecordRef<'_>,
-        horizon_passed: bool,
-        stats: &mut CleanerStats,
-    ) -> bool {
-        if record.offset > self.map.latest() {
-            return true;
-        }
-        let Some(key) = record.key else {
-            // From before the topic was compacted.
-            stats.invalid_records += 1;
-            return false;
+    /// Decides for each record of the batch whether it stays.
+    fn decide(&mut self, drop_tombstones: bool, stats: &mut CleanerStats) {
+        let map = self.map;
+        map.fetch(self.records.iter().filter_map(|record| record.key));
+        let is_kept = |record: &Seen| {
+            if record.offset > map.latest() {
+                return true;
+            }
+            let Some(key) = record.key else {
+                // From before the topic was compacted.
+                stats.invalid_records += 1;
+                return false;
+            };
+            let is_newest = |newest| record.offset >= newest;
+            !(record.is_tombstone && drop_tombstones) && map.newest(key).is_none_or(is_newest)
         };
-        let is_newest = |newest| record.offset >= newest;
-        (record.value.is_some() || !horizon_passed) && self.map.newest(key).is_none_or(is_newest)
+        self.kept.extend(self.records.iter().map(is_kept));
     }
 
     fn is_last_of_producer(&self, batch: &Batch) -> bool {
@@ -203,6 +220,16 @@ impl Filter<'_> {
             Some(LastBatch::Marker(epoch)) => {
                 header.attributes.is_control() && header.producer_epoch == *epoch
             }
+        }
+    }
+}
+
+impl Seen {
+    fn of(record: &RecordRef<'_>, map: &OffsetMap) -> Self {
+        Self {
+            key: record.key.map(|key| map.hash(key)),
+            offset: record.offset,
+            is_tombstone: record.value.is_none(),
         }
     }
 }

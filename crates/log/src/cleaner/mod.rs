@@ -25,7 +25,7 @@ use tidelog_record::{AnyBatch, BatchError};
 use tidelog_types::{Offset, Timestamp};
 
 use self::filter::{Filter, Kept};
-use self::offset_map::OffsetMap;
+use self::offset_map::{KeyHash, OffsetMap};
 pub use self::output::CleanedSegment;
 use self::output::Output;
 use self::source::Source;
@@ -171,6 +171,7 @@ impl Cleaner {
             cleanable,
             target,
             chunk: (self.config.io_buffer_bytes / 2).max(4 << 10),
+            keys: Vec::new(),
             stats: CleanerStats::default(),
         };
         let map = work.build_map(&self.config)?;
@@ -187,6 +188,7 @@ impl Cleaner {
             now,
             delete_retention_ms: log.config.delete_retention_ms,
             keep_old_tombstones: true,
+            records: Vec::new(),
             kept: Vec::new(),
         };
         let groups = cleanable.groups(end)?;
@@ -223,6 +225,8 @@ struct Work<'a> {
     target: &'a mut dyn CleanTarget,
     /// How much is read or written at a time.
     chunk: usize,
+    /// The keys of the batch at hand, with their offsets.
+    keys: Vec<(KeyHash, Offset)>,
     stats: CleanerStats,
 }
 
@@ -279,7 +283,7 @@ impl Work<'_> {
                 }
                 // KIP-98: what never counted does not take the place of what does.
                 AnyBatch::V2(v2) if transactions.is_aborted(v2.header()) => Ok(true),
-                _ => note_keys(&batch, start, map),
+                _ => self.note_keys(&batch, start, map),
             };
             if !noted.map_err(|error| source.damaged(error))? {
                 return Ok(true);
@@ -287,6 +291,26 @@ impl Work<'_> {
             map.advance(batch.header().last_offset());
         }
         Ok(false)
+    }
+
+    /// Notes the records of a batch from `start` on; false if the map has no more room.
+    fn note_keys(
+        &mut self,
+        batch: &AnyBatch,
+        start: Offset,
+        map: &mut OffsetMap,
+    ) -> Result<bool, BatchError> {
+        self.keys.clear();
+        let mut walk = batch.walk()?;
+        while let Some(record) = walk.next_record()? {
+            if let Some(key) = record.key
+                && record.offset >= start
+            {
+                self.keys.push((map.hash(key), record.offset));
+            }
+        }
+        map.fetch(self.keys.iter().map(|(key, _)| *key));
+        Ok(self.keys.iter().all(|(key, offset)| map.put(*key, *offset)))
     }
 
     /// Writes what stays of some segments into one. `old_horizon`: tombstones in old formats go that were written before it.
@@ -313,7 +337,7 @@ impl Work<'_> {
         let aborted = filter.transactions.take_ended();
         let cleaned = output.finish(sources, &aborted, modified, log.generation)?;
         self.stats.bytes_written += u64::from(cleaned.len);
-        self.account(0)?;
+        self.check()?;
         self.target.replace(cleaned)
     }
 
@@ -338,31 +362,29 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Tells of bytes that were moved, and ends the work if it is for nothing or not wanted any more.
+    /// Tells of bytes that were moved.
     fn account(&mut self, bytes: u64) -> Result<(), CleanError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.check()?;
+        match self.target.moved(bytes) {
+            true => Ok(()),
+            false => Err(CleanError::Aborted),
+        }
+    }
+
+    /// Ends the work if it is for nothing.
+    fn check(&self) -> Result<(), CleanError> {
         let log = &self.cleanable.log;
         log.shared.check()?;
         // Or else the log would be put to rest.
         log.shared.used();
-        let is_same = log.shared.generation.load(Ordering::Acquire) == log.generation;
-        if is_same && self.target.moved(bytes) {
-            Ok(())
-        } else {
-            Err(CleanError::Aborted)
+        match log.shared.generation.load(Ordering::Acquire) == log.generation {
+            true => Ok(()),
+            false => Err(CleanError::Aborted),
         }
     }
-}
-
-/// Notes the records of a batch from `start` on; false if the map has no more room.
-fn note_keys(batch: &AnyBatch, start: Offset, map: &mut OffsetMap) -> Result<bool, BatchError> {
-    let mut walk = batch.walk()?;
-    while let Some(record) = walk.next_record()? {
-        let Some(key) = record.key else { continue };
-        if record.offset >= start && !map.put(key, record.offset) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 impl From<LogError> for CleanError {

@@ -27,6 +27,10 @@ struct Entry {
     next: i64,
 }
 
+/// A key, as far as the map knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyHash([u64; 2]);
+
 const ENTRY_SIZE: usize = size_of::<Entry>();
 
 /// Entries that are pushed behind the last home need room there, more of it the fuller the table is.
@@ -68,11 +72,11 @@ impl OffsetMap {
 
     /// Notes the newest record of a key so far. False if there is no room for any more; then nothing was noted.
     #[must_use]
-    pub(super) fn put(&mut self, key: &[u8], offset: Offset) -> bool {
+    pub(super) fn put(&mut self, hash: KeyHash, offset: Offset) -> bool {
         if self.keys >= self.keys_max {
             return false;
         }
-        let hash = self.hash(key);
+        let KeyHash(hash) = hash;
         let next = offset.value() + 1;
         let at = self.find(hash);
         let found = self.entries[at];
@@ -92,22 +96,35 @@ impl OffsetMap {
     }
 
     /// The offset of the newest record of the key, if the map has the key.
-    pub(super) fn newest(&self, key: &[u8]) -> Option<Offset> {
-        let hash = self.hash(key);
+    pub(super) fn newest(&self, hash: KeyHash) -> Option<Offset> {
+        let KeyHash(hash) = hash;
         let found = self.entries[self.find(hash)];
         (found.next != 0 && found.hash == hash).then(|| Offset::new(found.next - 1))
     }
 
-    fn hash(&self, key: &[u8]) -> [u64; 2] {
+    /// How the map knows the key.
+    pub(super) fn hash(&self, key: &[u8]) -> KeyHash {
         let hash = self.hasher.hash(key);
-        [hash.h1, hash.h2]
+        KeyHash([hash.h1, hash.h2])
+    }
+
+    /// Looks at the places of all these keys at once. The map is far larger than the processor's caches: fetched one by one
+    /// as they are searched for, each entry would be waited for.
+    pub(super) fn fetch(&self, hashes: impl Iterator<Item = KeyHash>) {
+        let sum = hashes.fold(0_i64, |sum, KeyHash(hash)| {
+            sum.wrapping_add(self.entries[self.home(hash)].next)
+        });
+        std::hint::black_box(sum);
+    }
+
+    /// Where the search for a hash begins. It rises with the hash, so the whole table is in order.
+    fn home(&self, hash: [u64; 2]) -> usize {
+        ((u128::from(hash[0]) * self.homes as u128) >> 64) as usize
     }
 
     /// Where the hash stands, or is to stand.
     fn find(&self, hash: [u64; 2]) -> usize {
-        // The home rises with the hash, so the whole table is in order.
-        let home = (u128::from(hash[0]) * self.homes as u128) >> 64;
-        let mut at = home as usize;
+        let mut at = self.home(hash);
         while self.entries[at].next != 0 && self.entries[at].hash < hash {
             at += 1;
         }
@@ -122,6 +139,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn newest(map: &OffsetMap, key: &[u8]) -> Option<Offset> {
+        map.newest(map.hash(key))
+    }
 
     #[test]
     fn an_entry_has_24_bytes_and_the_map_keeps_within_its_bound() {
@@ -142,7 +163,7 @@ mod tests {
     fn a_full_map_takes_no_more() {
         let mut map = OffsetMap::new([7; 16], 1 << 20, 0.9, u64::MAX);
         let mut taken = 0_i64;
-        while map.put(&taken.to_be_bytes(), Offset::new(taken)) {
+        while map.put(map.hash(&taken.to_be_bytes()), Offset::new(taken)) {
             taken += 1;
         }
         let wanted = (1 << 20) / 24 * 8 / 10;
@@ -150,9 +171,9 @@ mod tests {
         assert_eq!(map.latest(), Offset::new(taken - 1));
         assert!(map.utilization() <= 0.9);
         for key in 0..taken {
-            assert_eq!(map.newest(&key.to_be_bytes()), Some(Offset::new(key)));
+            assert_eq!(newest(&map, &key.to_be_bytes()), Some(Offset::new(key)));
         }
-        assert_eq!(map.newest(&taken.to_be_bytes()), None);
+        assert_eq!(newest(&map, &taken.to_be_bytes()), None);
     }
 
     proptest! {
@@ -166,13 +187,13 @@ mod tests {
             let mut model = HashMap::new();
             for (i, key) in puts.iter().enumerate() {
                 let offset = Offset::new(i as i64);
-                if !map.put(&[*key], offset) {
+                if !map.put(map.hash(&[*key]), offset) {
                     break;
                 }
                 model.insert(*key, offset);
             }
             for key in 0..=255 {
-                prop_assert_eq!(map.newest(&[key]), model.get(&key).copied());
+                prop_assert_eq!(newest(&map, &[key]), model.get(&key).copied());
             }
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Source {
     end: u64,
     /// Bytes from the position on.
     buffer: Bytes,
+    /// All that was read last, of which the buffer is the end.
+    whole: Bytes,
     chunk: usize,
     next_offset: Offset,
     /// Bytes read from the file that were not accounted for yet.
@@ -35,6 +37,7 @@ impl Source {
             position: u64::from(position),
             end: u64::from(segment.len()),
             buffer: Bytes::new(),
+            whole: Bytes::new(),
             chunk,
             next_offset: segment.base_offset(),
             read: 0,
@@ -98,14 +101,30 @@ impl Source {
     }
 
     fn fill(&mut self, len: usize) -> Result<(), LogError> {
-        let mut buffer = BytesMut::zeroed(len);
         let held = self.buffer.len();
-        buffer[..held].copy_from_slice(&self.buffer);
+        let from = self.whole.len() - held;
+        let rest = std::mem::take(&mut self.buffer);
+        let whole = std::mem::take(&mut self.whole);
+        let mut buffer = if whole.len() >= len {
+            // Without another handle on it, the memory is taken over.
+            drop(rest);
+            let mut buffer = whole
+                .try_into_mut()
+                .unwrap_or_else(|whole| whole[..].into());
+            buffer.copy_within(from.., 0);
+            buffer.truncate(len);
+            buffer
+        } else {
+            let mut buffer = BytesMut::zeroed(len);
+            buffer[..held].copy_from_slice(&rest);
+            buffer
+        };
         self.file
             .read_exact_at(&mut buffer[held..], self.position + held as u64)
             .context("read", &self.path)?;
         self.read += (len - held) as u64;
-        self.buffer = buffer.freeze();
+        self.whole = buffer.freeze();
+        self.buffer = self.whole.clone();
         Ok(())
     }
 
