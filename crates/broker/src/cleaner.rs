@@ -170,6 +170,7 @@ impl Shared {
         if let Ok(cleaned) = &result {
             partition.with_log(|log, _| log.finish_cleaning(cleaned));
             partition.note_changed();
+            self.store.checkpoint_cleaned(partition.directory);
         }
         let mut state = self.state.lock();
         state.busy.retain(|busy| !Arc::ptr_eq(busy, partition));

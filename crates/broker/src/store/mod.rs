@@ -470,6 +470,15 @@ impl Store {
         directories.try_for_each(|directory| directory.write_checkpoints(&[Checkpoint::LogStart]))
     }
 
+    /// Writes how far the logs of a directory are compacted, if that has changed.
+    pub(crate) fn checkpoint_cleaned(&self, directory: usize) {
+        let directory = &self.directories[directory];
+        if let Err(error) = directory.write_checkpoints(&[Checkpoint::Cleaner]) {
+            let path = directory.path.display();
+            tracing::error!(%path, %error, "cannot write how far logs are compacted; they are compacted again after a crash");
+        }
+    }
+
     /// Closes all logs, so that the next start finds nothing to recover. Tells whether all of them closed in order.
     pub(crate) fn close(&self, broker_epoch: i64) -> Result<(), String> {
         // Nobody reads any more.
