@@ -20,6 +20,10 @@ use crate::store::topics::LocalTopic;
 
 /// After this time a log is compacted again whose disk has failed: it may have been full.
 const RETRY: Duration = Duration::from_secs(5 * 60);
+/// The priority of the threads, from -20 (high) to 19. With 10, one that competes with another thread gets about a tenth of a
+/// processor.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 /// A cleaner takes at least this much memory for keys, whatever the configuration says.
 const DEDUPE_BYTES_MIN: usize = 1 << 20;
 
@@ -119,6 +123,7 @@ impl Shared {
     /// What one thread does: compact one log after another, and wait when none needs it. The first one sees to it that
     /// there are as many as the configuration says.
     fn work(self: &Arc<Self>, index: usize) {
+        give_way();
         loop {
             let config = self.config.load_full();
             let wanted = usize::try_from(config.log_cleaner_threads()).unwrap_or(1);
@@ -303,6 +308,16 @@ impl CleanTarget for Target<'_> {
         let replaced = partition.with_log(|log, _| log.replace_segments(segment))?;
         self.shared.store.doom_segments(topic, replaced);
         Ok(())
+    }
+}
+
+/// Gives this thread a lower priority. It would take whole processors for itself as long as there is something to compact,
+/// and what clients wait for would have to wait for their turn.
+fn give_way() {
+    // Elsewhere it would hold for the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "compaction cannot be given a lower priority");
     }
 }
 

@@ -42,7 +42,7 @@ use crate::segment::Segment;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CleanerConfig {
     /// The most bytes for the keys of one log: 24 for each (`log.cleaner.dedupe.buffer.size`). With more keys than that a
-    /// log is compacted piece by piece. As much is taken as the log at hand needs, and given back after it.
+    /// log is compacted piece by piece. As much is taken as the keys of the log at hand need, and given back after it.
     pub dedupe_buffer_bytes: usize,
     /// How full the map of keys may get (`log.cleaner.io.buffer.load.factor`).
     pub dedupe_buffer_load_factor: f64,
@@ -240,7 +240,6 @@ impl Work<'_> {
             config.seed,
             config.dedupe_buffer_bytes,
             config.dedupe_buffer_load_factor,
-            (end - start).max(0).unsigned_abs(),
         );
         map.advance(start + -1);
         let mut transactions = Transactions::new(aborted_between(&log.segments, start, end)?);

@@ -15,6 +15,8 @@ pub(super) struct OffsetMap {
     entries: Vec<Entry>,
     /// How many places a hash can point to; behind them is room for what does not fit there.
     homes: usize,
+    /// It grows up to so many entries.
+    entries_max: usize,
     keys: usize,
     keys_max: usize,
     latest: Offset,
@@ -36,21 +38,31 @@ const ENTRY_SIZE: usize = size_of::<Entry>();
 /// Entries that are pushed behind the last home need room there, more of it the fuller the table is.
 const SPARE_MAX: usize = 4096;
 
+/// What a map begins with, unless its bound is lower.
+const ENTRIES_MIN: usize = 8192;
+
+/// How full it gets before it grows. The fuller it is, the longer are the ways to a key; the larger, the less of it is in the
+/// processor's caches.
+const LOAD_BEFORE_GROWTH: f64 = 0.7;
+
+/// How many of the entries are homes.
+fn homes_of(entries: usize) -> usize {
+    entries - (entries / 2).min(SPARE_MAX)
+}
+
 impl OffsetMap {
-    /// A map of at most `bytes_max` bytes, filled up to `load_factor`; no larger than `keys_bound` keys need.
-    pub(super) fn new(seed: [u8; 16], bytes_max: usize, load_factor: f64, keys_bound: u64) -> Self {
+    /// A map that grows to at most `bytes_max` bytes, filled up to `load_factor` then.
+    pub(super) fn new(seed: [u8; 16], bytes_max: usize, load_factor: f64) -> Self {
         let load_factor = load_factor.clamp(0.05, 0.95);
         let entries_max = (bytes_max / ENTRY_SIZE).max(4);
-        let wanted = ((keys_bound as f64 / load_factor) as usize).saturating_add(2);
-        let homes_for = |entries: usize| entries - (entries / 2).min(SPARE_MAX);
-        let homes = homes_for(entries_max).min(wanted);
-        let spare = homes.min(SPARE_MAX);
+        let entries = entries_max.min(ENTRIES_MIN);
         Self {
             hasher: SipHasher13::new_with_key(&seed),
-            entries: vec![Entry::default(); (homes + spare).min(entries_max)],
-            homes,
+            entries: vec![Entry::default(); entries],
+            homes: homes_of(entries),
+            entries_max,
             keys: 0,
-            keys_max: ((homes as f64 * load_factor) as usize).max(1),
+            keys_max: ((homes_of(entries_max) as f64 * load_factor) as usize).max(1),
             latest: Offset::NONE,
         }
     }
@@ -67,7 +79,7 @@ impl OffsetMap {
 
     /// How full the map is, from 0 to 1.
     pub(super) fn utilization(&self) -> f64 {
-        self.keys as f64 / self.homes as f64
+        self.keys as f64 / homes_of(self.entries_max) as f64
     }
 
     /// Notes the newest record of a key so far. False if there is no room for any more; then nothing was noted.
@@ -75,6 +87,9 @@ impl OffsetMap {
     pub(super) fn put(&mut self, hash: KeyHash, offset: Offset) -> bool {
         if self.keys >= self.keys_max {
             return false;
+        }
+        if self.keys as f64 >= self.homes as f64 * LOAD_BEFORE_GROWTH {
+            self.grow();
         }
         let KeyHash(hash) = hash;
         let next = offset.value() + 1;
@@ -93,6 +108,34 @@ impl OffsetMap {
         self.entries[at] = Entry { hash, next };
         self.latest = offset;
         true
+    }
+
+    /// Doubles the table, as far as its bound allows, in its own memory: all entries go to its end, and from there, in the
+    /// order in which they are, to where they belong now.
+    fn grow(&mut self) {
+        let before = self.entries.len();
+        let after = (2 * before).min(self.entries_max);
+        if after == before {
+            return;
+        }
+        self.entries.reserve_exact(after - before);
+        self.entries.resize(after, Entry::default());
+        self.homes = homes_of(after);
+        let mut first = after;
+        for from in (0..before).rev() {
+            if self.entries[from].next != 0 {
+                first -= 1;
+                self.entries[first] = std::mem::take(&mut self.entries[from]);
+            }
+        }
+        let mut free = 0;
+        for from in first..after {
+            let entry = std::mem::take(&mut self.entries[from]);
+            let at = self.home(entry.hash).max(free);
+            assert!(at <= from, "what is behind the last home finds room there");
+            self.entries[at] = entry;
+            free = at + 1;
+        }
     }
 
     /// The offset of the newest record of the key, if the map has the key.
@@ -148,25 +191,32 @@ mod tests {
     fn an_entry_has_24_bytes_and_the_map_keeps_within_its_bound() {
         assert_eq!(ENTRY_SIZE, 24);
         for bytes in [96, 1000, 1 << 20] {
-            let map = OffsetMap::new([0; 16], bytes, 0.9, u64::MAX);
-            assert!(map.entries.len() * ENTRY_SIZE <= bytes);
+            let mut map = OffsetMap::new([0; 16], bytes, 0.9);
             assert!(map.keys_max >= 1);
+            for key in 0..100_000_i64 {
+                let _ = map.put(map.hash(&key.to_be_bytes()), Offset::new(key));
+            }
+            assert!(map.entries.capacity() * ENTRY_SIZE <= bytes);
         }
-        let small = OffsetMap::new([0; 16], 128 << 20, 0.9, 100);
-        assert!(
-            small.entries.len() < 300,
-            "no larger than what is asked for"
+        let mut small = OffsetMap::new([0; 16], 128 << 20, 0.9);
+        for offset in 0..100_000 {
+            assert!(small.put(small.hash(&[(offset % 100) as u8]), Offset::new(offset)));
+        }
+        assert_eq!(
+            small.entries.len(),
+            ENTRIES_MIN,
+            "no larger than its keys need"
         );
     }
 
     #[test]
     fn a_full_map_takes_no_more() {
-        let mut map = OffsetMap::new([7; 16], 1 << 20, 0.9, u64::MAX);
+        let mut map = OffsetMap::new([7; 16], 1 << 20, 0.9);
         let mut taken = 0_i64;
         while map.put(map.hash(&taken.to_be_bytes()), Offset::new(taken)) {
             taken += 1;
         }
-        let wanted = (1 << 20) / 24 * 8 / 10;
+        let wanted = (1 << 20) / 24 * 79 / 100;
         assert!(taken > wanted, "{taken} keys of {wanted}");
         assert_eq!(map.latest(), Offset::new(taken - 1));
         assert!(map.utilization() <= 0.9);
@@ -183,7 +233,7 @@ mod tests {
             bytes in 96..4000_usize,
             load_factor in 0.1..1.5_f64,
         ) {
-            let mut map = OffsetMap::new([3; 16], bytes, load_factor, u64::MAX);
+            let mut map = OffsetMap::new([3; 16], bytes, load_factor);
             let mut model = HashMap::new();
             for (i, key) in puts.iter().enumerate() {
                 let offset = Offset::new(i as i64);
