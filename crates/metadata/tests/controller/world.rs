@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tidelog_metadata::bootstrap::{
-    METADATA_VERSION, MetadataVersion, bootstrap_records, record_version,
+    MetadataVersion, bootstrap_records, record_version, registered_features,
 };
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_metadata::controller::{
     BrokerEpoch, BrokerRegistration, Config, Controller, ControllerRequest, ControllerResponse,
     Effect, Input, Limits, Restored,
 };
-use tidelog_metadata::image::{Endpoint, Image, SupportedLevels};
+use tidelog_metadata::image::{Endpoint, Image};
 use tidelog_protocol::records::metadata::MetadataRecord;
 use tidelog_types::{NodeId, Now, Offset, Timestamp, Uuid};
 
@@ -168,7 +168,6 @@ pub(crate) fn response(effects: &[Effect]) -> Option<&ControllerResponse> {
 }
 
 pub(crate) fn registration(id: i32, incarnation: u8, rack: Option<&str>) -> BrokerRegistration {
-    let level = MetadataVersion::LATEST.level();
     BrokerRegistration {
         broker_id: NodeId::new(id),
         incarnation_id: Uuid::from_bytes([incarnation; 16]),
@@ -179,10 +178,9 @@ pub(crate) fn registration(id: i32, incarnation: u8, rack: Option<&str>) -> Brok
             security_protocol: 0,
         }],
         rack: rack.map(Into::into),
-        features: vec![(
-            METADATA_VERSION.into(),
-            SupportedLevels { min: 7, max: level },
-        )],
+        features: registered_features()
+            .map(|(name, levels)| (name.into(), levels))
+            .collect(),
         log_dirs: vec![Uuid::from_bytes([id as u8 | 0x80; 16])],
     }
 }
