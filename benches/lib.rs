@@ -1,6 +1,8 @@
 //! What the benchmarks share; see `docs/performance.md` for the method.
 #![allow(clippy::print_stdout, reason = "the report")]
 
+pub mod wire;
+
 use std::time::Duration;
 
 use tidelog_record::{Batch, BatchBuilder, Compression};

@@ -20,9 +20,11 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use tidelog_benches::wire::{Client, current_thread, encoded};
 use tidelog_benches::{batch, batch_of_64_kib, is_bench, report_runs, report_times};
 use tidelog_broker::{Broker, Durability};
+use tidelog_protocol::Payload;
 use tidelog_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use tidelog_protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse,
@@ -30,14 +32,8 @@ use tidelog_protocol::messages::metadata::{
 use tidelog_protocol::messages::produce::{
     PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
 };
-use tidelog_protocol::{
-    ApiRequest, ApiResponse, Payload, Reader, ResponseHeader, Writer, encode_request, frame,
-};
 use tidelog_record::Batch;
 use tidelog_types::Offset;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::runtime;
 use tokio::sync::oneshot;
 
 // The newest versions that name topics by name.
@@ -45,7 +41,6 @@ const METADATA_VERSION: i16 = 9;
 const PRODUCE_VERSION: i16 = 12;
 const FETCH_VERSION: i16 = 12;
 const TOPIC: &str = "bench";
-const FRAME_MAX: usize = 256 << 20;
 
 const STARTS: usize = 20;
 const ROUND_TRIPS: usize = 2000;
@@ -93,41 +88,13 @@ impl Served {
     }
 }
 
-/// One connection.
-struct Client {
-    stream: TcpStream,
-    received: BytesMut,
+/// What a client does here besides sending and receiving.
+trait Topic {
+    async fn await_topic(&mut self);
+    async fn acknowledged(&mut self) -> Offset;
 }
 
-impl Client {
-    async fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the broker runs");
-        stream.set_nodelay(true).expect("an option of TCP");
-        Self {
-            stream,
-            received: BytesMut::new(),
-        }
-    }
-
-    async fn send(&mut self, request: &[u8]) {
-        let sent = self.stream.write_all(request).await;
-        sent.expect("the broker reads");
-    }
-
-    async fn receive<M: ApiResponse>(&mut self, version: i16) -> M {
-        let frame = loop {
-            let frame = frame::next_frame(&mut self.received, FRAME_MAX).expect("a frame");
-            if let Some(frame) = frame {
-                break frame;
-            }
-            let read = self.stream.read_buf(&mut self.received).await;
-            assert!(read.expect("the broker answers") > 0);
-        };
-        let mut reader = Reader::new(frame);
-        ResponseHeader::read(&mut reader, M::KEY, version).expect("a header");
-        M::read(&mut reader, version).expect("a response")
-    }
-
+impl Topic for Client {
     /// Asks for the topic, which creates it, until it has a leader.
     async fn await_topic(&mut self) {
         let request = MetadataRequest {
@@ -155,18 +122,6 @@ impl Client {
         assert!(partition.error_code.is_ok(), "{}", partition.error_code);
         partition.base_offset
     }
-}
-
-fn current_thread() -> runtime::Runtime {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime")
-}
-
-fn encoded<M: ApiRequest>(request: &M, version: i16) -> Bytes {
-    let mut writer = Writer::contiguous();
-    let written = encode_request(&mut writer, version, 1, Some(&"bench".into()), request);
-    written.expect("it can be written");
-    writer.finish_contiguous().expect("it is in one piece")
 }
 
 fn produce_request(batch: &Batch) -> Bytes {
