@@ -32,6 +32,10 @@ use crate::store::Store;
 use crate::store::directories::DataDirectory;
 use crate::{Builder, groups};
 
+/// How many partitions of a log directory are flushed at the same time: where many small writes wait for theirs, such as commits of
+/// many groups, the disk answers more of them at once than one after the other.
+const FLUSHES_AT_A_TIME: usize = 4;
+
 /// A running broker.
 ///
 /// Dropping it stops it at once, as a crash would; what was acknowledged is safe. [`shutdown`](Self::shutdown) stops it in
@@ -372,7 +376,7 @@ fn open_directories(
                 id
             }
         };
-        let flusher = Arc::new(Flusher::start("tidelog-flush")?);
+        let flusher = Arc::new(Flusher::start_threads("tidelog-flush", FLUSHES_AT_A_TIME)?);
         let memory = Arc::new(FaultDir::new());
         let directory = DataDirectory::open(path.clone(), id, Arc::new(files), flusher, memory);
         directories.push(directory.map_err(refuse)?);
