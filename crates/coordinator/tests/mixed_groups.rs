@@ -275,8 +275,9 @@ impl Clients {
                     generation_id: client.epoch,
                     member_id,
                     group_instance_id,
+                    protocol_type: Some("consumer".into()),
+                    protocol_name: Some("range".into()),
                     assignments: client.assignments.clone(),
-                    ..Default::default()
                 }),
             ),
             Stage::Heartbeat => (

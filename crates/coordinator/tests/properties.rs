@@ -218,7 +218,7 @@ impl Clients {
             member_id,
             ..Default::default()
         };
-        self.send(group, 5, GroupRequest::SyncGroup(request))
+        self.send(group, 4, GroupRequest::SyncGroup(request))
     }
 
     fn take(&mut self, step: &Step) {

@@ -558,7 +558,12 @@ fn request_of(words: &Words<'_>) -> (i16, GroupRequest) {
                 protocol_name: words.get("protocol").map(Str::from),
                 assignments: assignments.chain(consumers).collect(),
             };
-            (words.number("version", 5), GroupRequest::SyncGroup(request))
+            // Version 5 needs the names of the protocol, which most scenarios are not about.
+            let version = if words.get("type").is_some() { 5 } else { 4 };
+            (
+                words.number("version", version),
+                GroupRequest::SyncGroup(request),
+            )
         }
         "heartbeat" => {
             let request = HeartbeatRequest {

@@ -250,7 +250,9 @@ impl GroupCoordinator {
         let refusal = match self.phase {
             Phase::Loading => Some(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
             Phase::Unloaded => Some(ErrorCode::NOT_COORDINATOR),
-            Phase::Active => refuse_group_id(&request),
+            Phase::Active => {
+                refuse_without_protocol(version, &request).or_else(|| refuse_group_id(&request))
+            }
         };
         if let Some(error_code) = refusal {
             let response = request.error_response(error_code, version);
@@ -828,6 +830,18 @@ fn classic<'a>(
         Kind::Classic(classic) => Some(classic),
         Kind::Consumer(_) => None,
     }
+}
+
+/// Members have to say from this version on for which protocol they want their assignment (KIP-559).
+const SYNC_WITH_PROTOCOL_FROM_VERSION: i16 = 5;
+
+fn refuse_without_protocol(version: i16, request: &GroupRequest) -> Option<ErrorCode> {
+    let GroupRequest::SyncGroup(request) = request else {
+        return None;
+    };
+    let is_named = request.protocol_type.is_some() && request.protocol_name.is_some();
+    (version >= SYNC_WITH_PROTOCOL_FROM_VERSION && !is_named)
+        .then_some(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)
 }
 
 /// Requests about members need a group id; offsets may be kept under the empty one, as old clients do.
