@@ -1,6 +1,7 @@
 //! Compaction: the threads that do it, and which log is next.
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use crate::store::topics::LocalTopic;
 
 /// After this time a log is compacted again whose disk has failed: it may have been full.
 const RETRY: Duration = Duration::from_secs(5 * 60);
+/// Who waits for its turn to read or write looks this often whether it may sooner.
+const RATE_CHECK: Duration = Duration::from_millis(100);
 /// The priority of the threads, from -20 (high) to 19. With 10, one that competes with another thread gets about a tenth of a
 /// processor.
 #[cfg(target_os = "linux")]
@@ -52,8 +55,7 @@ struct State {
     busy: Vec<Arc<Partition>>,
     /// What could not be compacted, and when that is tried again.
     failed: Vec<(Arc<Partition>, Option<Instant>)>,
-    /// When all bytes that were moved so far may have been moved (`log.cleaner.io.max.bytes.per.second`).
-    paid_until: Option<Instant>,
+    debt: Debt,
 }
 
 /// A log that was chosen.
@@ -88,7 +90,7 @@ impl LogCleaner {
         let threads = {
             let mut state = self.shared.state.lock();
             state.stopping = true;
-            std::mem::take(&mut state.threads)
+            mem::take(&mut state.threads)
         };
         self.shared.wake.notify_all();
         for thread in threads {
@@ -264,20 +266,43 @@ impl Shared {
 
     /// Waits until so many bytes more may be moved; false if the threads are to end.
     fn pay(&self, bytes: u64) -> bool {
-        let per_second = self.config.load().log_cleaner_io_max_bytes_per_second();
         let mut state = self.state.lock();
-        let seconds = bytes as f64 / per_second.max(1.0);
-        // Below this the rate is no bound.
-        if seconds > 1e-9 {
-            let now = Instant::now();
-            let from = state.paid_until.map_or(now, |until| until.max(now));
-            let until = from + Duration::from_secs_f64(seconds.min(3600.0));
-            state.paid_until = Some(until);
-            while !state.stopping && Instant::now() < until {
-                self.wake.wait_until(&mut state, until);
-            }
+        let mut moved = bytes;
+        while !state.stopping {
+            let per_second = self.config.load().log_cleaner_io_max_bytes_per_second();
+            let wait = state
+                .debt
+                .wait(mem::take(&mut moved), per_second, Instant::now());
+            let Some(wait) = wait else {
+                break;
+            };
+            // The rate may be raised meanwhile.
+            self.wake.wait_for(&mut state, wait.min(RATE_CHECK));
         }
         !state.stopping
+    }
+}
+
+/// Bytes that were moved ahead of the time that `log.cleaner.io.max.bytes.per.second` gives them.
+#[derive(Debug, Default)]
+struct Debt {
+    bytes: f64,
+    counted_at: Option<Instant>,
+}
+
+impl Debt {
+    /// Adds bytes that were moved just now; answers how long it takes until there is none, `None` if there is none now.
+    fn wait(&mut self, moved: u64, per_second: f64, now: Instant) -> Option<Duration> {
+        let per_second = per_second.max(1.0);
+        let since = now - self.counted_at.replace(now).unwrap_or(now);
+        self.bytes = (self.bytes - since.as_secs_f64() * per_second).max(0.0) + moved as f64;
+        let seconds = self.bytes / per_second;
+        // Below this the rate is no bound.
+        if seconds < 1e-9 {
+            self.bytes = 0.0;
+            return None;
+        }
+        Some(Duration::from_secs_f64(seconds.min(3600.0)))
     }
 }
 
@@ -338,5 +363,30 @@ fn report(chosen: &Chosen, cleaned: &Cleaned, took: Duration) {
     if stats.invalid_records > 0 {
         tracing::warn!(%partition, records = stats.invalid_records,
             "a compacted log had records without key, which are gone now");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_moved_at_the_rate_and_no_faster() {
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut debt = Debt::default();
+        let mut moved = |bytes, per_second, now| {
+            let wait = debt.wait(bytes, per_second, now);
+            wait.map(|wait| wait.as_millis())
+        };
+        assert_eq!(moved(500, 1000.0, at(0)), Some(500));
+        assert_eq!(moved(0, 1000.0, at(400)), Some(100));
+        assert_eq!(moved(0, 1000.0, at(500)), None);
+        // Time in which nothing was moved does not count later.
+        assert_eq!(moved(500, 1000.0, at(9500)), Some(500));
+        // Several threads share the rate, and a change of it counts at once.
+        assert_eq!(moved(1000, 1000.0, at(9500)), Some(1500));
+        assert_eq!(moved(0, 3000.0, at(9500)), Some(500));
+        assert_eq!(moved(0, f64::MAX, at(9500)), None);
     }
 }

@@ -10,7 +10,7 @@ use support::*;
 use tidelog_log::testing::{Crash, FaultDir, Op};
 use tidelog_log::{Access, DeleteReason, Dir, FsDir, Log, LogConfig, LogError, Start};
 use tidelog_record::TimestampType;
-use tidelog_types::{ErrorCode, Offset, Timestamp, Uuid};
+use tidelog_types::{ErrorCode, Now, Offset, Timestamp, Uuid};
 
 fn append(log: &mut Log, timestamps: &[i64], value_size: usize) -> tidelog_log::Appended {
     log.append_as_leader(&batch(timestamps, value_size), epoch(0), now().timestamp)
@@ -199,6 +199,34 @@ fn retention_takes_segments_by_size_time_and_log_start() {
         assert!(!names(&dir).iter().any(|name| name.ends_with(".deleted")));
         assert!(!dir.files().contains(&"t-0/00000000000000000000.log".into()));
     }
+}
+
+#[test]
+fn a_time_of_the_future_keeps_its_segment_and_all_behind_it() {
+    let dir = FaultDir::new();
+    let config = LogConfig {
+        retention_ms: 1000,
+        ..small_segments()
+    };
+    let (mut log, _) = open(&dir, &config, Start::NEW);
+    let future = now().timestamp.as_millis() + 60_000;
+    for i in 0..24 {
+        append(&mut log, &[if i == 12 { future } else { 1000 }], 150);
+    }
+    let mut gone = |now: Now| {
+        let deleted = log.delete_old_segments(now, offset(24)).unwrap();
+        deleted
+            .into_iter()
+            .for_each(|segment| segment.remove().unwrap());
+        log.log_start_offset()
+    };
+    let kept = gone(now());
+    assert!((offset(1)..=offset(12)).contains(&kept), "{kept}");
+    let later = Now {
+        timestamp: millis(future + 1001),
+        ..now()
+    };
+    assert_eq!(gone(later), offset(24));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::client::{Client, soon};
 use crate::ops::{Topic, now};
 use crate::restart::files_ending;
 use crate::server::Server;
-use crate::topics::alter;
+use crate::topics::{alter, alter_resource};
 
 const EAGER: &[(&str, &str)] = &[("log.cleaner.backoff.ms", "5")];
 const COMPACT: &[(&str, &str)] = &[
@@ -41,9 +41,10 @@ async fn set(client: &mut Client, topic: &str, name: &str, value: &str) {
 
 /// What the topic holds; an answer has the records of one segment.
 async fn read(client: &mut Client, topic: &Topic) -> Vec<(i64, String)> {
+    let start = client.list_offset(topic, 0, -2).await.offset.value();
     let mut found = Vec::new();
     loop {
-        let from = found.last().map_or(0, |(at, _)| at + 1);
+        let from = found.last().map_or(start, |(at, _)| at + 1);
         let mut more = client.read(topic, 0, from).await;
         if more.is_empty() {
             return found;
@@ -126,6 +127,47 @@ async fn a_policy_takes_effect_at_run_time() {
     set(&mut client, "changing", "cleanup.policy", "delete").await;
     put(&mut client, &topic, 4, &[("k", Some("4"))]).await;
     until(&mut client, &topic, &[(2, "2"), (3, "3"), (4, "4")]).await;
+}
+
+/// Compaction moves no more bytes than it may, and more as soon as it may.
+#[tokio::test]
+async fn compaction_keeps_to_its_rate() {
+    const SET: i8 = 0;
+    const BROKERS: (i8, &str) = (4, "");
+    let rate = "log.cleaner.io.max.bytes.per.second";
+    let server = Server::with(&[EAGER, &[(rate, "1")]].concat()).await;
+    let mut client = server.client().await;
+    let topic = client.create_topic("slow", 1, COMPACT).await;
+    for round in 0..3 {
+        put(&mut client, &topic, round, &[("k", Some("v"))]).await;
+    }
+    // It has begun, and what it has read so far takes it minutes.
+    let begun = || files_ending(server.dir.path(), ".cleaned").len();
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_millis(300) {
+        assert_eq!((read(&mut client, &topic).await.len(), begun()), (3, 0));
+    }
+    let code = alter_resource(&mut client, BROKERS, (rate, SET, Some("1e9"))).await;
+    assert_eq!(code, ErrorCode::NONE);
+    until(&mut client, &topic, &[(1, "v"), (2, "v")]).await;
+}
+
+/// Hard corner 42, with `compact` and `delete` together: what is old goes as a whole, of the rest the newest of each key stays.
+#[tokio::test]
+async fn corner_42_old_segments_of_a_compacted_topic_are_deleted() {
+    let often = [("log.retention.check.interval.ms", "5")];
+    let server = Server::with(&[EAGER, &often].concat()).await;
+    let mut client = server.client().await;
+    let topic = client.create_topic("both", 1, COMPACT).await;
+    // Of these, three are about 1,000 seconds old, and one 200.
+    for (round, key, value) in [(0, "a", "1"), (1, "b", "2"), (2, "a", "3"), (80, "a", "4")] {
+        put(&mut client, &topic, round, &[(key, Some(value))]).await;
+    }
+    until(&mut client, &topic, &[(1, "2"), (2, "3"), (3, "4")]).await;
+    set(&mut client, "both", "retention.ms", "500000").await;
+    set(&mut client, "both", "cleanup.policy", "compact,delete").await;
+    soon(async { while client.list_offset(&topic, 0, -2).await.offset.value() < 3 {} }).await;
+    until(&mut client, &topic, &[(3, "4")]).await;
 }
 
 /// The topic in which groups keep their offsets is compacted, so that it does not grow for ever.

@@ -259,12 +259,20 @@ async fn config(client: &mut Client, topic: &str, name: &str) -> DescribeConfigs
 pub(crate) async fn alter(
     client: &mut Client,
     topic: &str,
+    change: (&str, i8, Option<&str>),
+) -> ErrorCode {
+    alter_resource(client, (TOPIC, topic), change).await
+}
+
+pub(crate) async fn alter_resource(
+    client: &mut Client,
+    (resource_type, resource_name): (i8, &str),
     (name, operation, value): (&str, i8, Option<&str>),
 ) -> ErrorCode {
     let request = IncrementalAlterConfigsRequest {
         resources: vec![AlterConfigsResource {
-            resource_type: TOPIC,
-            resource_name: topic.into(),
+            resource_type,
+            resource_name: resource_name.into(),
             configs: vec![AlterableConfig {
                 name: name.into(),
                 config_operation: operation,
