@@ -32,7 +32,7 @@
 //! assert!(matches!(&effects[..], [Effect::Append { base_offset, .. }] if *base_offset == Offset::new(1)));
 //!
 //! effects.clear();
-//! controller.handle(now, Input::Committed { offset: Offset::new(2) }, &mut effects);
+//! controller.handle(now, Input::Committed { offset: controller.end_offset() }, &mut effects);
 //! let response = ControllerResponse::Bootstrap(Ok(()));
 //! assert_eq!(effects, [Effect::Reply { request_id: 1, response }]);
 //! assert_eq!(controller.image().metadata_version(), MetadataVersion::LATEST);
