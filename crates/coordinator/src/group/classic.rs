@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use tidelog_protocol::messages::join_group::JoinGroupResponseMember;
@@ -12,7 +12,7 @@ use super::history::{Cause, History, Outcome, Protocol as Spoken, Who};
 use super::member::{Joining, Member, Parked, Protocol, Session};
 use super::state::State;
 use super::timers::{Timer, TimerId};
-use super::{Effect, GroupRecord};
+use super::{Effect, GroupRecord, release_if_empty};
 
 /// The protocol type of consumers; other users of groups (Kafka Connect, schema registries) have their own.
 pub(super) const CONSUMER: &str = "consumer";
@@ -41,7 +41,7 @@ pub(super) struct Classic {
     /// Member ids that were given out but not used yet (KIP-394).
     pub(super) pending_members: BTreeMap<Str, TimerId>,
     /// How many members know each protocol.
-    pub(super) supporters: BTreeMap<Str, usize>,
+    pub(super) supporters: HashMap<Str, usize>,
     /// How many members have a JoinGroup request parked.
     pub(super) awaiting_join: usize,
     /// How many members owe a SyncGroup request.
@@ -69,7 +69,7 @@ impl Classic {
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
             pending_members: BTreeMap::new(),
-            supporters: BTreeMap::new(),
+            supporters: HashMap::new(),
             awaiting_join: 0,
             owing_sync: 0,
             sync_timer: None,
@@ -245,10 +245,7 @@ impl Classic {
     /// Takes a member out of all books, with its requests still parked.
     pub(super) fn take_member(&mut self, cx: &mut Context<'_>, member_id: &str) -> Option<Member> {
         let mut member = self.members.remove(member_id)?;
-        if self.members.is_empty() {
-            // An emptied map keeps what it had set aside.
-            self.members = BTreeMap::new();
-        }
+        release_if_empty(&mut self.members);
         if let Some(timer) = member.session.timer.take() {
             cx.timers.disarm(timer);
         }
@@ -283,6 +280,7 @@ impl Classic {
     /// Forgets a member id that was given out. False if it was not, or has been used.
     pub(super) fn remove_pending_member(&mut self, cx: &mut Context<'_>, member_id: &str) -> bool {
         let timer = self.pending_members.remove(member_id);
+        release_if_empty(&mut self.pending_members);
         if let Some(timer) = timer {
             cx.timers.disarm(timer);
         }

@@ -207,7 +207,8 @@ pub enum Cause {
 /// The rebalances of one group, the newest last.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    entries: VecDeque<Rebalance>,
+    /// Boxed, since a queue sets aside room for several.
+    entries: VecDeque<Box<Rebalance>>,
     open: Option<Open>,
 }
 
@@ -248,7 +249,7 @@ impl History {
             phase,
             phase_started: now.instant,
         });
-        self.entries.push_back(Rebalance {
+        self.entries.push_back(Box::new(Rebalance {
             protocol,
             epoch,
             started: now.timestamp,
@@ -260,7 +261,7 @@ impl History {
             moves_count: 0,
             members: 0,
             outcome: Outcome::UnderWay,
-        });
+        }));
         while self.entries.len() > max.max(1) {
             self.entries.pop_front();
         }
@@ -349,16 +350,16 @@ impl History {
     }
 
     pub(super) fn last(&self) -> Option<&Rebalance> {
-        self.entries.back()
+        self.entries.back().map(Box::as_ref)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Rebalance> {
-        self.entries.iter()
+        self.entries.iter().map(Box::as_ref)
     }
 
     fn current_mut(&mut self) -> Option<&mut Rebalance> {
         self.open.as_ref()?;
-        self.entries.back_mut()
+        self.entries.back_mut().map(Box::as_mut)
     }
 
     fn end_phase(&mut self, now: Now) {

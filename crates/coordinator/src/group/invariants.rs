@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::classic::Classic;
 use super::state::State;
@@ -30,7 +30,7 @@ impl Classic {
                 .expect("a static member is a member");
             assert_eq!(member.instance_id.as_ref(), Some(instance_id), "{id}");
         }
-        let mut supporters = BTreeMap::new();
+        let mut supporters = HashMap::new();
         for protocol in members().flat_map(|member| &member.protocols) {
             *supporters.entry(protocol.name.clone()).or_insert(0) += 1;
         }

@@ -40,6 +40,8 @@ mod sync;
 mod timers;
 mod view;
 
+use std::collections::BTreeMap;
+
 pub use config::Config;
 pub use coordinator::GroupCoordinator;
 pub use effect::Effect;
@@ -51,3 +53,10 @@ pub use record::GroupRecord;
 pub use regex::resolve_regexes;
 pub use request::{GroupRequest, GroupResponse};
 pub use view::{ClusterView, GroupSettings, TopicChange, TopicChangeKind, TopicView};
+
+/// A map that was emptied keeps what it had set aside, and groups that nobody is in are many.
+fn release_if_empty<K, V>(map: &mut BTreeMap<K, V>) {
+    if map.is_empty() {
+        *map = BTreeMap::new();
+    }
+}

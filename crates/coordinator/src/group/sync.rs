@@ -10,7 +10,6 @@ use tidelog_protocol::records::consumer_protocol::ConsumerProtocolAssignment;
 use tidelog_protocol::records::group::classic::GroupMetadataValue;
 use tidelog_types::{ErrorCode, PartitionIndex, Str, TopicName};
 
-use super::GroupResponse;
 use super::appends::Completion;
 use super::classic::Classic;
 use super::context::Context;
@@ -18,6 +17,7 @@ use super::history::{Cause, Move, Outcome, Phase, Who};
 use super::member::Parked;
 use super::record::group_metadata_size;
 use super::state::State;
+use super::{GroupResponse, release_if_empty};
 
 /// From this version of LeaveGroup on, several members may leave at once, static ones by their instance id (KIP-345).
 const LEAVE_MANY_FROM: i16 = 3;
@@ -353,6 +353,7 @@ impl Classic {
     /// A member has not used the id that it was given.
     pub(super) fn pending_member_timed_out(&mut self, cx: &mut Context<'_>, member_id: &Str) {
         self.pending_members.remove(member_id);
+        release_if_empty(&mut self.pending_members);
         self.maybe_complete_join(cx);
     }
 }

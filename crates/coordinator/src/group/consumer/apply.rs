@@ -9,7 +9,7 @@ use tidelog_types::{Str, TopicName};
 
 use super::member::{from_target_value, from_topic_partitions};
 use super::{Assigned, ConsumerGroup, LEAVE_EPOCH, Member, MemberState, ResolvedRegex};
-use crate::group::GroupRecord;
+use crate::group::{GroupRecord, release_if_empty};
 
 impl ConsumerGroup {
     /// The only place that changes what survives: used alike when records are appended and when they are loaded.
@@ -199,22 +199,16 @@ impl ConsumerGroup {
         }
     }
 
-    /// A map that was emptied keeps what it had set aside, and groups that nobody is in are many.
     fn release(&mut self) {
-        fn release<K, V>(map: &mut BTreeMap<K, V>) {
-            if map.is_empty() {
-                *map = BTreeMap::new();
-            }
-        }
-        release(&mut self.members);
-        release(&mut self.targets);
-        release(&mut self.regexes);
-        release(&mut self.static_members);
-        release(&mut self.owners);
-        release(&mut self.topics);
-        release(&mut self.regex_members);
-        release(&mut self.assignors);
-        release(&mut self.classic_protocols);
+        release_if_empty(&mut self.members);
+        release_if_empty(&mut self.targets);
+        release_if_empty(&mut self.regexes);
+        release_if_empty(&mut self.static_members);
+        release_if_empty(&mut self.owners);
+        release_if_empty(&mut self.topics);
+        release_if_empty(&mut self.regex_members);
+        release_if_empty(&mut self.assignors);
+        release_if_empty(&mut self.classic_protocols);
     }
 
     fn count_reconciled(&mut self) {
