@@ -47,8 +47,8 @@ pub(super) struct Classic {
     /// How many members owe a SyncGroup request.
     pub(super) owing_sync: usize,
     pub(super) sync_timer: Option<TimerId>,
-    /// What the members of the newest generation consume, as far as the coordinator can tell.
-    pub(super) subscribed_topics: Option<BTreeSet<TopicName>>,
+    /// What the members of the newest generation consume, in order, as far as the coordinator can tell.
+    pub(super) subscribed_topics: Option<Box<[TopicName]>>,
     /// How many members have ever joined.
     pub(super) joined: u64,
     pub(super) history: History,
@@ -81,7 +81,8 @@ impl Classic {
 
     /// The only place that changes what survives: used alike when records are appended and when they are loaded.
     pub(super) fn apply(&mut self, value: Option<&GroupMetadataValue>) {
-        self.metadata = value.map(detach_metadata);
+        let metadata = value.map(|value| detach_metadata(value, &self.members));
+        self.metadata = metadata;
     }
 
     /// Brings the members to life that the records tell of.
@@ -504,12 +505,12 @@ impl Classic {
     }
 
     /// What the members consume: known for consumers whose subscriptions can be read.
-    pub(super) fn compute_subscribed_topics(&self) -> Option<BTreeSet<TopicName>> {
+    pub(super) fn compute_subscribed_topics(&self) -> Option<Box<[TopicName]>> {
         if !self.uses_consumer_protocol() {
             return None;
         }
         if self.members.is_empty() {
-            return Some(BTreeSet::new());
+            return Some(Box::default());
         }
         let protocol_name = self.protocol_name.as_ref()?;
         let mut topics = BTreeSet::new();
@@ -517,13 +518,13 @@ impl Classic {
             let subscription = parse_subscription(&member.metadata(protocol_name))?;
             topics.extend(subscription.topics.iter().map(TopicName::detach));
         }
-        Some(topics)
+        Some(topics.into_iter().collect())
     }
 
     /// Whether a member consumes the topic, or may do so.
     pub(super) fn is_subscribed_to(&self, topic: &TopicName) -> bool {
         match &self.subscribed_topics {
-            Some(topics) => topics.contains(topic),
+            Some(topics) => topics.binary_search(topic).is_ok(),
             None => self.uses_consumer_protocol(),
         }
     }
@@ -581,27 +582,49 @@ impl Classic {
 }
 
 /// A copy that keeps no buffer of a request or of the log alive.
-fn detach_metadata(value: &GroupMetadataValue) -> GroupMetadataValue {
+fn detach_metadata(
+    value: &GroupMetadataValue,
+    members: &BTreeMap<Str, Box<Member>>,
+) -> GroupMetadataValue {
+    let detach_member = |value: &MemberMetadata| {
+        let known = members.get(&value.member_id).map(Box::as_ref);
+        let protocols = known.iter().flat_map(|known| &known.protocols);
+        let mut subscriptions = protocols.map(|protocol| &protocol.metadata);
+        let subscription = subscriptions.find(|known| **known == value.subscription);
+        let instance_id = known.and_then(|known| known.instance_id.as_ref());
+        MemberMetadata {
+            member_id: share(&value.member_id, known.map(|known| &known.member_id)),
+            group_instance_id: value
+                .group_instance_id
+                .as_ref()
+                .map(|id| share(id, instance_id)),
+            client_id: share(&value.client_id, known.map(|known| &known.client_id)),
+            client_host: share(&value.client_host, known.map(|known| &known.client_host)),
+            rebalance_timeout: value.rebalance_timeout,
+            session_timeout: value.session_timeout,
+            subscription: match subscription {
+                Some(known) => known.clone(),
+                None => Bytes::copy_from_slice(&value.subscription),
+            },
+            assignment: Bytes::copy_from_slice(&value.assignment),
+        }
+    };
+    let leader = |id: &Str| share(id, members.get(id).map(|known| &known.member_id));
     GroupMetadataValue {
         protocol_type: value.protocol_type.detach(),
         generation: value.generation,
         protocol: value.protocol.as_ref().map(Str::detach),
-        leader: value.leader.as_ref().map(Str::detach),
+        leader: value.leader.as_ref().map(leader),
         current_state_timestamp: value.current_state_timestamp,
-        members: value
-            .members
-            .iter()
-            .map(|member| MemberMetadata {
-                member_id: member.member_id.detach(),
-                group_instance_id: member.group_instance_id.as_ref().map(Str::detach),
-                client_id: member.client_id.detach(),
-                client_host: member.client_host.detach(),
-                rebalance_timeout: member.rebalance_timeout,
-                session_timeout: member.session_timeout,
-                subscription: Bytes::copy_from_slice(&member.subscription),
-                assignment: Bytes::copy_from_slice(&member.assignment),
-            })
-            .collect(),
+        members: value.members.iter().map(detach_member).collect(),
+    }
+}
+
+/// Out of the network buffer; the copy that is there already, if it says the same.
+fn share(text: &Str, known: Option<&Str>) -> Str {
+    match known {
+        Some(known) if known == text => known.clone(),
+        _ => text.detach(),
     }
 }
 

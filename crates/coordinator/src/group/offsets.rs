@@ -31,7 +31,8 @@ use super::{DeletedTopic, Effect, GroupRecord, GroupResponse};
 pub(super) struct CommittedOffset {
     pub(super) offset: Offset,
     pub(super) leader_epoch: LeaderEpoch,
-    pub(super) metadata: Str,
+    /// Half as large as a [`Str`], since offsets are many and most have none.
+    pub(super) metadata: Box<str>,
     pub(super) commit_timestamp: Timestamp,
     /// -1 unless a client from before KIP-211 has asked for a time of its own.
     pub(super) expire_timestamp: Timestamp,
@@ -53,12 +54,7 @@ impl CommittedOffset {
         Self {
             offset: value.offset,
             leader_epoch: value.leader_epoch,
-            // Most commits have no metadata, and need no buffer.
-            metadata: if value.metadata.is_empty() {
-                Str::EMPTY
-            } else {
-                value.metadata.detach()
-            },
+            metadata: Box::from(&*value.metadata),
             commit_timestamp: value.commit_timestamp,
             expire_timestamp: value.expire_timestamp,
             topic_id: value.topic_id,
@@ -69,7 +65,7 @@ impl CommittedOffset {
         OffsetCommitValue {
             offset: self.offset,
             leader_epoch: self.leader_epoch,
-            metadata: self.metadata.clone(),
+            metadata: Str::from(&*self.metadata),
             commit_timestamp: self.commit_timestamp,
             expire_timestamp: self.expire_timestamp,
             topic_id: self.topic_id,
@@ -563,7 +559,7 @@ fn fetched(
         Some(offset) => OffsetFetchResponsePartitions {
             committed_offset: offset.offset,
             committed_leader_epoch: offset.leader_epoch,
-            metadata: Some(offset.metadata.clone()),
+            metadata: Some(Str::from(&*offset.metadata)),
             ..nothing
         },
     }
