@@ -9,6 +9,7 @@ import gzip
 import os
 import pathlib
 import random
+import re
 import shutil
 import socket
 import stat
@@ -21,7 +22,7 @@ import zlib
 import harness
 from harness import Failed, Tidelog, eventually, expect, expect_that, free_port, run, scratch
 from wire import (
-    FETCH, FIND_COORDINATOR, JOIN_GROUP, LIST_OFFSETS, METADATA, PRODUCE,
+    FETCH, FIND_COORDINATOR, HEARTBEAT, JOIN_GROUP, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, PRODUCE,
     Closed, Connection, api_versions, batch, fetch, fetched, framed, leaders, metadata, produce, produced, record, request, string, varint,
 )  # fmt: skip
 
@@ -509,6 +510,101 @@ def a_disk_that_fails(server):
             expect(f"fetch of acknowledged offset {offset} after a restart (error, content)", (error, value in records), (NONE, True))
     expect_serves(own, full)
     own.stop()
+
+
+# --- groups ---
+
+UNKNOWN_MEMBER_ID = 25
+
+
+def commit(group, topic, offset):
+    body = string(group) + struct.pack(">i", -1) + string("") + struct.pack(">qi", -1, 1) + string(topic)
+    return request(OFFSET_COMMIT, 2, body + struct.pack(">iiq", 1, 0, offset) + string("note"))
+
+
+def committed(address, group, topic):
+    """The committed offset, or the error code as text."""
+    with Connection(address) as c:
+        answer = c.ask(request(OFFSET_FETCH, 2, string(group) + struct.pack(">i", 1) + string(topic) + struct.pack(">ii", 1, 0)))
+    error = struct.unpack(">h", answer[-2:])[0]
+    return struct.unpack_from(">q", answer, 4 + 2 + len(topic) + 4 + 4)[0] if error == NONE else f"error {error}"
+
+
+def commit_offset(address, group, topic, offset):
+    """Commits as soon as the group has a coordinator that has loaded its log."""
+    with Connection(address) as c:
+        eventually(f"a coordinator of {group}", lambda: struct.unpack_from(">h", c.ask(request(FIND_COORDINATOR, 0, string(group))))[0], NONE)
+        eventually(f"a commit of {group}", lambda: struct.unpack(">h", c.ask(commit(group, topic, offset))[-2:])[0], NONE)
+
+
+@check
+def a_damaged_record_of_a_group(server):
+    """Records of __consumer_offsets that nobody can read: the log names their offsets, all other groups load."""
+    if server.original:
+        return
+    own = Tidelog(server.binary, offsets_topic_num_partitions=1)
+    own.start()
+    topic = new_topic(own, "damaged")
+    for n in range(3):
+        commit_offset(own.address, f"before-{n}", topic, n)
+    own.kill()
+    log = own.data / "__consumer_offsets-0" / "00000000000000000000.log"
+    good, end, at = log.read_bytes(), 0, 0
+    while at + 61 <= len(good):
+        base, size = struct.unpack_from(">qi", good, at)
+        end, at = base + struct.unpack_from(">i", good, at + 23)[0] + 1, at + 12 + size
+    bad = {
+        "a key cut short": record(b"value", key=b"\0\1\0\x09cut"),
+        "a key of no bytes": record(b"value", key=b""),
+        "a value cut short": record(b"\0\4\0", key=struct.pack(">h", 1) + string("cut") + string(topic) + struct.pack(">i", 0)),
+        "a value of an unknown version": record(b"\x7f\0", key=struct.pack(">h", 1) + string("new") + string(topic) + struct.pack(">i", 0)),
+    }
+    with open(log, "r+b") as file:
+        file.seek(at)
+        for n, one in enumerate(bad.values()):
+            file.write(batch([one], base_offset=end + n, leader_epoch=0))
+        file.truncate()
+    own.start()
+    for n in range(3):
+        commit_offset(own.address, f"after-{n}", topic, 10 + n)
+        expect(f"committed before the damage, {n}", committed(own.address, f"before-{n}", topic), n)
+    own.kill()
+    own.start()
+    for n in range(3):
+        commit_offset(own.address, "probe", topic, 0)
+        got = [committed(own.address, f"{when}-{n}", topic) for when in ("before", "after")]
+        expect(f"committed around the damage, {n}", got, [n, 10 + n])
+    words = own.printed() + own.errors.read_text()
+    for n, what in enumerate(bad):
+        expect_that(f"{what}: the log names __consumer_offsets-0 and offset {end + n}", re.search(rf"__consumer_offsets-0\b.*\b{end + n}\b", words), words[-2000:])
+    own.expect_sound()
+    own.stop()
+
+
+@check
+def a_storm_of_heartbeats(server):
+    """Forty thousand heartbeats of members and groups that nobody knows, all at once: each is refused, memory stays, others are served."""
+    before, connections = server.status("VmRSS"), 10
+    commit_offset(server.address, "storm", server.probe_topic, 1)
+    beats = [request(HEARTBEAT, 0, string(group) + struct.pack(">i", n) + string(f"member-{n}"), n) for n in range(2000) for group in ("storm", f"unknown-{n}")]
+    storm = b"".join(map(framed, beats))
+    clients = [Connection(server.address, timeout=30) for _ in range(connections)]
+    senders = [threading.Thread(target=c.send, args=[storm]) for c in clients]
+    for sender in senders:
+        sender.start()
+    expect_serves(server)
+    errors = set()
+    for c in clients:
+        for _ in beats:
+            errors.add(struct.unpack(">h", c.receive()[1])[0])
+        c.close()
+    for sender in senders:
+        sender.join()
+    expect("errors", errors, {UNKNOWN_MEMBER_ID})
+    if not server.original:
+        grown = server.status("VmRSS") - before
+        expect_that("memory grew by less than 16 MiB", grown < 16 * MIB, f"{grown / MIB:.1f} MiB")
+    expect("the group that is there", committed(server.address, "storm", server.probe_topic), 1)
 
 
 # --- starts ---

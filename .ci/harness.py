@@ -203,6 +203,7 @@ class Tidelog(Server):
 
 class Kafka(Server):
     original = True
+    ready_seconds_max = 120  # on a machine that compiles meanwhile
 
     def __init__(self, folder=None, features=(), **properties):
         super().__init__(folder, **properties)

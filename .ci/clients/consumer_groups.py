@@ -48,6 +48,17 @@ def a_group_changes_its_protocol(server):
     old.leave()
 
 
+def expect_no_stale_work(members):
+    """No member got a record after another one had committed an offset behind it."""
+    records = [(number, e) for number, m in enumerate(members) for e in m.events("record")]
+    for partition in {e["partition"] for _, e in records}:
+        ours = [(number, e) for number, e in records if e["partition"] == partition]
+        committed = [(number, e["committed_at"], e["offset"]) for number, e in ours if e["committed_at"] is not None]
+        for number, event in ours:
+            late = [c for c in committed if c[0] != number and c[1] < event["got_at"] and c[2] >= event["offset"]]
+            expect(f"others had committed partition {partition} when member {number} got offset {event['offset']}", late[:3], [])
+
+
 @check
 def ten_members_come_and_go_over_a_restart(server):
     """Ten members of both protocols come, go and die, and the broker restarts in the middle: every record at least once, and none after the next owner went on behind it."""
@@ -72,6 +83,7 @@ def ten_members_come_and_go_over_a_restart(server):
     for n in (2, 3, 4, 5, 6, 7, 8, 9):
         members[n].leave()
     eventually("state in the end", lambda: state(server, group), "EMPTY")
+    expect_no_stale_work(members)
 
 
 @check

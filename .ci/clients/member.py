@@ -6,6 +6,7 @@ SIGTERM makes it leave the group in order. Run by the checks in groups.py.
 import json
 import signal
 import sys
+import time
 
 from confluent_kafka import Consumer, KafkaException
 
@@ -42,6 +43,7 @@ consumer = Consumer({**defaults, **config})
 consumer.subscribe([sys.argv[1]], on_assign=told("assigned"), on_revoke=told("revoked"), on_lost=told("lost"))
 while not leaving:
     batch = consumer.consume(500, 0.1)
+    got_at, committed_at = time.time(), None
     good = [m for m in batch if m.error() is None]
     for message in batch:
         if message.error() is not None:
@@ -51,12 +53,14 @@ while not leaving:
         while True:
             try:
                 consumer.commit(asynchronous=False)
+                committed_at = time.time()
                 break
             except KafkaException as error:
                 tell("error", error=error.args[0].name(), fatal=error.args[0].fatal())
                 if not error.args[0].retriable():
                     break
     for message in good:
-        tell("record", partition=message.partition(), offset=message.offset(), value=message.value().decode())
+        place = {"partition": message.partition(), "offset": message.offset()}
+        tell("record", **place, value=message.value().decode(), got_at=got_at, committed_at=committed_at)
 consumer.close()
 tell("left")
