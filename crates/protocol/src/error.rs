@@ -38,6 +38,11 @@ pub enum DecodeErrorKind {
     NotUtf8,
     /// A varint has more than five bytes.
     LongVarint,
+    /// A text is longer than any may be; Kafka takes 32,767 bytes at most in every version.
+    LongText {
+        /// The length that was claimed, in bytes.
+        length: u32,
+    },
     /// An array claims more elements than there are bytes left, or than any message may have.
     LongArray {
         /// The number of elements that was claimed.
@@ -205,6 +210,9 @@ impl fmt::Display for DecodeError {
             DecodeErrorKind::Null => f.write_str("null where a value is needed"),
             DecodeErrorKind::NotUtf8 => f.write_str("text that is not UTF-8"),
             DecodeErrorKind::LongVarint => f.write_str("a varint of more than five bytes"),
+            DecodeErrorKind::LongText { length } => {
+                write!(f, "a text that claims {length} bytes")
+            }
             DecodeErrorKind::LongArray { count } => {
                 write!(f, "an array that claims {count} elements")
             }

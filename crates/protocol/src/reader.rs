@@ -5,6 +5,8 @@ use crate::{DecodeError, DecodeErrorKind, Message, UnknownTags, Version, Wire};
 
 /// No array of a message has more elements; Kafka's reader draws the same line.
 const ARRAY_LEN_MAX: u32 = 1_000_000;
+/// Compact lengths could be larger, but what is read from them also goes where lengths have 16 bits, such as into records.
+const TEXT_LEN_MAX: u32 = 0x7fff;
 /// No struct has more tagged fields; Kafka's reader draws the same line.
 const TAGS_MAX: u32 = 10_000;
 /// How many bytes of memory the arrays of a message may take for each byte of the message. Real
@@ -317,11 +319,15 @@ impl Reader {
     /// Takes the length of a text; `None` is null.
     #[inline]
     pub fn take_str_len(&mut self, version: Version) -> Option<usize> {
-        if version.flexible {
-            (self.take_uvarint() as usize).checked_sub(1)
-        } else {
-            usize::try_from(i16::from_be_bytes(self.take())).ok()
+        if !version.flexible {
+            return usize::try_from(i16::from_be_bytes(self.take())).ok();
         }
+        let len = self.take_uvarint().checked_sub(1)?;
+        if len > TEXT_LEN_MAX {
+            self.fail(DecodeErrorKind::LongText { length: len });
+            return Some(0);
+        }
+        Some(len as usize)
     }
 
     /// Takes the length of a byte string; `None` is null.
@@ -561,6 +567,26 @@ mod tests {
             reader.i32().unwrap_err().kind(),
             DecodeErrorKind::EndsEarly { missing: 3 }
         );
+    }
+
+    #[test]
+    fn a_text_is_no_longer_with_a_compact_length() {
+        for (length, refused) in [(0x7fff_u32, false), (0x8000, true)] {
+            let mut writer = crate::Writer::contiguous();
+            writer.put_uvarint(length + 1);
+            let mut reader = Reader::new(writer.finish_contiguous().unwrap());
+            let read = reader.str_len(Version {
+                number: 9,
+                flexible: true,
+            });
+            match read {
+                Ok(read) => assert_eq!((read, refused), (Some(length as usize), false)),
+                Err(error) => {
+                    assert_eq!(error.kind(), DecodeErrorKind::LongText { length });
+                    assert!(refused);
+                }
+            }
+        }
     }
 
     #[test]
