@@ -22,11 +22,28 @@ pub(super) struct OffsetMap {
     latest: Offset,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Entry {
     hash: [u64; 2],
     /// The offset behind the record's; 0 in an entry that is free.
     next: i64,
+}
+
+impl Entry {
+    /// Its hash is no smaller than any, so that every search ends here.
+    const FREE: Self = Self {
+        hash: [u64::MAX; 2],
+        next: 0,
+    };
+
+    const fn is_free(&self) -> bool {
+        self.next == 0
+    }
+}
+
+/// As one number, which is compared at once.
+const fn number(hash: [u64; 2]) -> u128 {
+    (hash[0] as u128) << 64 | hash[1] as u128
 }
 
 /// A key, as far as the map knows it.
@@ -58,7 +75,7 @@ impl OffsetMap {
         let entries = entries_max.min(ENTRIES_MIN);
         Self {
             hasher: SipHasher13::new_with_key(&seed),
-            entries: vec![Entry::default(); entries],
+            entries: vec![Entry::FREE; entries],
             homes: homes_of(entries),
             entries_max,
             keys: 0,
@@ -95,8 +112,8 @@ impl OffsetMap {
         let next = offset.value() + 1;
         let at = self.find(hash);
         let found = self.entries[at];
-        if found.next == 0 || found.hash != hash {
-            let free = self.entries[at..].iter().position(|entry| entry.next == 0);
+        if found.is_free() || found.hash != hash {
+            let free = self.entries[at..].iter().position(Entry::is_free);
             // The last entry stays free, so that every search ends.
             let free = free.map_or(self.entries.len(), |n| at + n);
             if free + 1 >= self.entries.len() {
@@ -119,18 +136,18 @@ impl OffsetMap {
             return;
         }
         self.entries.reserve_exact(after - before);
-        self.entries.resize(after, Entry::default());
+        self.entries.resize(after, Entry::FREE);
         self.homes = homes_of(after);
         let mut first = after;
         for from in (0..before).rev() {
-            if self.entries[from].next != 0 {
+            if !self.entries[from].is_free() {
                 first -= 1;
-                self.entries[first] = std::mem::take(&mut self.entries[from]);
+                self.entries[first] = std::mem::replace(&mut self.entries[from], Entry::FREE);
             }
         }
         let mut free = 0;
         for from in first..after {
-            let entry = std::mem::take(&mut self.entries[from]);
+            let entry = std::mem::replace(&mut self.entries[from], Entry::FREE);
             let at = self.home(entry.hash).max(free);
             assert!(at <= from, "what is behind the last home finds room there");
             self.entries[at] = entry;
@@ -142,7 +159,7 @@ impl OffsetMap {
     pub(super) fn newest(&self, hash: KeyHash) -> Option<Offset> {
         let KeyHash(hash) = hash;
         let found = self.entries[self.find(hash)];
-        (found.next != 0 && found.hash == hash).then(|| Offset::new(found.next - 1))
+        (!found.is_free() && found.hash == hash).then(|| Offset::new(found.next - 1))
     }
 
     /// How the map knows the key.
@@ -168,7 +185,8 @@ impl OffsetMap {
     /// Where the hash stands, or is to stand.
     fn find(&self, hash: [u64; 2]) -> usize {
         let mut at = self.home(hash);
-        while self.entries[at].next != 0 && self.entries[at].hash < hash {
+        let hash = number(hash);
+        while number(self.entries[at].hash) < hash {
             at += 1;
         }
         at
