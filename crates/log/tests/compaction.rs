@@ -194,7 +194,7 @@ impl World {
             let key = Some(key.as_bytes()).filter(|key| *key != b"-");
             builder.push(millis(first + i as i64), key, value.map(str::as_bytes), &[]);
         }
-        self.append_batch(&builder.build().unwrap())
+        self.append_batch(&builder.build().unwrap(), arguments.number("offset"))
     }
 
     fn end_transaction(&mut self, result: TransactionResult, arguments: &Arguments<'_>) -> String {
@@ -208,10 +208,11 @@ impl World {
             coordinator_epoch: 0,
         };
         let at = millis(arguments.number("at").unwrap_or(1000));
-        self.append_batch(&marker.batch(producer, epoch, at))
+        self.append_batch(&marker.batch(producer, epoch, at), None)
     }
 
-    fn append_batch(&mut self, batch: &Batch) -> String {
+    /// At the end of the log, or at an offset behind it, as a follower that has missed what is gone.
+    fn append_batch(&mut self, batch: &Batch, offset: Option<i64>) -> String {
         let now = self.now.timestamp;
         let config = self.config.clone();
         if std::mem::take(&mut self.roll) {
@@ -219,8 +220,8 @@ impl World {
             config.segment_bytes = 1;
             self.log().update_config(config);
         }
-        let end = self.log().log_end_offset();
-        let batch = batch.clone().with_leader_fields(end, epoch(0));
+        let at = offset.map_or_else(|| self.log().log_end_offset(), Offset::new);
+        let batch = batch.clone().with_leader_fields(at, epoch(0));
         self.log().append_as_follower(&batch, now).unwrap();
         self.log().update_config(config);
         flush(self.log());

@@ -230,6 +230,39 @@ fn a_time_of_the_future_keeps_its_segment_and_all_behind_it() {
 }
 
 #[test]
+fn without_timestamps_the_time_of_the_file_counts() {
+    let dir = FaultDir::new();
+    let config = LogConfig {
+        retention_ms: 1000,
+        ..small_segments()
+    };
+    let (mut log, _) = open(&dir, &config, Start::NEW);
+    for _ in 0..24 {
+        append(&mut log, &[-1], 150);
+    }
+    let end = offset(24);
+    let old = log.first_segment_base_offset();
+    let name = format!("t-0/{:020}.log", old.value());
+    for file in dir
+        .files()
+        .iter()
+        .filter(|file| file.extension() == Some("log".as_ref()))
+    {
+        let file_of_old = file == Path::new(&name);
+        let age = if file_of_old { 1001 } else { 1000 };
+        let modified = millis(now().timestamp.as_millis() - age);
+        let opened = dir.open(file, Access::Write).unwrap();
+        opened.set_modified(modified).unwrap();
+    }
+    let deleted = log.delete_old_segments(now(), end).unwrap();
+    let bases: Vec<_> = deleted
+        .iter()
+        .map(|segment| segment.base_offset())
+        .collect();
+    assert_eq!(bases, [old]);
+}
+
+#[test]
 fn an_old_log_is_emptied_but_remembers_where_it_ended() {
     let dir = FaultDir::new();
     let (mut log, _) = open(&dir, &small_segments(), Start::NEW);
