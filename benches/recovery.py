@@ -83,9 +83,9 @@ def drop_from_cache(broker):
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def report(name, what, figures, mib):
+def report(name, what, figures):
     seconds, cpu = figures
-    print(f"{name:<8} {what:<28} {seconds:6.2f} s, {cpu:6.2f} s of processor, {mib * 1.048576 / seconds:6.0f} MB/s", flush=True)
+    print(f"{name:<8} {what:<28} {seconds:6.2f} s, {cpu:6.2f} s of processor", flush=True)
 
 
 def main():
@@ -110,13 +110,13 @@ def main():
                 if options.cold:
                     drop_from_cache(broker)
                 orderly[broker.name].append(start(broker, options.partitions, records))
-                report(broker.name, "start after an orderly end", orderly[broker.name][-1], options.mib)
+                report(broker.name, "start after an orderly end", orderly[broker.name][-1])
                 broker.end(signal.SIGKILL)
                 forget_flushes(broker)
                 if options.cold:
                     drop_from_cache(broker)
                 figures[broker.name].append(start(broker, options.partitions, records))
-                report(broker.name, "start after kill -9", figures[broker.name][-1], options.mib)
+                report(broker.name, "start after kill -9", figures[broker.name][-1])
                 broker.end()
     finally:
         for broker in brokers:
