@@ -81,8 +81,44 @@ impl Classic {
 
     /// The only place that changes what survives: used alike when records are appended and when they are loaded.
     pub(super) fn apply(&mut self, value: Option<&GroupMetadataValue>) {
-        let metadata = value.map(|value| detach_metadata(value, &self.members));
-        self.metadata = metadata;
+        self.metadata = value.map(|value| self.detach_metadata(value));
+    }
+
+    /// A copy that keeps no buffer of a request or of the log alive.
+    fn detach_metadata(&self, value: &GroupMetadataValue) -> GroupMetadataValue {
+        let detach_member = |value: &MemberMetadata| {
+            let known = self.members.get(&value.member_id).map(Box::as_ref);
+            let protocols = known.iter().flat_map(|known| &known.protocols);
+            let mut subscriptions = protocols.map(|protocol| &protocol.metadata);
+            let subscription = subscriptions.find(|known| **known == value.subscription);
+            let instance_id = known.and_then(|known| known.instance_id.as_ref());
+            MemberMetadata {
+                member_id: share(&value.member_id, known.map(|known| &known.member_id)),
+                group_instance_id: value
+                    .group_instance_id
+                    .as_ref()
+                    .map(|id| share(id, instance_id)),
+                client_id: share(&value.client_id, known.map(|known| &known.client_id)),
+                client_host: share(&value.client_host, known.map(|known| &known.client_host)),
+                rebalance_timeout: value.rebalance_timeout,
+                session_timeout: value.session_timeout,
+                subscription: match subscription {
+                    Some(known) => known.clone(),
+                    None => Bytes::copy_from_slice(&value.subscription),
+                },
+                assignment: Bytes::copy_from_slice(&value.assignment),
+            }
+        };
+        let leader = |id: &Str| share(id, self.members.get(id).map(|known| &known.member_id));
+        let protocol = |name: &Str| share(name, self.protocol_name.as_ref());
+        GroupMetadataValue {
+            protocol_type: share(&value.protocol_type, self.protocol_type.as_ref()),
+            generation: value.generation,
+            protocol: value.protocol.as_ref().map(protocol),
+            leader: value.leader.as_ref().map(leader),
+            current_state_timestamp: value.current_state_timestamp,
+            members: value.members.iter().map(detach_member).collect(),
+        }
     }
 
     /// Brings the members to life that the records tell of.
@@ -578,45 +614,6 @@ impl Classic {
         self.members
             .values()
             .flat_map(|m| m.awaiting_join.into_iter().chain(m.awaiting_sync))
-    }
-}
-
-/// A copy that keeps no buffer of a request or of the log alive.
-fn detach_metadata(
-    value: &GroupMetadataValue,
-    members: &BTreeMap<Str, Box<Member>>,
-) -> GroupMetadataValue {
-    let detach_member = |value: &MemberMetadata| {
-        let known = members.get(&value.member_id).map(Box::as_ref);
-        let protocols = known.iter().flat_map(|known| &known.protocols);
-        let mut subscriptions = protocols.map(|protocol| &protocol.metadata);
-        let subscription = subscriptions.find(|known| **known == value.subscription);
-        let instance_id = known.and_then(|known| known.instance_id.as_ref());
-        MemberMetadata {
-            member_id: share(&value.member_id, known.map(|known| &known.member_id)),
-            group_instance_id: value
-                .group_instance_id
-                .as_ref()
-                .map(|id| share(id, instance_id)),
-            client_id: share(&value.client_id, known.map(|known| &known.client_id)),
-            client_host: share(&value.client_host, known.map(|known| &known.client_host)),
-            rebalance_timeout: value.rebalance_timeout,
-            session_timeout: value.session_timeout,
-            subscription: match subscription {
-                Some(known) => known.clone(),
-                None => Bytes::copy_from_slice(&value.subscription),
-            },
-            assignment: Bytes::copy_from_slice(&value.assignment),
-        }
-    };
-    let leader = |id: &Str| share(id, members.get(id).map(|known| &known.member_id));
-    GroupMetadataValue {
-        protocol_type: value.protocol_type.detach(),
-        generation: value.generation,
-        protocol: value.protocol.as_ref().map(Str::detach),
-        leader: value.leader.as_ref().map(leader),
-        current_state_timestamp: value.current_state_timestamp,
-        members: value.members.iter().map(detach_member).collect(),
     }
 }
 
