@@ -38,6 +38,8 @@ VERSIONS = {
     "OffsetDelete": "0",
     "DescribeCluster": "0 to 2",
     "DescribeTopicPartitions": "0",
+    "ConsumerGroupHeartbeat": "0 to 1",
+    "ConsumerGroupDescribe": "0 to 1",
 }
 
 
