@@ -582,6 +582,30 @@ def a_damaged_record_of_a_group(server):
 
 
 @check
+def a_damaged_batch_of_a_group(server):
+    """A bit that has flipped on the disk, in __consumer_offsets: the log names the offsets of the batch, all other groups load."""
+    if server.original:
+        return
+    own = Tidelog(server.binary, offsets_topic_num_partitions=1)
+    own.start()
+    topic = new_topic(own, "flipped")
+    for n in range(3):
+        commit_offset(own.address, f"group-{n}", topic, n)
+    own.stop()
+    log = own.data / "__consumer_offsets-0" / "00000000000000000000.log"
+    content = bytearray(log.read_bytes())
+    content[content.index(b"group-1") + 1] ^= 1
+    log.write_bytes(content)
+    own.start()
+    commit_offset(own.address, "probe", topic, 0)
+    expect("committed", [committed(own.address, f"group-{n}", topic) for n in range(3)], [0, -1, 2])
+    words = own.printed() + own.errors.read_text()
+    expect_that("the log names the batch", re.search(r"__consumer_offsets-0\b.*offsets 1 to 1\b", words), words[-2000:])
+    own.expect_sound()
+    own.stop()
+
+
+@check
 def a_storm_of_heartbeats(server):
     """Forty thousand heartbeats of members and groups that nobody knows, all at once: each is refused, memory stays, others are served."""
     before, connections = server.status("VmRSS"), 10

@@ -45,6 +45,16 @@ pub enum LogError {
         /// What is wrong there.
         reason: String,
     },
+    /// A stored batch has a wrong checksum.
+    #[error("the batch of offsets {base_offset} to {last_offset} is damaged: {source}")]
+    DamagedBatch {
+        /// Its first offset.
+        base_offset: Offset,
+        /// Its last offset, as it says itself.
+        last_offset: Offset,
+        /// What is wrong.
+        source: BatchError,
+    },
     /// An offset was named that lies beyond the end of the log.
     #[error("offset {offset} lies beyond the end of the log, {log_end_offset}")]
     BeyondEnd {

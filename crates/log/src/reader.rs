@@ -374,6 +374,8 @@ impl LogReader {
 }
 
 /// An iterator over whole batches, see [`LogReader::batches`]. Those of message formats 0 and 1 come converted to format 2.
+///
+/// It ends with the first error, unless that is [`LogError::DamagedBatch`]: then it goes on behind the batch.
 #[derive(Debug)]
 pub struct Batches {
     reader: LogReader,
@@ -391,7 +393,8 @@ impl Iterator for Batches {
             return None;
         }
         let next = self.advance();
-        self.failed = next.is_err();
+        let goes_on = matches!(next, Err(LogError::DamagedBatch { .. }));
+        self.failed = next.is_err() && !goes_on;
         next.transpose()
     }
 }
@@ -404,9 +407,11 @@ impl Batches {
                 self.bytes = Bytes::new();
             }
             if let Some(batch) = Batch::split_from(&mut self.bytes)? {
-                batch.verify_crc()?;
-                self.next = batch.header().next_offset();
-                return Ok(Some(batch));
+                let from = std::mem::replace(&mut self.next, batch.header().next_offset());
+                return match batch.verify_crc() {
+                    Ok(()) => Ok(Some(batch)),
+                    Err(error) => Err(self.damaged(from, &batch, error)),
+                };
             }
             if self.next >= self.until.min(self.reader.log_end_offset()) {
                 return Ok(None);
@@ -422,6 +427,22 @@ impl Batches {
             } else {
                 bytes
             };
+        }
+    }
+}
+
+impl Batches {
+    /// What comes behind a damaged batch can be read if its offsets are to be believed.
+    fn damaged(&self, from: Offset, batch: &Batch, error: BatchError) -> LogError {
+        let header = batch.header();
+        let (base_offset, last_offset) = (header.base_offset, header.last_offset());
+        match base_offset <= last_offset && (from..self.until).contains(&last_offset) {
+            true => LogError::DamagedBatch {
+                base_offset,
+                last_offset,
+                source: error,
+            },
+            false => error.into(),
         }
     }
 }

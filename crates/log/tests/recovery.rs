@@ -232,9 +232,15 @@ impl World {
         let log = self.log.as_ref().unwrap();
         let reader = log.reader();
         let mut segments: BTreeMap<Offset, Vec<String>> = BTreeMap::new();
-        for bytes in contents(log) {
-            let batch = Batch::parse(bytes).unwrap();
-            batch.verify_crc().unwrap();
+        let mut damages = String::new();
+        for batch in reader.batches(log.log_start_offset(), log.log_end_offset()) {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    writeln!(damages, "{error}").unwrap();
+                    continue;
+                }
+            };
             let (first, last) = (batch.header().base_offset, batch.header().last_offset());
             let place = reader.read(last, 1, log.log_end_offset(), true).unwrap();
             let segment = segments.entry(place.segment_base_offset).or_default();
@@ -247,7 +253,7 @@ impl World {
         let lines = segments
             .iter()
             .map(|(base, batches)| format!("segment {base}: {}", batches.join(" ")));
-        lines.collect::<Vec<_>>().join("\n")
+        damages + &lines.collect::<Vec<_>>().join("\n")
     }
 
     /// The files with their lengths.

@@ -9,6 +9,7 @@ use tidelog_coordinator::group::{
     ClientInfo, ClusterView, Config, DeletedTopic, Effect, GroupCoordinator, GroupRecord,
     GroupRequest, GroupResponse, Input, TopicChange, resolve_regexes,
 };
+use tidelog_log::LogError;
 use tidelog_record::control::ControlType;
 use tidelog_record::{Batch, BatchBuilder, Codec};
 use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, ProducerId, Str, TopicPartition};
@@ -114,8 +115,13 @@ impl Shard {
             .reader()
             .batches(marks.log_start_offset, marks.log_end_offset);
         for batch in batches {
-            let batch = batch.map_err(|e| e.to_string())?;
-            replay_batch(&mut machine, &self.partition.name, &batch);
+            match batch {
+                Ok(batch) => replay_batch(&mut machine, &self.partition.name, &batch),
+                Err(error @ LogError::DamagedBatch { .. }) => {
+                    tracing::error!(partition = %self.partition.name, %error, "records of groups are left out");
+                }
+                Err(error) => return Err(error.to_string()),
+            }
         }
         Ok(machine)
     }
