@@ -1,8 +1,7 @@
 use bytes::Bytes;
 use tidelog_types::{LeaderEpoch, Offset, Timestamp};
 
-use crate::crc::crc32c;
-use crate::header::{CRC_FROM, MAGIC_AT};
+use crate::header::MAGIC_AT;
 use crate::legacy::{LegacyBatch, LegacyHeader, LegacyRecords, LegacyWalk};
 use crate::{
     Batch, BatchError, BatchHeader, HEADER_LEN, Limits, Record, RecordRef, Records, TimestampType,
@@ -104,15 +103,7 @@ impl AnyHeader {
     pub fn verify_crc(&self, batch: &[u8]) -> Result<(), BatchError> {
         match self {
             Self::Legacy(header) => header.verify_crc(batch),
-            Self::V2(header) => {
-                let covered = batch.get(CRC_FROM..).unwrap_or_default();
-                let (stored, computed) = (header.crc, crc32c(covered));
-                if stored == computed {
-                    Ok(())
-                } else {
-                    Err(BatchError::CrcMismatch { stored, computed })
-                }
-            }
+            Self::V2(header) => header.verify_crc(batch),
         }
     }
 }

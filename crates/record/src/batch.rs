@@ -41,19 +41,7 @@ pub struct Batch {
 impl Batch {
     /// Takes `bytes` as exactly one batch.
     pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
-        let header = BatchHeader::decode(&bytes)?;
-        let (size, available) = (header.size(), bytes.len());
-        if available < size {
-            return Err(BatchError::Truncated {
-                needed: size,
-                available,
-            });
-        }
-        if available > size {
-            return Err(BatchError::MoreThanOneBatch {
-                extra: available - size,
-            });
-        }
+        let header = whole(&bytes, BatchHeader::decode, BatchHeader::size)?;
         Ok(Self { header, bytes })
     }
 
@@ -63,18 +51,8 @@ impl Batch {
     /// The rest then stays in `bytes`, so a caller who expects whole batches looks whether it is
     /// empty.
     pub fn split_from(bytes: &mut Bytes) -> Result<Option<Self>, BatchError> {
-        let header = match BatchHeader::decode(bytes) {
-            Ok(header) => header,
-            Err(BatchError::Truncated { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if bytes.len() < header.size() {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            header,
-            bytes: bytes.split_to(header.size()),
-        }))
+        let split = split(bytes, BatchHeader::decode, BatchHeader::size)?;
+        Ok(split.map(|(header, bytes)| Self { header, bytes }))
     }
 
     /// A batch out of parts that fit together.
@@ -104,12 +82,7 @@ impl Batch {
 
     /// Checks the CRC over the bytes.
     pub fn verify_crc(&self) -> Result<(), BatchError> {
-        let (stored, computed) = (self.header.crc, crc32c(&self.bytes[CRC_FROM..]));
-        if stored == computed {
-            Ok(())
-        } else {
-            Err(BatchError::CrcMismatch { stored, computed })
-        }
+        self.header.verify_crc(&self.bytes)
     }
 
     /// The first [`LEADER_FIELDS_LEN`] bytes of the batch as a leader writes them.
@@ -185,6 +158,39 @@ impl Batch {
             bytes: bytes.freeze(),
         }
     }
+}
+
+/// The header of a batch of any format that is all of `bytes`.
+pub(crate) fn whole<H>(
+    bytes: &Bytes,
+    decode: fn(&[u8]) -> Result<H, BatchError>,
+    size: fn(&H) -> usize,
+) -> Result<H, BatchError> {
+    let header = decode(bytes)?;
+    let (size, available) = (size(&header), bytes.len());
+    match available.checked_sub(size) {
+        Some(0) => Ok(header),
+        Some(extra) => Err(BatchError::MoreThanOneBatch { extra }),
+        None => Err(BatchError::Truncated {
+            needed: size,
+            available,
+        }),
+    }
+}
+
+/// Takes the next batch of any format off the front of `bytes`, if it is there as a whole.
+pub(crate) fn split<H>(
+    bytes: &mut Bytes,
+    decode: fn(&[u8]) -> Result<H, BatchError>,
+    size: fn(&H) -> usize,
+) -> Result<Option<(H, Bytes)>, BatchError> {
+    let header = match decode(bytes) {
+        Ok(header) => header,
+        Err(BatchError::Truncated { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let size = size(&header);
+    Ok((size <= bytes.len()).then(|| (header, bytes.split_to(size))))
 }
 
 /// The bytes to write to: themselves if nobody else holds them, else a copy.

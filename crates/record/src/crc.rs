@@ -1,6 +1,17 @@
 //! The checksums of record batches: CRC-32C (Castagnoli) since message format v2, CRC-32 (the one of
 //! gzip) before.
 
+use crate::BatchError;
+
+/// Compares the checksum that stands in a batch with that of its bytes.
+pub(crate) const fn check(stored: u32, computed: u32) -> Result<(), BatchError> {
+    if stored == computed {
+        Ok(())
+    } else {
+        Err(BatchError::CrcMismatch { stored, computed })
+    }
+}
+
 /// The CRC-32C of `bytes`.
 ///
 /// ```

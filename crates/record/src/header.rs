@@ -1,5 +1,6 @@
 use tidelog_types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
+use crate::crc::{check, crc32c};
 use crate::{BatchError, Codec};
 
 /// The size of the header of a batch.
@@ -119,6 +120,12 @@ impl BatchHeader {
         LENGTH_END + self.batch_length as usize
     }
 
+    /// Checks the CRC over `batch`, the bytes of the whole batch.
+    pub fn verify_crc(&self, batch: &[u8]) -> Result<(), BatchError> {
+        let covered = batch.get(CRC_FROM..).unwrap_or_default();
+        check(self.crc, crc32c(covered))
+    }
+
     /// The offset of the last record, also if compaction has removed it.
     ///
     /// Meaningful if [`check_offsets`](Self::check_offsets) holds; a hostile header gives some
@@ -184,7 +191,7 @@ impl BatchHeader {
 }
 
 /// `N` bytes of a header, from `from` on.
-fn at<const N: usize>(header: &[u8; HEADER_LEN], from: usize) -> [u8; N] {
+pub(crate) fn at<const N: usize>(header: &[u8], from: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&header[from..from + N]);
     bytes

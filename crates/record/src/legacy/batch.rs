@@ -1,9 +1,10 @@
 use bytes::Bytes;
 use tidelog_types::{Offset, Timestamp};
 
+use crate::batch::{split, whole};
 use crate::compression::Framing;
-use crate::crc::crc32;
-use crate::header::{LENGTH_END, MAGIC_AT};
+use crate::crc::{check, crc32};
+use crate::header::{LENGTH_END, MAGIC_AT, at};
 use crate::{Attributes, BatchError, Codec, TimestampType};
 
 /// Where the checksum ends and what it covers begins: the magic, as it happens.
@@ -156,20 +157,8 @@ impl LegacyHeader {
     /// Checks the CRC over the bytes of the whole message.
     pub fn verify_crc(&self, message: &[u8]) -> Result<(), BatchError> {
         let covered = message.get(CRC_FROM..).unwrap_or_default();
-        let (stored, computed) = (self.crc, crc32(covered));
-        if stored == computed {
-            Ok(())
-        } else {
-            Err(BatchError::CrcMismatch { stored, computed })
-        }
+        check(self.crc, crc32(covered))
     }
-}
-
-/// `N` bytes of a header, from `from` on.
-fn at<const N: usize>(header: &[u8], from: usize) -> [u8; N] {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(&header[from..from + N]);
-    bytes
 }
 
 /// A message of format v0 or v1: one record, or a wrapper with several, compressed.
@@ -185,19 +174,7 @@ pub struct LegacyBatch {
 impl LegacyBatch {
     /// Takes `bytes` as exactly one message.
     pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
-        let header = LegacyHeader::decode(&bytes)?;
-        let (size, available) = (header.size(), bytes.len());
-        if available < size {
-            return Err(BatchError::Truncated {
-                needed: size,
-                available,
-            });
-        }
-        if available > size {
-            return Err(BatchError::MoreThanOneBatch {
-                extra: available - size,
-            });
-        }
+        let header = whole(&bytes, LegacyHeader::decode, LegacyHeader::size)?;
         Ok(Self { header, bytes })
     }
 
@@ -205,18 +182,8 @@ impl LegacyBatch {
     ///
     /// See [`Batch::split_from`](crate::Batch::split_from).
     pub fn split_from(bytes: &mut Bytes) -> Result<Option<Self>, BatchError> {
-        let header = match LegacyHeader::decode(bytes) {
-            Ok(header) => header,
-            Err(BatchError::Truncated { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if bytes.len() < header.size() {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            header,
-            bytes: bytes.split_to(header.size()),
-        }))
+        let split = split(bytes, LegacyHeader::decode, LegacyHeader::size)?;
+        Ok(split.map(|(header, bytes)| Self { header, bytes }))
     }
 
     /// The header.
