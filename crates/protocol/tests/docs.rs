@@ -78,3 +78,25 @@ fn the_page_says_what_the_tables_say() {
         "docs/protocol.md is out of date; TIDELOG_BLESS=1 writes it anew"
     );
 }
+
+/// The definitions are to be read by people: all messages and records of Kafka, without the tests below them, in fewer lines
+/// than this.
+#[test]
+fn the_definitions_stay_short() {
+    const LINES_MAX: usize = 8000;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lines = lines_below(&source.join("messages")) + lines_below(&source.join("records"));
+    assert!((5000..LINES_MAX).contains(&lines), "{lines} lines");
+}
+
+fn lines_below(path: &Path) -> usize {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).unwrap();
+        return entries
+            .map(|entry| lines_below(&entry.unwrap().path()))
+            .sum();
+    }
+    let content = std::fs::read_to_string(path).unwrap();
+    let is_definition = |line: &&str| *line != "#[cfg(test)]";
+    content.lines().take_while(is_definition).count()
+}
