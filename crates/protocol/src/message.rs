@@ -6,6 +6,21 @@ use crate::{
 };
 
 /// A whole message or record: a struct with versions of its own.
+///
+/// ```
+/// use tidelog_protocol::Message;
+/// use tidelog_protocol::messages::heartbeat::HeartbeatRequest;
+///
+/// let beat = HeartbeatRequest { group_id: "billing".into(), generation_id: 7, ..Default::default() };
+/// let bytes = beat.to_bytes(3)?;
+/// assert_eq!(bytes.len(), beat.encoded_len(3)?);
+/// assert_eq!(HeartbeatRequest::from_bytes(bytes.clone(), 3)?, beat);
+///
+/// // A byte is missing: the error says where.
+/// let error = HeartbeatRequest::from_bytes(bytes.slice(..bytes.len() - 1), 3).unwrap_err();
+/// assert!(error.to_string().starts_with("HeartbeatRequest.group_instance_id: "), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Message: Wire + Default {
     /// Kafka's name of the message.
     const NAME: &'static str;

@@ -26,6 +26,16 @@ const RESERVED_BYTES_MIN: usize = 4 * 1024;
 /// return a value in any case: the reader remembers the first failure, has no bytes left from then
 /// on, and whoever began to read asks it in the end. That is how messages are read, field after
 /// field without a question.
+///
+/// ```
+/// use tidelog_protocol::Reader;
+///
+/// let mut reader = Reader::new(bytes::Bytes::from_static(&[0, 0, 0, 5, 1]));
+/// assert_eq!(reader.i32()?, 5);
+/// assert_eq!(reader.remaining(), 1);
+/// assert!(reader.i32().is_err(), "three bytes are missing");
+/// # Ok::<(), tidelog_protocol::DecodeError>(())
+/// ```
 #[derive(Debug)]
 pub struct Reader {
     buf: Bytes,

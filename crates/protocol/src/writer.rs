@@ -45,6 +45,18 @@ impl Chunk {
 ///
 /// Everything small goes into one buffer. A writer may be kept and used again after
 /// [`finish`](Self::finish): the buffer is reclaimed as soon as the chunks are gone.
+///
+/// ```
+/// use tidelog_protocol::{Chunk, Writer};
+///
+/// let records = bytes::Bytes::from(vec![7; 100_000]);
+/// let mut writer = Writer::new();
+/// writer.put_i32(100_000);
+/// writer.put_bytes(&records);
+/// let chunks = writer.finish();
+/// assert_eq!(chunks.iter().map(Chunk::len).sum::<usize>(), 100_004);
+/// assert_eq!(chunks[1], Chunk::Bytes(records), "not a copy");
+/// ```
 #[derive(Debug)]
 pub struct Writer {
     buf: BytesMut,
