@@ -12,6 +12,9 @@
 //! that names the field; they cause no panic and no allocation beyond a small multiple of what has
 //! arrived.
 //!
+//! The feature `json` adds messages as the JSON of Kafka's own converters. Rust 1.95 is the oldest
+//! compiler.
+//!
 //! ```
 //! use bytes::BytesMut;
 //! use tidelog_protocol::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};

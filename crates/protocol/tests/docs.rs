@@ -19,7 +19,7 @@ the versions that it understands; 4.0 dropped those before (KIP-896). *Advertise
 *Unstable*: the version that may still change. *Flexible*: the versions with compact lengths and tagged fields (KIP-482).
 *Headers*: their versions, request/response, before the flexible versions and from there on; responses of ApiVersions always
 have 0, since who asks does not know yet what is understood. *Listeners*: whom one may ask. What a Tidelog broker serves is in
-its ApiVersions response. Kafka 4.3.1 has no API with a key above 92.
+its ApiVersions response. Kafka 4.3.1 has no API with a key above 92; version 0 of the APIs 76 to 79, a preview, it has no more.
 
 | Key | API | Versions | Kafka 4.3.1 | Advertised | Unstable | Flexible | Headers | Listeners |
 |---|---|---|---|---|---|---|---|---|
