@@ -12,13 +12,16 @@
 //! since a few bytes can promise gigabytes. Bytes from the network or a disk never make this crate
 //! panic.
 //!
+//! Each codec is a feature: `gzip`, `snappy` and `lz4` by default, and `zstd`, which brings a library
+//! in C. Rust 1.95 is the oldest compiler.
+//!
 //! ```
 //! use tidelog_record::{Batch, BatchBuilder, Codec, HeaderRef};
 //! use tidelog_types::{LeaderEpoch, Offset, Timestamp};
 //!
 //! # fn main() -> Result<(), tidelog_record::BatchError> {
 //! // A producer builds a batch.
-//! let mut builder = BatchBuilder::new(Codec::Zstd.into());
+//! let mut builder = BatchBuilder::new(Codec::Lz4.into());
 //! let now = Timestamp::from_millis(1_700_000_000_000);
 //! let trace = HeaderRef { key: b"trace", value: Some(b"17") };
 //! builder.push(now, Some(b"user-1"), Some(b"logged in"), &[trace]);
