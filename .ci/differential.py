@@ -762,6 +762,21 @@ def static_groups(both):
         g.describe("empty")
 
 
+def await_in_groups(both, topic):
+    """Kafka's coordinator of groups learns of a topic after others do: waits until it gives out a partition of it."""
+    probe = {"GroupId": f"probe-{topic}", "MemberId": "probe"}
+    joins = {**probe, "MemberEpoch": 0, "RebalanceTimeoutMs": 60_000, "TopicPartitions": [], "SubscribedTopicNames": [topic]}
+
+    def beat(side, body):
+        side.send("ConsumerGroupHeartbeat", 1, body, "setup")
+        return side.receive("setup")
+
+    await_coordinator(both, probe["GroupId"])
+    for side in both.sides:
+        eventually(f"{topic} in groups", lambda: bool((beat(side, joins)["Assignment"] or {}).get("TopicPartitions")))
+        beat(side, {**probe, "MemberEpoch": -1})
+
+
 class Consumers:
     """A consumer group's requests (KIP-848)."""
 
@@ -794,6 +809,8 @@ def consumer_groups(both):
     """Groups of KIP-848 in each version: epochs, hand-over, fencing, static members, commits, expressions, and each mistake."""
     named(both, "cg-topic", 4)
     named(both, "cg-more", 2)
+    await_in_groups(both, "cg-topic")
+    await_in_groups(both, "cg-more")
     topics = {"SubscribedTopicNames": ["cg-topic"]}
     for version in both.range("ConsumerGroupHeartbeat"):
         g = Consumers(both, version, f"cg-{version}")
@@ -894,6 +911,7 @@ def mixed_groups(both):
     whole = struct.pack(">hi", 1, 1) + string("mixed-topic") + struct.pack(">iiii", 2, 0, 1, -1)
     g, c = Group(both, 9, "mixed"), Consumers(both, 1, "mixed")
     await_coordinator(both, g.name)
+    await_in_groups(both, "mixed-topic")
     protocols = lambda *ps: [{"Name": "range", "Metadata": owning(*ps)}]
     both.remember("old", g.join("the classic member", protocols=protocols()))
     both.remember("old", g.join("the classic member, with its id", "old", protocols=protocols()))
