@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 
 use clap::{Args, ValueEnum};
 use tidelog_broker::{Broker, Builder, Durability};
-use tidelog_metadata::configs::{SecurityProtocol, parse_properties};
+use tidelog_metadata::configs::SecurityProtocol;
+use tidelog_types::properties::parse_properties;
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;

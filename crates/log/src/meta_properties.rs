@@ -1,5 +1,4 @@
-use std::fmt::Write;
-
+use tidelog_types::properties::{format_property, parse_properties};
 use tidelog_types::{NodeId, Uuid};
 
 use crate::directory::DirectoryError;
@@ -34,57 +33,52 @@ impl MetaProperties {
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
-        let lines = text.lines().map(str::trim_start);
-        let pairs = lines
-            .filter(|line| !line.starts_with(['#', '!']))
-            .filter_map(pair);
-        let property = |name: &str| pairs.clone().rfind(|(key, _)| key == name);
+        let properties = parse_properties(text).map_err(|error| error.to_string())?;
+        // As in Java, the last one of a key counts.
+        let property = |name: &str| {
+            let found = properties.iter().rfind(|property| property.key == name);
+            found.map(|property| property.value.as_str())
+        };
         let required = |name: &str| {
-            let found = property(name)
-                .map(|(_, value)| value)
-                .filter(|value| !value.is_empty());
+            let found = property(name).filter(|value| !value.is_empty());
             found.ok_or_else(|| format!("{name} is missing"))
         };
-        match required("version")?.as_str() {
+        match required("version")? {
             "1" => {}
             "0" => return Err("version 0 was written by a broker that used ZooKeeper".to_owned()),
             version => return Err(format!("version is {version}, expected 1")),
         }
         let node_id = required("node.id")?;
         let node_id = node_id.parse().ok().filter(|id| *id >= 0);
-        let directory_id = property("directory.id")
-            .map(|(_, id)| id.parse())
-            .transpose();
+        let directory_id = property("directory.id").map(str::parse).transpose();
         Ok(Self {
-            cluster_id: required("cluster.id")?,
+            cluster_id: required("cluster.id")?.to_owned(),
             node_id: NodeId::new(node_id.ok_or("node.id is not a number from 0 up")?),
             directory_id: directory_id.map_err(|error| format!("directory.id: {error}"))?,
         })
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut text = format!(
-            "version=1\ncluster.id={}\nnode.id={}\n",
-            self.cluster_id, self.node_id
-        );
-        if let Some(id) = self.directory_id {
-            let _ = writeln!(text, "directory.id={id}");
-        }
-        text.into_bytes()
+        let node_id = self.node_id.to_string();
+        let directory_id = self.directory_id.map(|id| id.to_string());
+        let properties = [
+            ("version", Some("1")),
+            ("cluster.id", Some(&self.cluster_id)),
+            ("node.id", Some(&node_id)),
+            ("directory.id", directory_id.as_deref()),
+        ];
+        let given = properties
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)));
+        let lines = given.map(|(key, value)| format_property(key, value) + "\n");
+        lines.collect::<String>().into_bytes()
     }
-}
-
-/// A line of a Java properties file: key and value, parted by `=`, `:` or space, with escapes undone.
-fn pair(line: &str) -> Option<(String, String)> {
-    let (key, value) = line
-        .split_once(['=', ':'])
-        .or_else(|| line.split_once(' '))?;
-    let plain = |text: &str| text.trim().replace('\\', "");
-    Some((plain(key), plain(value)))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const KAFKAS: &str = "#\n#Sun Nov 22 22:26:01 UTC 2026\nnode.id=1\n\
@@ -111,6 +105,7 @@ mod tests {
             "node.id is not a number from 0 up"
         );
         assert!(parse("version=0\nbroker.id=1\n").contains("ZooKeeper"));
+        assert!(parse("version=1\ncluster.id=\\u12\n").starts_with("line 2: "));
     }
 
     #[test]
@@ -131,5 +126,16 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("correct node.id"), "{error}");
+    }
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(cluster_id in ".+", node_id in 0.., uuid: Option<[u8; 16]>) {
+            let properties = MetaProperties {
+                cluster_id,
+                node_id: NodeId::new(node_id),
+                directory_id: uuid.map(Uuid::from_bytes),
+            };
+            prop_assert_eq!(MetaProperties::parse(&properties.encode()), Ok(properties));
+        }
     }
 }

@@ -11,7 +11,6 @@ mod def;
 mod describe;
 mod group;
 mod listener;
-mod properties;
 mod topic;
 mod value;
 
@@ -31,7 +30,6 @@ pub use describe::{
 };
 pub use group::{group_config, group_configs, group_override};
 pub use listener::{Listener, SecurityProtocol};
-pub use properties::{Property, format_property, parse_properties};
 pub use topic::{
     CompressionType, Durability, TimestampType, TopicConfig, topic_config, topic_configs,
 };

@@ -2,6 +2,8 @@
 //!
 //! An offset is not a timestamp, a leader epoch is not a node id, and the text of a request is a slice of the request.
 //! These types say so, cost nothing, and know no encoding: how they travel is the business of `tidelog-protocol`.
+//! Only the text form of `java.util.Properties` is here too ([`properties`]), because configurations and log directories share
+//! it.
 //!
 //! ```
 //! use tidelog_types::{ErrorCode, Offset, Str};
@@ -19,6 +21,7 @@
 
 mod error_code;
 mod number;
+pub mod properties;
 mod str;
 mod text;
 mod time;

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use tidelog_types::properties::parse_properties;
 use tidelog_types::{NodeId, Str};
 
 use crate::configs::ConfigMap;
 use crate::configs::broker_table::TABLES;
 use crate::configs::def::{ConfigDef, ConfigError, UpdateMode};
 use crate::configs::listener::{Listener, ProtocolMap, parse_listeners};
-use crate::configs::properties::parse_properties;
 use crate::configs::topic::Durability;
 use crate::configs::value::Value;
 

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use tidelog_types::properties::InvalidProperties;
+
 use crate::configs::value::Value;
 
 /// The values of `tidelog.durability`.
@@ -333,13 +335,8 @@ pub enum ConfigError {
     #[error("{0}")]
     Conflict(String),
     /// The text of a `.properties` file is malformed.
-    #[error("line {line}: {reason}")]
-    Syntax {
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Syntax(#[from] InvalidProperties),
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The text format of `server.properties`: that of `java.util.Properties`.
+//! The text format of `java.util.Properties`, in which `server.properties` and `meta.properties` are written.
 
-use crate::configs::def::ConfigError;
+use std::fmt;
 
 /// One `key=value` of a `.properties` file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +13,27 @@ pub struct Property {
     pub value: String,
 }
 
+/// The text of a `.properties` file is malformed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidProperties {
+    /// The line, from 1.
+    pub line: usize,
+    reason: &'static str,
+}
+
+impl fmt::Display for InvalidProperties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.reason)
+    }
+}
+
+impl std::error::Error for InvalidProperties {}
+
 /// Reads a `.properties` file: comments begin with `#` or `!`, a key ends at `=`, `:` or white space, a backslash at the
 /// end of a line continues it, and `\n`, `\t`, `\r`, `\f`, `\uXXXX` stand for what they do in Java.
 ///
 /// ```
-/// use tidelog_metadata::configs::parse_properties;
+/// use tidelog_types::properties::parse_properties;
 ///
 /// let text = "# where the data is\nlog.dirs = /var/a,\\\n           /var/b\nbroker.rack: r\\u0031\n";
 /// let properties = parse_properties(text).unwrap();
@@ -25,13 +41,13 @@ pub struct Property {
 /// assert_eq!(properties[0].value, "/var/a,/var/b");
 /// assert_eq!(properties[1].value, "r1");
 /// ```
-pub fn parse_properties(text: &str) -> Result<Vec<Property>, ConfigError> {
+pub fn parse_properties(text: &str) -> Result<Vec<Property>, InvalidProperties> {
     logical_lines(text)
         .map(|(line, text)| parse_line(line, &text))
         .collect()
 }
 
-/// `key=value` such that [`parse_properties`] reads the same key and value back.
+/// `key=value` such that [`parse_properties`], and Java whatever charset it assumes, reads the same key and value back.
 pub fn format_property(key: &str, value: &str) -> String {
     let mut line = String::with_capacity(key.len() + value.len() + 1);
     escape_into(&mut line, key, true);
@@ -95,7 +111,7 @@ fn without_continuation(line: &str) -> Option<&str> {
     (backslashes % 2 == 1).then(|| &line[..line.len() - 1])
 }
 
-fn parse_line(line: usize, text: &str) -> Result<Property, ConfigError> {
+fn parse_line(line: usize, text: &str) -> Result<Property, InvalidProperties> {
     let mut escaped = false;
     let key_end = text
         .find(|c: char| {
@@ -110,12 +126,7 @@ fn parse_line(line: usize, text: &str) -> Result<Property, ConfigError> {
         .strip_prefix(['=', ':'])
         .unwrap_or(rest)
         .trim_start_matches(is_blank);
-    let unescape = |text| {
-        unescape(text).map_err(|reason| ConfigError::Syntax {
-            line,
-            reason: reason.into(),
-        })
-    };
+    let unescape = |text| unescape(text).map_err(|reason| InvalidProperties { line, reason });
     Ok(Property {
         line,
         key: unescape(key)?,
@@ -187,7 +198,12 @@ fn escape_into(out: &mut String, text: &str, is_key: bool) {
             '\x0c' => out.push_str("\\f"),
             ' ' if is_key || i == 0 => out.push_str("\\ "),
             '=' | ':' | '#' | '!' | '\\' => out.extend(['\\', c]),
-            _ => out.push(c),
+            ' '..='~' => out.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04X}"));
+                }
+            }
         }
     }
 }
@@ -232,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn java_writes_these_the_same_way() {
+        for (key, value, line) in [
+            ("node.id", "1", "node.id=1"),
+            (" a b", "  c d", "\\ a\\ b=\\  c d"),
+            ("a:=", "#!\\", "a\\:\\==\\#\\!\\\\"),
+            ("\t", "\n\r\x0c\0\x7f", "\\t=\\n\\r\\f\\u0000\\u007F"),
+            ("é", "😀", "\\u00E9=\\uD83D\\uDE00"),
+        ] {
+            assert_eq!(format_property(key, value), line);
+        }
+    }
+
+    #[test]
     fn damage_is_reported_with_its_line() {
         for text in [
             "a=b\n\nc=\\u12x4",
@@ -239,7 +268,7 @@ mod tests {
             "\n\na=\\uD83D\\n",
             "\n\na=\\uDE00",
         ] {
-            let Err(ConfigError::Syntax { line: 3, .. }) = parse_properties(text) else {
+            let Err(InvalidProperties { line: 3, .. }) = parse_properties(text) else {
                 panic!("{text:?} was accepted")
             };
         }
