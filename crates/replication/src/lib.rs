@@ -34,6 +34,7 @@
 //! assert_eq!(effects, [Effect::PublishWatermarks(replica.watermarks())]);
 //! ```
 
+pub mod divergence;
 pub mod majority;
 pub mod partition;
 pub mod quorum;
