@@ -39,14 +39,18 @@
 //! ```
 
 mod alter_configs;
+mod alter_partition;
 mod brokers;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
+mod elect_leaders;
 mod election;
 mod event;
+mod partition_change;
 mod placement;
 mod random;
+mod reassignments;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -65,6 +69,7 @@ pub use self::event::{
     ProducerIdBlock,
 };
 use self::random::Random;
+pub use self::reassignments::list_partition_reassignments;
 
 /// What a controller goes by.
 #[derive(Clone, Debug)]
@@ -304,6 +309,11 @@ impl Controller {
                 self.incremental_alter_configs(&request)
             }
             ControllerRequest::AlterConfigs(request) => self.alter_configs(&request),
+            ControllerRequest::AlterPartition(request) => self.alter_partition(&request),
+            ControllerRequest::ElectLeaders(request) => self.elect_leaders(&request),
+            ControllerRequest::AlterPartitionReassignments(request) => {
+                self.alter_partition_reassignments(&request)
+            }
             ControllerRequest::RegisterBroker(registration) => self.register_broker(registration),
             ControllerRequest::UnfenceBroker(broker) => self.unfence_broker(broker),
             ControllerRequest::FenceBroker(broker) => self.fence_broker(broker),

@@ -1,4 +1,4 @@
-//! Brokers come and go, and partitions change their leaders with them.
+//! Brokers come and go.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,25 +7,16 @@ use tidelog_protocol::records::metadata::{
     BrokerEndpoint, BrokerFeature, BrokerRegistrationChangeRecord, MetadataRecord,
     ProducerIdsRecord, RegisterBrokerRecord,
 };
-use tidelog_types::{ErrorCode, NodeId, ProducerId, TopicName, Uuid};
+use tidelog_types::{ErrorCode, ProducerId, Uuid};
 
-use super::election::Election;
+use super::election::Move;
 use super::event::{BrokerEpoch, BrokerRegistration, ProducerIdBlock};
 use super::{Controller, ControllerResponse, Decision};
 use crate::ApiError;
-use crate::configs::{ResourceKind, TopicConfig};
-use crate::image::{BrokerImage, Endpoint, PartitionImage, SupportedLevels, directory};
+use crate::image::{BrokerImage, Endpoint, SupportedLevels, directory};
 
 /// How many producer ids are handed out at a time (KIP-730).
 const PRODUCER_IDS_PER_BLOCK: i32 = 1000;
-
-/// Whose coming or going leaders and ISRs follow.
-enum Move {
-    /// The broker leads nothing any more, and leaves every ISR that has other members.
-    Leaving(NodeId),
-    /// The broker may lead partitions that have no leader. The image still shows it as fenced.
-    Coming(NodeId),
-}
 
 impl Controller {
     /// A new incarnation has lost its place: what its predecessor led gets another leader, or none until the new one is
@@ -188,58 +179,6 @@ impl Controller {
                 Err(ApiError::new(ErrorCode::STALE_BROKER_EPOCH, message))
             }
             Some(registered) => Ok(registered),
-        }
-    }
-
-    fn allows_unclean_election(&self, topic: &TopicName) -> bool {
-        match self.image.configs(ResourceKind::Topic, topic) {
-            // Most topics set nothing, and resolving all of a topic's configs takes longer than its elections.
-            None => self.broker.unclean_leader_election_enable(),
-            Some(configs) => {
-                TopicConfig::resolve(configs, &self.broker).unclean_leader_election_enable
-            }
-        }
-    }
-
-    /// Adds the records of all elections that a broker's coming or going causes. It looks at every partition of the
-    /// cluster; 100,000 elections take a third of a second.
-    fn move_leaders(&self, movement: &Move, records: &mut Vec<MetadataRecord>) {
-        let is_acceptable = |node: NodeId, partition: &PartitionImage| {
-            let comes = matches!(movement, Move::Coming(id) if *id == node);
-            let directory = partition.directory(node).unwrap_or(directory::LOST);
-            self.image.broker(node).is_some_and(|broker| {
-                (comes || broker.is_active()) && broker.has_online_directory(directory)
-            })
-        };
-        let bump_on_isr_shrink = self
-            .image
-            .metadata_version()
-            .bumps_leader_epoch_on_isr_shrink();
-        for topic in self.image.topics() {
-            let mut affected = topic
-                .partitions
-                .iter()
-                .filter(|(_, partition)| match movement {
-                    Move::Leaving(id) => partition.isr.contains(id) || partition.leader == *id,
-                    Move::Coming(_) => partition.leader == NodeId::NONE,
-                })
-                .peekable();
-            if affected.peek().is_none() {
-                continue;
-            }
-            let election = Election {
-                is_acceptable: &is_acceptable,
-                leaving: match movement {
-                    Move::Leaving(id) => *id,
-                    Move::Coming(_) => NodeId::NONE,
-                },
-                allow_unclean: self.allows_unclean_election(&topic.name),
-                elr_enabled: self.elr_enabled(),
-                bump_on_isr_shrink,
-            };
-            let changes = affected
-                .filter_map(|(index, partition)| election.hold(topic.id, *index, partition));
-            records.extend(changes.map(MetadataRecord::from));
         }
     }
 }

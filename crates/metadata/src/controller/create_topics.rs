@@ -266,8 +266,26 @@ impl Controller {
         Ok(partitions.into_values().collect())
     }
 
-    /// Whether a partition may have these replicas: `factor` registered brokers, none twice, one of them able to lead.
+    /// Whether a new partition may have these replicas: `factor` registered brokers, none twice, one of them able to lead.
     pub(super) fn check_assignment(
+        &self,
+        index: PartitionIndex,
+        replicas: &[NodeId],
+        factor: Option<usize>,
+    ) -> Result<(), ApiError> {
+        self.check_replicas(index, replicas, factor)?;
+        if replicas.iter().any(|replica| self.is_active(*replica)) {
+            return Ok(());
+        }
+        let message = format!("none of the brokers of partition {index} is active");
+        Err(ApiError::new(
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            message,
+        ))
+    }
+
+    /// Whether the replicas of a partition can be these: `factor` registered brokers, none twice.
+    pub(super) fn check_replicas(
         &self,
         index: PartitionIndex,
         replicas: &[NodeId],
@@ -297,11 +315,6 @@ impl Controller {
             let count = replicas.len();
             return invalid(format!(
                 "partition {index} has {count} replicas, and others have {factor}"
-            ));
-        }
-        if !replicas.iter().any(|replica| self.is_active(*replica)) {
-            return invalid(format!(
-                "none of the brokers of partition {index} is active"
             ));
         }
         Ok(())
@@ -343,7 +356,7 @@ impl Controller {
         .into()
     }
 
-    fn is_active(&self, id: NodeId) -> bool {
+    pub(super) fn is_active(&self, id: NodeId) -> bool {
         self.image
             .broker(id)
             .is_some_and(|broker| broker.is_active())

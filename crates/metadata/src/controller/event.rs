@@ -1,7 +1,8 @@
 //! What goes into the controller and what comes out of it.
 
 use tidelog_protocol::messages::{
-    alter_configs, create_partitions, create_topics, delete_topics, incremental_alter_configs,
+    alter_configs, alter_partition, alter_partition_reassignments, create_partitions,
+    create_topics, delete_topics, elect_leaders, incremental_alter_configs,
 };
 use tidelog_protocol::records::metadata::MetadataRecord;
 use tidelog_types::{ErrorCode, NodeId, Offset, ProducerId, Str, Uuid};
@@ -75,6 +76,13 @@ pub enum ControllerRequest {
     IncrementalAlterConfigs(incremental_alter_configs::IncrementalAlterConfigsRequest),
     /// Replaces all configs of topics, brokers and groups.
     AlterConfigs(alter_configs::AlterConfigsRequest),
+    /// The leader of partitions wants other replicas in sync, or has recovered (KIP-497, KIP-704). Replicas that come
+    /// without broker epochs, as before version 3, are not checked for them.
+    AlterPartition(alter_partition::AlterPartitionRequest),
+    /// Elects preferred leaders, or unclean ones (KIP-183, KIP-460).
+    ElectLeaders(elect_leaders::ElectLeadersRequest),
+    /// Moves partitions to other brokers, or stops their move (KIP-455).
+    AlterPartitionReassignments(alter_partition_reassignments::AlterPartitionReassignmentsRequest),
     /// Registers a broker that has just started. A new incarnation is fenced until [`Self::UnfenceBroker`].
     RegisterBroker(BrokerRegistration),
     /// The broker has caught up with its registration and can lead.
@@ -138,6 +146,12 @@ pub enum ControllerResponse {
     IncrementalAlterConfigs(incremental_alter_configs::IncrementalAlterConfigsResponse),
     /// Per resource.
     AlterConfigs(alter_configs::AlterConfigsResponse),
+    /// Per partition.
+    AlterPartition(alter_partition::AlterPartitionResponse),
+    /// Per partition.
+    ElectLeaders(elect_leaders::ElectLeadersResponse),
+    /// Per partition.
+    AlterPartitionReassignments(alter_partition_reassignments::AlterPartitionReassignmentsResponse),
     /// The epoch of the registration.
     RegisterBroker(Result<i64, ApiError>),
     /// Done.
@@ -159,6 +173,8 @@ impl ControllerRequest {
             Self::CreateTopics(request) => Some(request.timeout_ms),
             Self::DeleteTopics { request, .. } => Some(request.timeout_ms),
             Self::CreatePartitions(request) => Some(request.timeout_ms),
+            Self::ElectLeaders(request) => Some(request.timeout_ms),
+            Self::AlterPartitionReassignments(request) => Some(request.timeout_ms),
             _ => None,
         }
     }
@@ -211,6 +227,9 @@ impl ControllerRequest {
                     ..Default::default()
                 })
             }
+            Self::AlterPartition(_) => ControllerResponse::AlterPartition(Default::default()),
+            Self::ElectLeaders(request) => unanswered_elections(request),
+            Self::AlterPartitionReassignments(request) => unanswered_reassignments(request),
             Self::RegisterBroker(_) => ControllerResponse::RegisterBroker(Ok(-1)),
             Self::UnfenceBroker(_) => ControllerResponse::UnfenceBroker(Ok(())),
             Self::FenceBroker(_) => ControllerResponse::FenceBroker(Ok(())),
@@ -264,6 +283,24 @@ impl ControllerResponse {
                     refuse(&mut resource.error_code, &mut resource.error_message);
                 }
             }
+            Self::AlterPartition(response) => {
+                response.error_code = error.code;
+                response.topics.clear();
+            }
+            Self::ElectLeaders(response) => {
+                response.error_code = error.code;
+                let topics = response.replica_election_results.iter_mut();
+                for partition in topics.flat_map(|topic| &mut topic.partition_result) {
+                    refuse(&mut partition.error_code, &mut partition.error_message);
+                }
+            }
+            Self::AlterPartitionReassignments(response) => {
+                refuse(&mut response.error_code, &mut response.error_message);
+                let topics = response.responses.iter_mut();
+                for partition in topics.flat_map(|topic| &mut topic.partitions) {
+                    refuse(&mut partition.error_code, &mut partition.error_message);
+                }
+            }
             Self::RegisterBroker(result) => deny(result, error),
             Self::UnfenceBroker(result)
             | Self::FenceBroker(result)
@@ -311,6 +348,44 @@ fn unanswered_deletions(request: &delete_topics::DeleteTopicsRequest) -> Control
     };
     ControllerResponse::DeleteTopics(delete_topics::DeleteTopicsResponse {
         responses: named.chain(states).map(topic).collect(),
+        ..Default::default()
+    })
+}
+
+/// An answer to the request that grants all of it, to be refused. Where it asks for all partitions, none is named.
+fn unanswered_elections(request: &elect_leaders::ElectLeadersRequest) -> ControllerResponse {
+    use elect_leaders as api;
+    let partition = |index: &i32| api::PartitionResult {
+        partition_id: *index,
+        ..Default::default()
+    };
+    let topic = |topic: &api::TopicPartitions| api::ReplicaElectionResult {
+        topic: topic.topic.clone(),
+        partition_result: topic.partitions.iter().map(partition).collect(),
+    };
+    let topics = request.topic_partitions.iter().flatten();
+    ControllerResponse::ElectLeaders(api::ElectLeadersResponse {
+        replica_election_results: topics.map(topic).collect(),
+        ..Default::default()
+    })
+}
+
+/// An answer to the request that grants all of it, to be refused.
+fn unanswered_reassignments(
+    request: &alter_partition_reassignments::AlterPartitionReassignmentsRequest,
+) -> ControllerResponse {
+    use alter_partition_reassignments as api;
+    let partition = |partition: &api::ReassignablePartition| api::ReassignablePartitionResponse {
+        partition_index: partition.partition_index,
+        ..Default::default()
+    };
+    let topic = |topic: &api::ReassignableTopic| api::ReassignableTopicResponse {
+        name: topic.name.clone(),
+        partitions: topic.partitions.iter().map(partition).collect(),
+    };
+    ControllerResponse::AlterPartitionReassignments(api::AlterPartitionReassignmentsResponse {
+        allow_replication_factor_change: request.allow_replication_factor_change,
+        responses: request.topics.iter().map(topic).collect(),
         ..Default::default()
     })
 }

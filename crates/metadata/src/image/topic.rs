@@ -97,7 +97,7 @@ impl TopicImage {
 }
 
 impl LeaderRecoveryState {
-    fn from_value(value: i8) -> Result<Self, ReplayError> {
+    pub(crate) fn from_value(value: i8) -> Result<Self, ReplayError> {
         match value {
             0 => Ok(Self::Recovered),
             1 => Ok(Self::Recovering),
@@ -113,6 +113,16 @@ impl PartitionImage {
     pub fn directory(&self, node: NodeId) -> Option<Uuid> {
         let index = self.replicas.iter().position(|replica| *replica == node)?;
         self.directories.get(index).copied()
+    }
+
+    /// Whether somebody leads it.
+    pub fn has_leader(&self) -> bool {
+        self.leader != NodeId::NONE
+    }
+
+    /// Whether the first of its replicas leads it.
+    pub fn has_preferred_leader(&self) -> bool {
+        self.replicas.first() == Some(&self.leader)
     }
 
     /// Whether replicas are being added or removed.
