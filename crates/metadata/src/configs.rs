@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use tidelog_types::Str;
 
+pub(crate) use alter::MIN_ISR;
 pub use alter::{
     AlterOp, Alteration, ConfigChange, ConfigResource, ResourceKind, Rules, alter_incrementally,
     alter_wholly, check_broker_resource,

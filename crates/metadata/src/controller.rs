@@ -15,13 +15,13 @@
 //! use tidelog_metadata::bootstrap::{MetadataVersion, bootstrap_records};
 //! use tidelog_metadata::configs::BrokerConfig;
 //! use tidelog_metadata::controller::{
-//!     Config, Controller, ControllerRequest, ControllerResponse, Effect, Input, Limits, Restored,
+//!     Config, Controller, ControllerRequest, ControllerResponse, Effect, Input, Restored,
 //! };
 //! use tidelog_metadata::image::Image;
 //! use tidelog_types::{Now, Offset, Timestamp};
 //!
 //! let now = Now { instant: Instant::now(), timestamp: Timestamp::from_millis(0) };
-//! let config = Config { broker: BrokerConfig::default(), limits: Limits::default(), seed: [7; 32] };
+//! let config = Config::new(BrokerConfig::default(), [7; 32]);
 //! // The log holds the control batch of the new leader, at offset 0, and nothing else.
 //! let restored = Restored { image: Image::default(), end_offset: Offset::new(1) };
 //! let mut controller = Controller::new(now, config, restored);
@@ -51,6 +51,7 @@ mod partition_change;
 mod placement;
 mod random;
 mod reassignments;
+mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -70,6 +71,7 @@ pub use self::event::{
 };
 use self::random::Random;
 pub use self::reassignments::list_partition_reassignments;
+use self::rounds::Rounds;
 
 /// What a controller goes by.
 #[derive(Clone, Debug)]
@@ -78,8 +80,22 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// The bounds.
     pub limits: Limits,
+    /// How often partitions without a leader get one that is not in sync, where that is allowed.
+    pub unclean_election_interval: Duration,
     /// Random bytes, for topic ids and for where replicas go. Different for each new machine.
     pub seed: [u8; 32],
+}
+
+impl Config {
+    /// A controller with that `server.properties` and that seed, and Kafka's bounds and intervals.
+    pub fn new(broker: BrokerConfig, seed: [u8; 32]) -> Self {
+        Self {
+            broker,
+            limits: Limits::default(),
+            unclean_election_interval: Duration::from_secs(300),
+            seed,
+        }
+    }
 }
 
 /// How much is done at a time.
@@ -89,16 +105,19 @@ pub struct Limits {
     pub partitions_per_request_max: usize,
     /// How many records one batch may have. Decisions that may be written in parts are; others are refused.
     pub records_per_batch_max: usize,
+    /// How many elections that nobody asked for are held at a time.
+    pub elections_per_round_max: usize,
     /// How many answers may wait for their records to be committed.
     pub waiting_requests_max: usize,
 }
 
 impl Default for Limits {
-    /// 10,000 of each, the first two as in Kafka.
+    /// 10,000 of each, and 1,000 elections; all but the last as in Kafka.
     fn default() -> Self {
         Self {
             partitions_per_request_max: 10_000,
             records_per_batch_max: 10_000,
+            elections_per_round_max: 1_000,
             waiting_requests_max: 10_000,
         }
     }
@@ -123,6 +142,7 @@ pub struct Controller {
     random: Random,
     /// Topic names that differ only in `.` and `_`, by the name with all `_`. Metrics cannot tell them apart.
     similar_names: BTreeMap<String, BTreeSet<TopicName>>,
+    rounds: Rounds,
     /// Where the next record goes.
     end_offset: Offset,
     /// Everything below is committed.
@@ -170,10 +190,11 @@ impl Decision {
 
 impl Controller {
     /// The controller of a node that has just become the leader of the metadata quorum.
-    pub fn new(_now: Now, config: Config, restored: Restored) -> Self {
+    pub fn new(now: Now, config: Config, restored: Restored) -> Self {
         let mut controller = Self {
             broker: config.broker.clone(),
             random: Random::new(config.seed),
+            rounds: Rounds::of(&restored.image),
             image: restored.image,
             similar_names: BTreeMap::new(),
             end_offset: restored.end_offset,
@@ -184,6 +205,7 @@ impl Controller {
         };
         controller.similar_names = similar_names(&controller.image);
         controller.reconfigure();
+        controller.schedule_rounds(now);
         controller
     }
 
@@ -200,14 +222,13 @@ impl Controller {
             Input::Timeout => self.on_timeout(now, effects),
             Input::Resign => self.on_resign(effects),
         }
+        self.schedule_rounds(now);
     }
 
-    /// When [`Input::Timeout`] is due: when the first of the waiting senders loses patience.
+    /// When [`Input::Timeout`] is due: when the first of the waiting senders loses patience, or there are elections to hold.
     pub fn deadline(&self) -> Option<Instant> {
-        self.waiting
-            .iter()
-            .filter_map(|waiting| waiting.deadline)
-            .min()
+        let patience = self.waiting.iter().filter_map(|waiting| waiting.deadline);
+        patience.chain(self.rounds.deadline()).min()
     }
 
     /// The metadata as it will be when all that was appended is committed.
@@ -228,6 +249,7 @@ impl Controller {
             similar_names(&self.image),
             "similar names are up to date"
         );
+        self.rounds.check(&self.image);
         assert!(
             self.high_watermark <= self.end_offset,
             "only what was appended is committed"
@@ -386,6 +408,8 @@ impl Controller {
         {
             self.reconfigure();
         }
+        self.rounds.follow(delta, &self.image);
+        self.expedite_unclean_elections(delta);
     }
 
     fn reconfigure(&mut self) {
@@ -431,13 +455,14 @@ impl Controller {
         }
     }
 
-    /// The records are written all the same; only the sender does not learn of it.
+    /// Who is answered that it took too long does not learn that the records are written all the same.
     fn on_timeout(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let (late, waiting) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition(|waiting| waiting.deadline.is_some_and(|at| at <= now.instant));
         self.waiting = waiting;
         refuse_all(late, ErrorCode::REQUEST_TIMED_OUT, effects);
+        self.hold_rounds(now, effects);
     }
 
     fn on_resign(&mut self, effects: &mut Vec<Effect>) {

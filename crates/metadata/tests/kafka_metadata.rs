@@ -10,7 +10,7 @@ use tidelog_metadata::bootstrap::{MetadataVersion, record_version};
 use tidelog_metadata::configs::{BrokerConfig, ResourceKind};
 use tidelog_metadata::controller::{
     BrokerEpoch, BrokerRegistration, Config, Controller, ControllerRequest, ControllerResponse,
-    Effect, Input, Limits, Restored,
+    Effect, Input, Restored,
 };
 use tidelog_metadata::image::{Image, LeaderRecoveryState, SupportedLevels};
 use tidelog_protocol::records::metadata::MetadataRecord;
@@ -131,11 +131,7 @@ fn a_broker_takes_over_the_partitions_that_kafka_left() {
     for log in [CLEAN, KILLED] {
         let told = tell(log);
         let (broker, _) = BrokerConfig::parse("node.id=1").expect("a configuration");
-        let config = Config {
-            broker,
-            limits: Limits::default(),
-            seed: [1; 32],
-        };
+        let config = Config::new(broker, [1; 32]);
         let restored = Restored {
             image: told.end.clone(),
             end_offset: Offset::new(told.end_offset + 1),

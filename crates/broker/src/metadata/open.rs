@@ -7,7 +7,7 @@ use tidelog_log::{Log, LogConfig, LogDirectory, SnapshotId, Start};
 use tidelog_metadata::Delta;
 use tidelog_metadata::bootstrap::{MetadataVersion, bootstrap_records, registered_features};
 use tidelog_metadata::configs::BrokerConfig;
-use tidelog_metadata::controller::{Config as ControllerConfig, ControllerRequest, Limits};
+use tidelog_metadata::controller::{Config as ControllerConfig, ControllerRequest};
 use tidelog_metadata::image::Image;
 use tidelog_protocol::records::control::{ControlRecord, VotersRecord};
 use tidelog_protocol::records::metadata::MetadataRecord;
@@ -75,11 +75,7 @@ pub(crate) async fn open(
         log,
         directory: Arc::clone(files),
         quorum,
-        controller: ControllerConfig {
-            broker: config.clone(),
-            limits: Limits::default(),
-            seed: random_bytes(),
-        },
+        controller: ControllerConfig::new(config.clone(), random_bytes()),
         image,
         applied,
         commands: received,

@@ -12,7 +12,7 @@ use crate::configs::group::{group_config, validate_group_configs};
 use crate::configs::topic::{topic_config, validate_topic_configs};
 use crate::error::ApiError;
 
-const MIN_ISR: &str = "min.insync.replicas";
+pub(crate) const MIN_ISR: &str = "min.insync.replicas";
 
 /// What kind of thing has configs. The numbers are those of the requests and of the metadata records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -552,6 +552,8 @@ accessors! {
     pub default_replication_factor: i32 = "default.replication.factor";
     pub min_insync_replicas: i32 = "min.insync.replicas";
     pub unclean_leader_election_enable: bool = "unclean.leader.election.enable";
+    pub auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable";
+    pub leader_imbalance_check_interval_seconds: i64 = "leader.imbalance.check.interval.seconds";
     pub message_max_bytes: i32 = "message.max.bytes";
     pub replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms";
     pub replica_fetch_max_bytes: i32 = "replica.fetch.max.bytes";

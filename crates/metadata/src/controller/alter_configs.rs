@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidelog_protocol::messages::{alter_configs, incremental_alter_configs};
-use tidelog_protocol::records::metadata::{ConfigRecord, MetadataRecord};
-use tidelog_types::{ErrorCode, NodeId, Str};
+use tidelog_protocol::records::metadata::{ClearElrRecord, ConfigRecord, MetadataRecord};
+use tidelog_types::{ErrorCode, NodeId, Str, TopicName};
 
 use super::{Controller, ControllerResponse, Decision};
 use crate::ApiError;
 use crate::configs::{
-    AlterOp, Alteration, ConfigChange, ConfigMap, ConfigResource, ResourceKind,
+    AlterOp, Alteration, ConfigChange, ConfigMap, ConfigResource, MIN_ISR, ResourceKind,
     alter_incrementally, alter_wholly,
 };
 
@@ -52,6 +52,7 @@ impl Controller {
             }
             responses.push(response);
         }
+        self.clear_elr(&mut records);
         if request.validate_only {
             records.clear();
         }
@@ -100,6 +101,7 @@ impl Controller {
             }
             responses.push(response);
         }
+        self.clear_elr(&mut records);
         if request.validate_only {
             records.clear();
         }
@@ -108,6 +110,27 @@ impl Controller {
             responses,
         };
         Decision::atomic(records, ControllerResponse::AlterConfigs(response))
+    }
+
+    /// KIP-966: who is eligible was found with another min.insync.replicas, so nobody is where it changes.
+    fn clear_elr(&self, records: &mut Vec<MetadataRecord>) {
+        if !self.elr_enabled() {
+            return;
+        }
+        let cleared = |record: &MetadataRecord| match record {
+            MetadataRecord::Config(config) if config.name == *MIN_ISR => {
+                let of_topic = config.resource_type == ResourceKind::Topic.id();
+                let topic_name = if of_topic {
+                    TopicName::from(config.resource_name.clone())
+                } else {
+                    TopicName::default()
+                };
+                Some(MetadataRecord::from(ClearElrRecord { topic_name }))
+            }
+            _ => None,
+        };
+        let cleared: Vec<MetadataRecord> = records.iter().filter_map(cleared).collect();
+        records.extend(cleared);
     }
 
     /// The resource of that type and name, unless the request names it twice.

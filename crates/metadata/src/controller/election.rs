@@ -7,7 +7,7 @@ use tidelog_types::{NodeId, Uuid};
 
 use super::Controller;
 use super::partition_change::{PartitionChange, PartitionRules};
-use crate::configs::{ConfigMap, ResourceKind, TopicConfig};
+use crate::configs::{ConfigMap, MIN_ISR, ResourceKind, TopicConfig};
 use crate::image::{PartitionImage, TopicImage, directory};
 
 /// Whose coming or going leaders and ISRs follow.
@@ -118,11 +118,10 @@ impl Controller {
     }
 
     /// unclean.leader.election.enable and min.insync.replicas of a topic.
-    fn election_configs(&self, topic: &TopicImage) -> (bool, i32) {
+    pub(super) fn election_configs(&self, topic: &TopicImage) -> (bool, i32) {
         // Most topics do not set them, and resolving all of a topic's configs takes longer than its elections.
         let sets_any = |configs: &&std::sync::Arc<ConfigMap>| {
-            configs.contains_key("unclean.leader.election.enable")
-                || configs.contains_key("min.insync.replicas")
+            configs.contains_key("unclean.leader.election.enable") || configs.contains_key(MIN_ISR)
         };
         match self
             .image

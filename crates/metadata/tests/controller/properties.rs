@@ -127,6 +127,7 @@ fn limits() -> Limits {
     Limits {
         partitions_per_request_max: 9,
         records_per_batch_max: 8,
+        elections_per_round_max: 3,
         waiting_requests_max: 6,
     }
 }

@@ -189,9 +189,8 @@ fn config(properties: &str, limits: Limits) -> Config {
     let (broker, warnings) = BrokerConfig::parse(properties).expect("a configuration");
     assert_eq!(warnings, []);
     Config {
-        broker,
         limits,
-        seed: [3; 32],
+        ..Config::new(broker, [3; 32])
     }
 }
 
