@@ -97,7 +97,7 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Cuts the file, or extends it by zero bytes.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Asks for blocks on the disk for `len` bytes from `position` on, without changing the length. Only a hint: where the
-    /// file system has no such thing, nothing happens.
+    /// file system has no such thing, nothing happens; [`io::ErrorKind::StorageFull`] says that too little would be left.
     fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
         let _ = (position, len);
         Ok(())

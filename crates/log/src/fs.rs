@@ -13,6 +13,9 @@ use tidelog_types::Timestamp;
 use crate::dir::{Access, Dir, DirEntry, File, FileIdentity, Lock};
 use crate::files::OpenFiles;
 
+/// How many times as much as is set aside has to be free.
+const FREE_FOR_RESERVED: u64 = 32;
+
 /// A directory of the operating system.
 #[derive(Debug)]
 pub struct FsDir {
@@ -215,7 +218,13 @@ impl File for FsFile {
         self.0.set_len(len)
     }
 
+    /// What is set aside for one log is lacking to all others, so a disk that is getting full sets nothing aside.
     fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        let system = rustix::fs::fstatvfs(&self.0)?;
+        let free = system.f_bavail.saturating_mul(system.f_frsize);
+        if free / FREE_FOR_RESERVED < len {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, position, len) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             done => Ok(done?),
@@ -268,5 +277,21 @@ mod tests {
         assert_eq!(&bytes, b"\0\0\0abcd");
         let error = file.read_exact_at(&mut [0; 8], 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+    #[test]
+    fn a_disk_that_is_getting_full_sets_nothing_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = FsDir::new(root.path());
+        let file = dir.open(Path::new("f"), Access::Create).unwrap();
+        let blocks = || root.path().join("f").metadata().unwrap().blocks();
+        let system = rustix::fs::statvfs(root.path()).unwrap();
+        let free = system.f_bavail * system.f_frsize;
+        // There would be room for it, but not for much else beside.
+        let error = file.reserve(0, free / 8).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(blocks(), 0);
+        file.reserve(0, 1 << 20).unwrap();
+        assert!(blocks() > 0);
+        assert_eq!(file.len().unwrap(), 0);
     }
 }
