@@ -5,13 +5,9 @@ use std::sync::atomic::AtomicI64;
 use arc_swap::ArcSwap;
 use tidelog_log::testing::FaultDir;
 use tidelog_log::{DirectoryError, Flusher, LogDirectory, MetaProperties};
-use tidelog_metadata::bootstrap::registered_features;
 use tidelog_metadata::configs::{BrokerConfig, Durability, Listener, SecurityProtocol};
-use tidelog_metadata::controller::{
-    BrokerEpoch, BrokerRegistration, ControllerRequest, ControllerResponse,
-};
-use tidelog_metadata::image::{Endpoint, Image};
-use tidelog_types::{NodeId, Str};
+use tidelog_metadata::image::Image;
+use tidelog_types::NodeId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,6 +19,7 @@ use crate::fetch_session::{self, FetchSessions};
 use crate::format::format_new;
 use crate::groups::Groups;
 use crate::housekeeping::Housekeeping;
+use crate::lifecycle::{self, Member, Membership};
 use crate::metadata::{self, MetadataHandle, Publisher};
 use crate::net::listener::{self, Bound, Worker};
 use crate::node::{Node, Settings};
@@ -44,8 +41,8 @@ pub struct Broker {
     node: Arc<Node>,
     listeners: Vec<ListenerAddress>,
     durability: Durability,
-    broker_epoch: i64,
     stop: watch::Sender<bool>,
+    membership: Option<Membership>,
     tasks: Vec<JoinHandle<()>>,
     cleaner: LogCleaner,
     housekeeping: Housekeeping,
@@ -128,7 +125,8 @@ impl Broker {
         let durability = config.durability();
         let (directories, cluster_id) = open_directories(&config, node_id, disks)?;
         let metadata_dir = metadata_directory(&config, &directories);
-        let mut metadata = metadata::open(clock, &config, &directories[metadata_dir]).await?;
+        let mut metadata =
+            metadata::open(clock, &config, &cluster_id, &directories[metadata_dir]).await?;
         let groups = Groups::new(groups::config(&config), clock);
         let broker_config = Arc::new(ArcSwap::from_pointee(config.clone()));
         let store = Arc::new(Store::new(
@@ -151,9 +149,9 @@ impl Broker {
             broker_config: Arc::clone(&broker_config),
         };
         let listeners = advertise(&config, &bound);
-        let registered = register(&metadata, publisher, &config, &listeners, &store).await;
-        let broker_epoch = match registered {
-            Ok(epoch) => epoch,
+        let joined = join(&metadata, publisher, &config, &cluster_id, &listeners).await;
+        let member = match joined {
+            Ok(member) => member,
             Err(reason) => {
                 metadata.stop();
                 let path = store.directories()[metadata_dir].path.clone();
@@ -173,7 +171,7 @@ impl Broker {
         let node = Arc::new(Node {
             id: node_id,
             cluster_id: cluster_id.into(),
-            broker_epoch,
+            broker_epoch: member.broker_epoch,
             config: Settings::new(&config),
             clock,
             broker_config: Arc::clone(&broker_config),
@@ -188,13 +186,14 @@ impl Broker {
         let cleaner = LogCleaner::start(store.clone(), broker_config.clone(), clock)?;
         let housekeeping = Housekeeping::start(store, broker_config)?;
         let (stop, stopped) = watch::channel(false);
+        let membership = member.stay(stopped.clone());
         let tasks = serve(bound, &node, &groups, workers, &stopped);
         Ok(Self {
             node,
             listeners,
             durability,
-            broker_epoch,
             stop,
+            membership: Some(membership),
             tasks,
             cleaner,
             housekeeping,
@@ -202,15 +201,21 @@ impl Broker {
         })
     }
 
-    /// Stops in order: no new requests, everything flushed, checkpoints written, files as Kafka leaves them.
+    /// Stops in order: others lead what this broker led, no new requests, everything flushed, checkpoints written, files as
+    /// Kafka leaves them.
     pub async fn shutdown(mut self) -> Result<(), ShutdownError> {
+        if let Some(membership) = self.membership.take()
+            && self.node.broker_config.load().controlled_shutdown_enable()
+        {
+            membership.leave().await;
+        }
         let _ = self.stop.send(true);
         for task in self.tasks.drain(..) {
             // A task that panicked has said so.
             let _ = task.await;
         }
         let node = Arc::clone(&self.node);
-        let broker_epoch = self.broker_epoch;
+        let broker_epoch = node.broker_epoch;
         let closed = tokio::task::spawn_blocking(move || {
             self.cleaner.stop();
             self.housekeeping.stop();
@@ -411,56 +416,32 @@ fn metadata_directory(config: &BrokerConfig, directories: &[DataDirectory]) -> u
 }
 
 /// Makes this node a member of its cluster: registers, becomes what the metadata says, and only then counts as alive.
-async fn register(
+async fn join(
     metadata: &MetadataHandle,
     publisher: Publisher,
     config: &BrokerConfig,
+    cluster_id: &str,
     listeners: &[ListenerAddress],
-    store: &Store,
-) -> Result<i64, String> {
-    let controller = &metadata.controller;
-    let node_id = config.node_id();
-    let endpoints = listeners.iter().map(|listener| Endpoint {
-        name: listener.name.clone().into(),
-        host: listener.host.clone().into(),
-        port: listener.port,
-        security_protocol: SecurityProtocol::Plaintext.id(),
-    });
-    let registration = BrokerRegistration {
-        broker_id: node_id,
-        incarnation_id: random_uuid(),
-        endpoints: endpoints.collect(),
-        rack: config.broker_rack().map(Str::from),
-        features: registered_features()
-            .map(|(name, levels)| (Str::from_static(name), levels))
-            .collect(),
-        log_dirs: store
-            .directories()
-            .iter()
-            .map(|directory| directory.id)
-            .collect(),
-    };
-    let request = ControllerRequest::RegisterBroker(registration);
-    let broker_epoch = match controller.request(request).await {
-        Ok(ControllerResponse::RegisterBroker(Ok(epoch))) => epoch,
-        Ok(ControllerResponse::RegisterBroker(Err(error))) => return Err(error.to_string()),
-        Ok(_) => return Err("the controller answered something else".to_owned()),
-        Err(code) => return Err(code.to_string()),
-    };
-    controller
-        .follow(publisher)
-        .await
-        .map_err(|code| code.to_string())?;
-    let request = ControllerRequest::UnfenceBroker(BrokerEpoch {
-        broker_id: node_id,
-        broker_epoch,
-    });
-    match controller.request(request).await {
-        Ok(ControllerResponse::UnfenceBroker(Ok(()))) => Ok(broker_epoch),
-        Ok(ControllerResponse::UnfenceBroker(Err(error))) => Err(error.to_string()),
-        Ok(_) => Err("the controller answered something else".to_owned()),
-        Err(code) => Err(code.to_string()),
+) -> Result<Member, String> {
+    let controller = metadata.controller.clone();
+    if let Some(epoch) = metadata.former_epoch {
+        lifecycle::report_former_self(&controller, config.node_id(), epoch).await;
     }
+    let store = Arc::clone(&publisher.store);
+    let broker_epoch =
+        lifecycle::register(&controller, config, cluster_id, listeners, &store).await?;
+    let member = Member {
+        id: config.node_id(),
+        broker_epoch,
+        metadata_offset: Arc::clone(&publisher.metadata_offset),
+        store,
+        config: Arc::clone(&publisher.broker_config),
+        controller,
+    };
+    let followed = member.controller.follow(publisher).await;
+    followed.map_err(|code| code.to_string())?;
+    member.unfence().await?;
+    Ok(member)
 }
 
 fn serve(

@@ -33,6 +33,7 @@ pub mod format;
 mod groups;
 mod handlers;
 mod housekeeping;
+mod lifecycle;
 mod metadata;
 mod net;
 mod node;

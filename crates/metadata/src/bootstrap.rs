@@ -17,6 +17,9 @@ pub const METADATA_VERSION: &str = "metadata.version";
 pub const GROUP_VERSION: &str = "group.version";
 /// The level of group.version that a new cluster gets.
 pub const GROUP_VERSION_LATEST: i16 = 1;
+/// The name of the feature that says whether the voters of the quorum are part of its log (KIP-853). Its level is in control
+/// records, not in the image.
+pub const KRAFT_VERSION: &str = "kraft.version";
 /// The name of the feature that switches on eligible leader replicas (KIP-966).
 pub const ELIGIBLE_LEADER_REPLICAS_VERSION: &str = "eligible.leader.replicas.version";
 
@@ -64,9 +67,29 @@ impl MetadataVersion {
         self.0 < 12
     }
 
+    /// Whether records may be held back until their transaction ends (KIP-868).
+    pub const fn has_transactions(self) -> bool {
+        self.0 >= 14
+    }
+
+    /// Whether controllers register (KIP-919).
+    pub const fn has_controller_registrations(self) -> bool {
+        self.0 >= 15
+    }
+
     /// Whether partitions know the directories of their replicas (KIP-858).
     pub const fn has_directories(self) -> bool {
         self.0 >= 17
+    }
+
+    /// Whether directories can be kept from new partitions (KIP-1066).
+    pub const fn has_cordoned_directories(self) -> bool {
+        self.0 >= 30
+    }
+
+    /// Whether records, or versions of records, came with this level that the one before cannot carry.
+    pub const fn changes_records(self) -> bool {
+        matches!(self.0, 7 | 8 | 11 | 13 | 14 | 15 | 17 | 23 | 30)
     }
 }
 
@@ -111,7 +134,7 @@ impl FromStr for MetadataVersion {
     }
 }
 
-/// The features that this version supports beside kraft.version, with their levels, by name.
+/// The features that this version supports beside [`KRAFT_VERSION`], with their levels, by name.
 pub const SUPPORTED_FEATURES: &[(&str, SupportedLevels)] = &[
     (
         GROUP_VERSION,

@@ -21,7 +21,7 @@
 //! use tidelog_types::{Now, Offset, Timestamp};
 //!
 //! let now = Now { instant: Instant::now(), timestamp: Timestamp::from_millis(0) };
-//! let config = Config::new(BrokerConfig::default(), [7; 32]);
+//! let config = Config::new(BrokerConfig::default(), "c-AbLy9bQzOKZv7u3G1tXg".into(), [7; 32]);
 //! // The log holds the control batch of the new leader, at offset 0, and nothing else.
 //! let restored = Restored { image: Image::default(), end_offset: Offset::new(1) };
 //! let mut controller = Controller::new(now, config, restored);
@@ -44,11 +44,17 @@ mod brokers;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
+mod directories;
 mod elect_leaders;
 mod election;
 mod event;
+mod features;
+mod heartbeats;
+mod lifecycle;
+mod metrics;
 mod partition_change;
 mod placement;
+mod producer_ids;
 mod random;
 mod reassignments;
 mod rounds;
@@ -56,19 +62,23 @@ mod rounds;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use tidelog_protocol::records::metadata::MetadataRecord;
-use tidelog_types::{ErrorCode, Now, Offset, TopicName};
+use tidelog_protocol::records::metadata::{
+    AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, MetadataRecord,
+    NoOpRecord,
+};
+use tidelog_types::{ErrorCode, NodeId, Now, Offset, Str, TopicName};
 
 use crate::ApiError;
-use crate::bootstrap::ELIGIBLE_LEADER_REPLICAS_VERSION;
+use crate::bootstrap::{ELIGIBLE_LEADER_REPLICAS_VERSION, METADATA_VERSION, MetadataVersion};
 use crate::configs::{BrokerConfig, ConfigMap, ResourceKind, Rules};
 use crate::delta::Delta;
 use crate::image::Image;
 
 pub use self::event::{
-    BrokerEpoch, BrokerRegistration, ControllerRequest, ControllerResponse, Effect, Input,
-    ProducerIdBlock,
+    BrokerEpoch, ControllerRequest, ControllerResponse, Effect, Input, ProducerIdBlock,
 };
+use self::heartbeats::Heartbeats;
+pub use self::metrics::ClusterMetrics;
 use self::random::Random;
 pub use self::reassignments::list_partition_reassignments;
 use self::rounds::Rounds;
@@ -78,22 +88,38 @@ use self::rounds::Rounds;
 pub struct Config {
     /// `server.properties` of this node: defaults of topics, and what requests may set.
     pub broker: BrokerConfig,
+    /// The id of the cluster: brokers of another one are refused.
+    pub cluster_id: Str,
+    /// The nodes of the metadata quorum. All of them must have registered before a feature changes.
+    pub controllers: Vec<NodeId>,
     /// The bounds.
     pub limits: Limits,
+    /// A broker that was not heard of for this long is fenced (`broker.session.timeout.ms`).
+    pub session_timeout: Duration,
     /// How often partitions without a leader get one that is not in sync, where that is allowed.
     pub unclean_election_interval: Duration,
+    /// An idle controller writes an empty record this often, so that it shows how far each node is (KIP-835); `None` for
+    /// never (`metadata.max.idle.interval.ms`).
+    pub idle_interval: Option<Duration>,
     /// Random bytes, for topic ids and for where replicas go. Different for each new machine.
     pub seed: [u8; 32],
 }
 
 impl Config {
-    /// A controller with that `server.properties` and that seed, and Kafka's bounds and intervals.
-    pub fn new(broker: BrokerConfig, seed: [u8; 32]) -> Self {
+    /// A controller with that `server.properties` and that seed, Kafka's bounds and intervals, and a quorum of this node
+    /// alone.
+    pub fn new(broker: BrokerConfig, cluster_id: Str, seed: [u8; 32]) -> Self {
+        let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        let idle_interval = millis(broker.metadata_max_idle_interval_ms());
         Self {
-            broker,
+            cluster_id,
+            controllers: vec![broker.node_id()],
             limits: Limits::default(),
+            session_timeout: millis(broker.broker_session_timeout_ms()),
             unclean_election_interval: Duration::from_secs(300),
+            idle_interval: (!idle_interval.is_zero()).then_some(idle_interval),
             seed,
+            broker,
         }
     }
 }
@@ -143,8 +169,13 @@ pub struct Controller {
     /// Topic names that differ only in `.` and `_`, by the name with all `_`. Metrics cannot tell them apart.
     similar_names: BTreeMap<String, BTreeSet<TopicName>>,
     rounds: Rounds,
+    heartbeats: Heartbeats,
+    /// The finalized level of kraft.version, which the quorum knows.
+    kraft_version: i16,
     /// Where the next record goes.
     end_offset: Offset,
+    /// When the last record was written.
+    last_append: Instant,
     /// Everything below is committed.
     high_watermark: Offset,
     waiting: VecDeque<Waiting>,
@@ -191,14 +222,18 @@ impl Decision {
 impl Controller {
     /// The controller of a node that has just become the leader of the metadata quorum.
     pub fn new(now: Now, config: Config, restored: Restored) -> Self {
+        let Restored { image, end_offset } = restored;
         let mut controller = Self {
             broker: config.broker.clone(),
             random: Random::new(config.seed),
-            rounds: Rounds::of(&restored.image),
-            image: restored.image,
+            rounds: Rounds::of(&image),
             similar_names: BTreeMap::new(),
-            end_offset: restored.end_offset,
-            high_watermark: restored.end_offset,
+            heartbeats: Heartbeats::new(now.instant, config.session_timeout, &image, end_offset),
+            image,
+            kraft_version: 0,
+            end_offset,
+            last_append: now.instant,
+            high_watermark: end_offset,
             waiting: VecDeque::new(),
             resigned: false,
             config,
@@ -211,6 +246,13 @@ impl Controller {
 
     /// Takes in what happened, and adds to `effects` what to do about it.
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        let end_offset = self.end_offset;
+        let resigns = self.resigned || matches!(input, Input::Resign);
+        if self.image.in_transaction() && !resigns {
+            // The controller before this one has not ended it, and nobody else will.
+            let reason = Some(Str::from_static("Controller failover"));
+            self.append(vec![AbortTransactionRecord { reason }.into()], effects);
+        }
         match input {
             Input::Request {
                 request_id,
@@ -219,16 +261,30 @@ impl Controller {
                 self.on_request(now, request_id, request, effects);
             }
             Input::Committed { offset } => self.on_committed(offset, effects),
+            Input::KRaftVersion { level } => self.kraft_version = level,
             Input::Timeout => self.on_timeout(now, effects),
             Input::Resign => self.on_resign(effects),
         }
         self.schedule_rounds(now);
+        if self.end_offset != end_offset {
+            self.last_append = now.instant;
+        }
     }
 
-    /// When [`Input::Timeout`] is due: when the first of the waiting senders loses patience, or there are elections to hold.
+    /// When [`Input::Timeout`] is due: when the first of the waiting senders loses patience, when a broker's session is over,
+    /// when there are elections to hold, or when nothing was written for long.
     pub fn deadline(&self) -> Option<Instant> {
+        if self.resigned {
+            return None;
+        }
         let patience = self.waiting.iter().filter_map(|waiting| waiting.deadline);
-        patience.chain(self.rounds.deadline()).min()
+        let abort = self.image.in_transaction().then_some(self.last_append);
+        patience
+            .chain(abort)
+            .chain(self.heartbeats.deadline(&self.image))
+            .chain(self.rounds.deadline())
+            .chain(self.idle_deadline())
+            .min()
     }
 
     /// The metadata as it will be when all that was appended is committed.
@@ -255,6 +311,17 @@ impl Controller {
             "only what was appended is committed"
         );
         assert!(self.waiting.len() <= self.config.limits.waiting_requests_max);
+        self.heartbeats.check(&self.image);
+        for topic in self.image.topics() {
+            for (index, partition) in &topic.partitions {
+                assert!(
+                    partition.leader == NodeId::NONE || self.can_lead(partition.leader, partition),
+                    "{}-{index} is led by {}, which cannot lead",
+                    topic.name,
+                    partition.leader
+                );
+            }
+        }
         let mut last = self.high_watermark;
         for waiting in &self.waiting {
             assert!(
@@ -282,6 +349,9 @@ impl Controller {
             None
         };
         if let Some(code) = refusal {
+            if let ControllerRequest::BrokerHeartbeat(request) = &request {
+                self.note_heartbeat(now.instant, request);
+            }
             let response = request.refused(&code.into());
             effects.push(Effect::Reply {
                 request_id,
@@ -290,7 +360,7 @@ impl Controller {
             return;
         }
         let patience = request.timeout_ms();
-        let mut decision = self.decide(request);
+        let mut decision = self.decide(now, request, effects);
         let records_max = self.config.limits.records_per_batch_max;
         if !decision.divisible && decision.records.len() > records_max {
             let message = format!("the request needs more than {records_max} records");
@@ -319,7 +389,12 @@ impl Controller {
         });
     }
 
-    fn decide(&mut self, request: ControllerRequest) -> Decision {
+    fn decide(
+        &mut self,
+        now: Now,
+        request: ControllerRequest,
+        effects: &mut Vec<Effect>,
+    ) -> Decision {
         match request {
             ControllerRequest::CreateTopics(request) => self.create_topics(&request),
             ControllerRequest::DeleteTopics {
@@ -336,26 +411,62 @@ impl Controller {
             ControllerRequest::AlterPartitionReassignments(request) => {
                 self.alter_partition_reassignments(&request)
             }
-            ControllerRequest::RegisterBroker(registration) => self.register_broker(registration),
-            ControllerRequest::UnfenceBroker(broker) => self.unfence_broker(broker),
-            ControllerRequest::FenceBroker(broker) => self.fence_broker(broker),
-            ControllerRequest::BeginControlledShutdown(broker) => {
-                self.begin_controlled_shutdown(broker)
+            ControllerRequest::BrokerRegistration(request) => {
+                self.register_broker(now.instant, request)
             }
+            ControllerRequest::BrokerHeartbeat(request) => {
+                self.broker_heartbeat(now.instant, &request, effects)
+            }
+            ControllerRequest::BrokerUnreachable {
+                broker_id,
+                broker_epoch,
+            } => self.broker_unreachable(BrokerEpoch {
+                broker_id,
+                broker_epoch,
+            }),
+            ControllerRequest::UnregisterBroker(request) => self.unregister_broker(&request),
+            ControllerRequest::ControllerRegistration(request) => self.register_controller(request),
+            ControllerRequest::AssignReplicasToDirs(request) => {
+                self.assign_replicas_to_dirs(&request)
+            }
+            ControllerRequest::UpdateFeatures(request) => self.update_features(&request),
             ControllerRequest::AllocateProducerIds(broker) => self.allocate_producer_ids(broker),
             ControllerRequest::Bootstrap(records) => self.bootstrap(records),
         }
     }
 
+    /// KIP-868: what a cluster begins with is a transaction, so that a controller that fails amidst of it leaves nothing.
     fn bootstrap(&self, records: Vec<MetadataRecord>) -> Decision {
-        if self.image.is_empty() {
-            return Decision::atomic(records, ControllerResponse::Bootstrap(Ok(())));
+        if !self.image.is_empty() {
+            let message = "the cluster has records already";
+            let error = ApiError::new(ErrorCode::INVALID_REQUEST, message);
+            return Decision::atomic(Vec::new(), ControllerResponse::Bootstrap(Err(error)));
         }
-        let error = ApiError::new(
-            ErrorCode::INVALID_REQUEST,
-            "the cluster has records already",
-        );
-        Decision::atomic(Vec::new(), ControllerResponse::Bootstrap(Err(error)))
+        let level = |name: &str| {
+            let mut levels = records.iter().filter_map(|record| match record {
+                MetadataRecord::FeatureLevel(feature) if feature.name == *name => {
+                    Some(feature.feature_level)
+                }
+                _ => None,
+            });
+            levels.next().unwrap_or(0)
+        };
+        let version = MetadataVersion::from_level(level(METADATA_VERSION));
+        let has_elr = level(ELIGIBLE_LEADER_REPLICAS_VERSION) > 0;
+        let mut all = Vec::new();
+        let in_transaction = version.is_some_and(MetadataVersion::has_transactions);
+        if in_transaction {
+            let name = Some(Str::from_static("Bootstrap records"));
+            all.push(BeginTransactionRecord { name }.into());
+        }
+        all.extend(records);
+        if has_elr {
+            all.extend(self.elr_safety_records());
+        }
+        if in_transaction {
+            all.push(EndTransactionRecord {}.into());
+        }
+        Decision::atomic(all, ControllerResponse::Bootstrap(Ok(())))
     }
 
     fn append(&mut self, mut records: Vec<MetadataRecord>, effects: &mut Vec<Effect>) {
@@ -365,7 +476,7 @@ impl Controller {
                 .apply_to(record, &mut delta)
                 .expect("the controller writes records that follow on its own image");
         }
-        self.follow(&delta);
+        self.follow(&delta, self.end_offset + records.len() as i64);
         while !records.is_empty() {
             let rest =
                 records.split_off(records.len().min(self.config.limits.records_per_batch_max));
@@ -380,7 +491,11 @@ impl Controller {
     }
 
     /// Brings what is derived from the image up to date.
-    fn follow(&mut self, delta: &Delta) {
+    fn follow(&mut self, delta: &Delta, end_offset: Offset) {
+        for id in &delta.brokers {
+            let broker = self.image.broker(*id).map(|broker| &**broker);
+            self.heartbeats.follow(*id, broker, end_offset);
+        }
         for topic in delta.topics_deleted.values() {
             if let Some(key) = similarity(&topic.name)
                 && let Some(names) = self.similar_names.get_mut(&key)
@@ -455,14 +570,45 @@ impl Controller {
         }
     }
 
-    /// Who is answered that it took too long does not learn that the records are written all the same.
     fn on_timeout(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.resigned {
+            return;
+        }
+        self.refuse_late(now.instant, effects);
+        self.fence_stale_brokers(now.instant, effects);
+        self.hold_rounds(now, effects);
+        if self
+            .idle_deadline()
+            .is_some_and(|deadline| deadline <= now.instant)
+        {
+            self.append(vec![NoOpRecord {}.into()], effects);
+        }
+    }
+
+    /// The records are written all the same; only the sender does not learn of it.
+    fn refuse_late(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (late, waiting) = std::mem::take(&mut self.waiting)
             .into_iter()
-            .partition(|waiting| waiting.deadline.is_some_and(|at| at <= now.instant));
+            .partition(|waiting| waiting.deadline.is_some_and(|at| at <= now));
         self.waiting = waiting;
         refuse_all(late, ErrorCode::REQUEST_TIMED_OUT, effects);
-        self.hold_rounds(now, effects);
+    }
+
+    /// When an empty record is due. A node that is alone has nobody to show how far it is, and rests.
+    fn idle_deadline(&self) -> Option<Instant> {
+        let this = self.config.broker.node_id();
+        let brokers = self.image.brokers().map(|broker| broker.id);
+        let controllers = self
+            .image
+            .controllers()
+            .map(|controller| controller.controller_id);
+        let mut nodes = brokers
+            .chain(controllers)
+            .chain(self.config.controllers.iter().copied());
+        if nodes.all(|id| id == this) {
+            return None;
+        }
+        self.last_append.checked_add(self.config.idle_interval?)
     }
 
     fn on_resign(&mut self, effects: &mut Vec<Effect>) {

@@ -25,6 +25,8 @@ pub struct Delta {
     pub configs: BTreeSet<ConfigResource>,
     /// Brokers that were registered, changed or unregistered.
     pub brokers: BTreeSet<NodeId>,
+    /// Controllers that were registered.
+    pub controllers: BTreeSet<NodeId>,
     /// Features whose level changed.
     pub features: BTreeSet<Str>,
 }

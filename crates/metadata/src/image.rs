@@ -197,18 +197,24 @@ impl Image {
         self.quotas.len()
     }
 
+    /// Whether a metadata transaction has begun and not ended (KIP-868).
+    pub const fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
     /// Whether no record has left anything.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The records that make this image out of an empty one: a snapshot. metadata.version is the first of them.
+    /// The records that make this image out of an empty one: a snapshot, in Kafka's order. metadata.version is the first of
+    /// them.
     ///
     /// An open transaction is left out, so take snapshots between transactions only.
     pub fn records(&self) -> impl Iterator<Item = MetadataRecord> {
         self.feature_records()
-            .chain(self.controllers.values().cloned().map(MetadataRecord::from))
             .chain(self.brokers.values().map(|broker| broker.record().into()))
+            .chain(self.controllers.values().cloned().map(MetadataRecord::from))
             .chain(self.topics.iter().flat_map(|(_, topic)| topic.records()))
             .chain(self.config_records())
             .chain(self.quotas.iter().flat_map(|(entity, limits)| {

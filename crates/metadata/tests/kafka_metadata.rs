@@ -9,12 +9,15 @@ use bytes::Bytes;
 use tidelog_metadata::bootstrap::{MetadataVersion, record_version};
 use tidelog_metadata::configs::{BrokerConfig, ResourceKind};
 use tidelog_metadata::controller::{
-    BrokerEpoch, BrokerRegistration, Config, Controller, ControllerRequest, ControllerResponse,
-    Effect, Input, Restored,
+    Config, Controller, ControllerRequest, ControllerResponse, Effect, Input, Restored,
 };
-use tidelog_metadata::image::{Image, LeaderRecoveryState, SupportedLevels};
+use tidelog_metadata::image::{Image, LeaderRecoveryState};
+use tidelog_protocol::messages::broker_heartbeat::BrokerHeartbeatRequest;
+use tidelog_protocol::messages::broker_registration::{
+    BrokerRegistrationRequest, Feature, Listener,
+};
 use tidelog_protocol::records::metadata::MetadataRecord;
-use tidelog_types::{NodeId, Now, Offset, Timestamp, Uuid};
+use tidelog_types::{ErrorCode, NodeId, Now, Offset, Timestamp, Uuid};
 
 const CLEAN: &str = include_str!("../testdata/kafka-4.3.1-metadata-clean.txt");
 const KILLED: &str = include_str!("../testdata/kafka-4.3.1-metadata-killed.txt");
@@ -131,7 +134,7 @@ fn a_broker_takes_over_the_partitions_that_kafka_left() {
     for log in [CLEAN, KILLED] {
         let told = tell(log);
         let (broker, _) = BrokerConfig::parse("node.id=1").expect("a configuration");
-        let config = Config::new(broker, [1; 32]);
+        let config = Config::new(broker, "".into(), [1; 32]);
         let restored = Restored {
             image: told.end.clone(),
             end_offset: Offset::new(told.end_offset + 1),
@@ -140,40 +143,64 @@ fn a_broker_takes_over_the_partitions_that_kafka_left() {
         controller.check();
 
         let before = told.end.broker(NODE).expect("Kafka's broker");
-        let levels = |(name, level): (&_, &i16)| {
-            let name: &tidelog_types::Str = name;
-            (
-                name.clone(),
-                SupportedLevels {
-                    min: 0,
-                    max: *level,
-                },
-            )
+        let feature = |(name, level): (&tidelog_types::Str, &i16)| Feature {
+            name: name.clone(),
+            min_supported_version: 0,
+            max_supported_version: *level,
         };
-        let registration = BrokerRegistration {
+        let listeners = before.endpoints.iter().map(|endpoint| Listener {
+            name: endpoint.name.clone(),
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+            security_protocol: endpoint.security_protocol,
+        });
+        let registration = BrokerRegistrationRequest {
             broker_id: NODE,
             incarnation_id: Uuid::from_random([9; 16]),
-            endpoints: before.endpoints.clone(),
-            rack: None,
-            features: told.end.features().iter().map(levels).collect(),
+            listeners: listeners.collect(),
+            features: told.end.features().iter().map(feature).collect(),
             log_dirs: before.log_dirs.clone(),
+            previous_broker_epoch: before.epoch,
+            ..Default::default()
+        };
+        if !before.fenced {
+            // Killed a moment ago, for all that the log says. Whoever starts in its place knows better.
+            let request = ControllerRequest::BrokerRegistration(registration.clone());
+            let response = answer(&mut controller, request);
+            let ControllerResponse::BrokerRegistration(Err(error)) = response else {
+                panic!("{response:?}")
+            };
+            assert_eq!(error.code, ErrorCode::DUPLICATE_BROKER_REGISTRATION);
+            let (broker_id, broker_epoch) = (NODE, before.epoch);
+            let request = ControllerRequest::BrokerUnreachable {
+                broker_id,
+                broker_epoch,
+            };
+            answer(&mut controller, request);
+        }
+        let base_offset = controller.end_offset();
+        let request = ControllerRequest::BrokerRegistration(registration);
+        let response = answer(&mut controller, request);
+        let ControllerResponse::BrokerRegistration(Ok(broker_epoch)) = response else {
+            panic!("{response:?}")
+        };
+        assert_eq!(broker_epoch, base_offset.value());
+        assert!(partitions(controller.image()).all(|p| p.leader == NodeId::NONE));
+
+        let heartbeat = BrokerHeartbeatRequest {
+            broker_id: NODE,
+            broker_epoch,
+            current_metadata_offset: Offset::new(controller.end_offset().value() - 1),
+            ..Default::default()
         };
         let response = answer(
             &mut controller,
-            ControllerRequest::RegisterBroker(registration),
+            ControllerRequest::BrokerHeartbeat(heartbeat),
         );
-        let ControllerResponse::RegisterBroker(Ok(broker_epoch)) = response else {
+        let ControllerResponse::BrokerHeartbeat(Ok(response)) = response else {
             panic!("{response:?}")
         };
-        assert_eq!(broker_epoch, told.end_offset + 1);
-        assert!(partitions(controller.image()).all(|p| p.leader == NodeId::NONE));
-
-        let epoch = BrokerEpoch {
-            broker_id: NODE,
-            broker_epoch,
-        };
-        let response = answer(&mut controller, ControllerRequest::UnfenceBroker(epoch));
-        assert_eq!(response, ControllerResponse::UnfenceBroker(Ok(())));
+        assert!(response.is_caught_up && !response.is_fenced && !response.should_shut_down);
         assert!(partitions(controller.image()).count() > 10);
         for partition in partitions(controller.image()) {
             assert_eq!((partition.leader, &partition.isr[..]), (NODE, &[NODE][..]));

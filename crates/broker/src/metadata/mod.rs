@@ -71,6 +71,8 @@ impl ControllerHandle {
 /// The running thread.
 pub(crate) struct MetadataHandle {
     pub(crate) controller: ControllerHandle,
+    /// The epoch of this node's last registration, if it did not leave in order.
+    pub(crate) former_epoch: Option<i64>,
     thread: Option<JoinHandle<()>>,
 }
 

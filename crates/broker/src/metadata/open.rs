@@ -31,6 +31,7 @@ use crate::store::directories::DataDirectory;
 pub(crate) async fn open(
     clock: Clock,
     config: &BrokerConfig,
+    cluster_id: &str,
     directory: &DataDirectory,
 ) -> Result<MetadataHandle, StartError> {
     let refuse = |reason: String| StartError::Metadata {
@@ -65,6 +66,8 @@ pub(crate) async fn open(
     );
     let quorum = quorum.map_err(refuse)?;
     let fresh = image.features().is_empty();
+    let former = image.broker(node_id).filter(|broker| !broker.fenced);
+    let former_epoch = former.map(|broker| broker.epoch);
     let (commands, received) = mpsc::channel();
     let log = MetadataLog::new(log, Arc::clone(&directory.flusher), commands.clone());
     // What recovery found counts as committed once it is known to be on the disk.
@@ -75,7 +78,7 @@ pub(crate) async fn open(
         log,
         directory: Arc::clone(files),
         quorum,
-        controller: ControllerConfig::new(config.clone(), random_bytes()),
+        controller: ControllerConfig::new(config.clone(), cluster_id.into(), random_bytes()),
         image,
         applied,
         commands: received,
@@ -87,6 +90,7 @@ pub(crate) async fn open(
         .spawn(move || thread.run(&received))?;
     let handle = MetadataHandle {
         controller: ControllerHandle { commands },
+        former_epoch,
         thread: Some(thread),
     };
     leads

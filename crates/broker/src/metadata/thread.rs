@@ -290,7 +290,9 @@ impl MetadataThread {
             ));
         }
         let now = self.now();
-        let version = self.image.metadata_version();
+        // What the records are written for, which the committed metadata may not have reached yet.
+        let controller = self.controller.as_ref().map(Controller::image);
+        let version = controller.unwrap_or(&self.image).metadata_version();
         let mut batch = BatchBuilder::new(Codec::None.into());
         for record in records {
             let value = record.encode(record_version(record, version));
@@ -360,6 +362,10 @@ fn everything(image: &Image) -> Delta {
     delta
         .brokers
         .extend(image.brokers().map(|broker| broker.id));
+    let controllers = image
+        .controllers()
+        .map(|controller| controller.controller_id);
+    delta.controllers.extend(controllers);
     delta.features.extend(image.features().keys().cloned());
     delta
 }

@@ -20,6 +20,8 @@ pub(crate) struct DataDirectory {
     pub(crate) flusher: Arc<Flusher>,
     /// Whether the last broker that used the directory closed it in order.
     pub(crate) was_clean: bool,
+    /// The epoch of the broker that closed the directory in order, -1 if nobody did or the mark does not say.
+    pub(crate) previous_broker_epoch: i64,
     /// Partitions of which the checkpoints do not say what they should.
     pub(crate) changed: Arc<Changed>,
     /// Where the logs of topics live that are kept in memory only.
@@ -134,6 +136,7 @@ impl DataDirectory {
             summaries: HashMap::new(),
         };
         let was_clean = clean.is_some();
+        let previous_broker_epoch = clean.as_ref().map_or(-1, |clean| clean.broker_epoch);
         let summaries = clean.map(|clean| clean.summaries).unwrap_or_default();
         Ok(Self {
             path,
@@ -141,6 +144,7 @@ impl DataDirectory {
             files,
             flusher,
             was_clean,
+            previous_broker_epoch,
             changed: Arc::default(),
             memory,
             found: Mutex::new(Some(Found { summaries, ..found })),

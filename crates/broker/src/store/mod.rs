@@ -16,6 +16,7 @@ use tidelog_log::{
 use tidelog_metadata::configs::{Durability, TopicConfig};
 use tidelog_replication::partition::{Config as ReplicaConfig, DurableWhen, Replica, Restored};
 use tidelog_types::{NodeId, PartitionIndex, TopicId, TopicName, TopicPartition, Uuid};
+use tokio::sync::Notify;
 
 use self::directories::DataDirectory;
 use self::partition::Partition;
@@ -35,6 +36,7 @@ pub(crate) struct Store {
     node_id: NodeId,
     clock: Clock,
     directories: Vec<DataDirectory>,
+    directory_failed: Notify,
     producer_id_expiration_ms: i64,
     recovery_threads: usize,
     /// Files that are to be removed when their time has come: readers may be at them until then.
@@ -76,6 +78,7 @@ impl Store {
             node_id,
             clock,
             directories,
+            directory_failed: Notify::new(),
             producer_id_expiration_ms,
             recovery_threads: recovery_threads.max(1),
             doomed: Mutex::new(Vec::new()),
@@ -439,6 +442,25 @@ impl Store {
         self.directories.iter().all(|directory| directory.was_clean)
     }
 
+    /// The epoch of the broker that closed all directories in order before this start, or -1 (KIP-966).
+    pub(crate) fn previous_broker_epoch(&self) -> i64 {
+        let mut epochs = self
+            .directories
+            .iter()
+            .map(|directory| directory.previous_broker_epoch);
+        let first = epochs.next().unwrap_or(-1);
+        if epochs.all(|epoch| epoch == first) {
+            first
+        } else {
+            -1
+        }
+    }
+
+    /// Returns when a directory has failed since it was last asked.
+    pub(crate) async fn directory_failed(&self) {
+        self.directory_failed.notified().await;
+    }
+
     /// Writes all checkpoints that have changed. A directory that does not take them has failed: its partitions go offline,
     /// also those that nobody writes to just now, and those of other directories go on.
     pub(crate) fn checkpoint(&self) {
@@ -456,6 +478,7 @@ impl Store {
 
     fn fail_directory(&self, index: usize) {
         self.directories[index].fail();
+        self.directory_failed.notify_one();
         for topic in self.topics.all() {
             let partitions = topic.partitions().into_iter();
             partitions

@@ -532,6 +532,7 @@ accessors! {
     pub broker_heartbeat_interval_ms: i32 = "broker.heartbeat.interval.ms";
     pub broker_session_timeout_ms: i32 = "broker.session.timeout.ms";
     pub controlled_shutdown_enable: bool = "controlled.shutdown.enable";
+    pub cordoned_log_dirs: &[String] = "cordoned.log.dirs";
     pub socket_send_buffer_bytes: i32 = "socket.send.buffer.bytes";
     pub socket_receive_buffer_bytes: i32 = "socket.receive.buffer.bytes";
     pub socket_request_max_bytes: i32 = "socket.request.max.bytes";

@@ -11,10 +11,6 @@ use crate::configs::{ConfigMap, MIN_ISR, ResourceKind, TopicConfig};
 use crate::image::{PartitionImage, TopicImage, directory};
 
 /// Whose coming or going leaders and ISRs follow.
-#[expect(
-    dead_code,
-    reason = "registrations and heartbeats are about to use all of them"
-)]
 pub(super) enum Move<'a> {
     /// The broker leads nothing any more, and leaves every ISR.
     Leaving(NodeId),

@@ -1,14 +1,15 @@
 //! What goes into the controller and what comes out of it.
 
 use tidelog_protocol::messages::{
-    alter_configs, alter_partition, alter_partition_reassignments, create_partitions,
-    create_topics, delete_topics, elect_leaders, incremental_alter_configs,
+    alter_configs, alter_partition, alter_partition_reassignments, assign_replicas_to_dirs,
+    broker_heartbeat, broker_registration, controller_registration, create_partitions,
+    create_topics, delete_topics, elect_leaders, incremental_alter_configs, unregister_broker,
+    update_features,
 };
 use tidelog_protocol::records::metadata::MetadataRecord;
 use tidelog_types::{ErrorCode, NodeId, Offset, ProducerId, Str, Uuid};
 
 use crate::ApiError;
-use crate::image::{Endpoint, SupportedLevels};
 
 /// What happened, or what somebody wants.
 #[derive(Clone, Debug)]
@@ -25,6 +26,11 @@ pub enum Input {
     Committed {
         /// The high watermark, exclusive.
         offset: Offset,
+    },
+    /// The quorum has finalized kraft.version at this level; without a word of it, it is 0.
+    KRaftVersion {
+        /// The level.
+        level: i16,
     },
     /// The [deadline](super::Controller::deadline) has come.
     Timeout,
@@ -83,14 +89,27 @@ pub enum ControllerRequest {
     ElectLeaders(elect_leaders::ElectLeadersRequest),
     /// Moves partitions to other brokers, or stops their move (KIP-455).
     AlterPartitionReassignments(alter_partition_reassignments::AlterPartitionReassignmentsRequest),
-    /// Registers a broker that has just started. A new incarnation is fenced until [`Self::UnfenceBroker`].
-    RegisterBroker(BrokerRegistration),
-    /// The broker has caught up with its registration and can lead.
-    UnfenceBroker(BrokerEpoch),
-    /// The broker is gone, or has finished its orderly shutdown.
-    FenceBroker(BrokerEpoch),
-    /// The broker wants to shut down in order: what it leads goes to others.
-    BeginControlledShutdown(BrokerEpoch),
+    /// Registers a broker that has just started (KIP-631). A new incarnation is fenced until its heartbeats say that it has
+    /// read its registration and wants to serve.
+    BrokerRegistration(broker_registration::BrokerRegistrationRequest),
+    /// A broker is alive, and says what it wants: to be fenced or not, to shut down, which directories it has lost.
+    BrokerHeartbeat(broker_heartbeat::BrokerHeartbeatRequest),
+    /// The process of a registration seems to be gone: its connection closed and cannot be opened again. It is fenced at once,
+    /// and its id is free for a new incarnation. If it lives after all, its next heartbeat unfences it.
+    BrokerUnreachable {
+        /// The broker.
+        broker_id: NodeId,
+        /// The epoch of the registration. An older one is no evidence against the current incarnation.
+        broker_epoch: i64,
+    },
+    /// Forgets a broker. Its replicas stay assigned to it.
+    UnregisterBroker(unregister_broker::UnregisterBrokerRequest),
+    /// Registers a controller, active or not (KIP-919).
+    ControllerRegistration(controller_registration::ControllerRegistrationRequest),
+    /// Notes in which log directories a broker keeps its replicas (KIP-858).
+    AssignReplicasToDirs(assign_replicas_to_dirs::AssignReplicasToDirsRequest),
+    /// Finalizes features at other levels (KIP-584): all that the request names, or none.
+    UpdateFeatures(update_features::UpdateFeaturesRequest),
     /// Hands out a block of producer ids (KIP-730).
     AllocateProducerIds(BrokerEpoch),
     /// Writes the first records of a fresh cluster.
@@ -102,25 +121,8 @@ pub enum ControllerRequest {
 pub struct BrokerEpoch {
     /// The broker.
     pub broker_id: NodeId,
-    /// The epoch that [`ControllerResponse::RegisterBroker`] brought.
+    /// The epoch that [`ControllerResponse::BrokerRegistration`] brought.
     pub broker_epoch: i64,
-}
-
-/// What a broker tells of itself when it starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerRegistration {
-    /// The broker.
-    pub broker_id: NodeId,
-    /// A random id of this start of the process. The same one again amends the registration.
-    pub incarnation_id: Uuid,
-    /// Where clients and brokers reach it.
-    pub endpoints: Vec<Endpoint>,
-    /// The rack (`broker.rack`).
-    pub rack: Option<Str>,
-    /// The features that it supports.
-    pub features: Vec<(Str, SupportedLevels)>,
-    /// The ids of its log directories that are online.
-    pub log_dirs: Vec<Uuid>,
 }
 
 /// A block of producer ids: `len` of them from `first` on.
@@ -153,13 +155,19 @@ pub enum ControllerResponse {
     /// Per partition.
     AlterPartitionReassignments(alter_partition_reassignments::AlterPartitionReassignmentsResponse),
     /// The epoch of the registration.
-    RegisterBroker(Result<i64, ApiError>),
+    BrokerRegistration(Result<i64, ApiError>),
+    /// What the broker may do now.
+    BrokerHeartbeat(Result<broker_heartbeat::BrokerHeartbeatResponse, ApiError>),
+    /// Done, or nothing to do.
+    BrokerUnreachable(Result<(), ApiError>),
     /// Done.
-    UnfenceBroker(Result<(), ApiError>),
+    UnregisterBroker(Result<(), ApiError>),
     /// Done.
-    FenceBroker(Result<(), ApiError>),
-    /// Done: what can be led by others is.
-    BeginControlledShutdown(Result<(), ApiError>),
+    ControllerRegistration(Result<(), ApiError>),
+    /// Per partition.
+    AssignReplicasToDirs(assign_replicas_to_dirs::AssignReplicasToDirsResponse),
+    /// One code for all features; the results by feature are filled in as well, for versions that have them.
+    UpdateFeatures(update_features::UpdateFeaturesResponse),
     /// The block.
     AllocateProducerIds(Result<ProducerIdBlock, ApiError>),
     /// Done.
@@ -175,6 +183,7 @@ impl ControllerRequest {
             Self::CreatePartitions(request) => Some(request.timeout_ms),
             Self::ElectLeaders(request) => Some(request.timeout_ms),
             Self::AlterPartitionReassignments(request) => Some(request.timeout_ms),
+            Self::UpdateFeatures(request) => Some(request.timeout_ms),
             _ => None,
         }
     }
@@ -230,10 +239,15 @@ impl ControllerRequest {
             Self::AlterPartition(_) => ControllerResponse::AlterPartition(Default::default()),
             Self::ElectLeaders(request) => unanswered_elections(request),
             Self::AlterPartitionReassignments(request) => unanswered_reassignments(request),
-            Self::RegisterBroker(_) => ControllerResponse::RegisterBroker(Ok(-1)),
-            Self::UnfenceBroker(_) => ControllerResponse::UnfenceBroker(Ok(())),
-            Self::FenceBroker(_) => ControllerResponse::FenceBroker(Ok(())),
-            Self::BeginControlledShutdown(_) => ControllerResponse::BeginControlledShutdown(Ok(())),
+            Self::BrokerRegistration(_) => ControllerResponse::BrokerRegistration(Ok(-1)),
+            Self::BrokerHeartbeat(_) => ControllerResponse::BrokerHeartbeat(Err(error.clone())),
+            Self::BrokerUnreachable { .. } => ControllerResponse::BrokerUnreachable(Ok(())),
+            Self::UnregisterBroker(_) => ControllerResponse::UnregisterBroker(Ok(())),
+            Self::ControllerRegistration(_) => ControllerResponse::ControllerRegistration(Ok(())),
+            Self::AssignReplicasToDirs(_) => {
+                ControllerResponse::AssignReplicasToDirs(Default::default())
+            }
+            Self::UpdateFeatures(_) => ControllerResponse::UpdateFeatures(Default::default()),
             Self::AllocateProducerIds(_) => {
                 ControllerResponse::AllocateProducerIds(Err(error.clone()))
             }
@@ -301,11 +315,24 @@ impl ControllerResponse {
                     refuse(&mut partition.error_code, &mut partition.error_message);
                 }
             }
-            Self::RegisterBroker(result) => deny(result, error),
-            Self::UnfenceBroker(result)
-            | Self::FenceBroker(result)
-            | Self::BeginControlledShutdown(result)
+            Self::BrokerRegistration(result) => deny(result, error),
+            Self::BrokerHeartbeat(result) => deny(result, error),
+            Self::BrokerUnreachable(result)
+            | Self::UnregisterBroker(result)
+            | Self::ControllerRegistration(result)
             | Self::Bootstrap(result) => deny(result, error),
+            Self::AssignReplicasToDirs(response) => {
+                if response.error_code.is_ok() {
+                    response.error_code = error.code;
+                    response.directories.clear();
+                }
+            }
+            Self::UpdateFeatures(response) => {
+                refuse(&mut response.error_code, &mut response.error_message);
+                if response.error_code.is_err() {
+                    response.results.clear();
+                }
+            }
             Self::AllocateProducerIds(result) => deny(result, error),
         }
     }

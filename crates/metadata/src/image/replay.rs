@@ -166,6 +166,7 @@ impl Image {
             R::RegisterController(record) => {
                 Arc::make_mut(&mut self.controllers)
                     .insert(record.controller_id, detached_controller(record));
+                delta.controllers.insert(record.controller_id);
                 Ok(())
             }
             R::ClientQuota(record) => {

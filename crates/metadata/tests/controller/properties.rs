@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tidelog_metadata::bootstrap::MetadataVersion;
-use tidelog_metadata::controller::{ControllerRequest, ControllerResponse, Effect, Input, Limits};
+use tidelog_metadata::controller::{
+    BrokerEpoch, ControllerRequest, ControllerResponse, Effect, Input, Limits,
+};
 use tidelog_metadata::image::Image;
+use tidelog_protocol::messages::assign_replicas_to_dirs::{
+    AssignReplicasToDirsRequest, DirectoryData, PartitionData, TopicData,
+};
 use tidelog_protocol::messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsTopic,
 };
@@ -14,6 +19,8 @@ use tidelog_protocol::messages::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use tidelog_protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use tidelog_protocol::messages::unregister_broker::UnregisterBrokerRequest;
+use tidelog_protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use tidelog_protocol::messages::{alter_configs, incremental_alter_configs};
 use tidelog_protocol::records::metadata::MetadataRecord;
 use tidelog_types::{NodeId, Uuid};
@@ -75,15 +82,32 @@ enum Step {
     Register {
         id: i32,
         incarnation: u8,
+        clean: bool,
     },
-    Unfence {
+    Beat {
+        id: i32,
+        /// How far the broker is behind.
+        lag: i64,
+        want_fence: bool,
+        want_shut_down: bool,
+        /// Which of its directories have failed.
+        offline: Vec<u8>,
+    },
+    Unreachable {
         id: i32,
     },
-    Fence {
+    Unregister {
         id: i32,
     },
-    ShutDown {
+    AssignDirs {
         id: i32,
+        name: usize,
+        index: i32,
+        directory: u8,
+    },
+    Feature {
+        level: i16,
+        upgrade_type: i8,
     },
     Allocate {
         id: i32,
@@ -112,15 +136,47 @@ fn step() -> impl Strategy<Value = Step> {
             |(kind, name, op, config)| Step::Alter { kind, name, op, config }
         ),
         1 => (name, proptest::collection::vec(config, 0..3)).prop_map(|(name, configs)| Step::Replace { name, configs }),
-        2 => (id.clone(), 1..4_u8).prop_map(|(id, incarnation)| Step::Register { id, incarnation }),
-        4 => id.clone().prop_map(|id| Step::Unfence { id }),
-        1 => id.clone().prop_map(|id| Step::Fence { id }),
-        1 => id.clone().prop_map(|id| Step::ShutDown { id }),
+        3 => (id.clone(), 1..4_u8, any::<bool>()).prop_map(|(id, incarnation, clean)| Step::Register { id, incarnation, clean }),
+        8 => beat(),
+        1 => id.clone().prop_map(|id| Step::Unreachable { id }),
+        1 => id.clone().prop_map(|id| Step::Unregister { id }),
+        2 => (id.clone(), 0..NAMES.len(), 0..3_i32, 0..4_u8).prop_map(
+            |(id, name, index, directory)| Step::AssignDirs { id, name, index, directory }
+        ),
+        1 => (-1..3_i16, 0..4_i8).prop_map(|(level, upgrade_type)| Step::Feature { level, upgrade_type }),
         1 => id.prop_map(|id| Step::Allocate { id }),
         4 => Just(Step::Commit),
-        1 => (0..3000_u64).prop_map(|ms| Step::Pass { ms }),
+        2 => (0..5000_u64).prop_map(|ms| Step::Pass { ms }),
         1 => Just(Step::Restart),
     ]
+}
+
+fn beat() -> impl Strategy<Value = Step> {
+    let offline = prop_oneof![
+        6 => Just(Vec::new()),
+        1 => Just(vec![1_u8]),
+        1 => Just(vec![0, 1]),
+    ];
+    let seldom = || prop::bool::weighted(0.1);
+    let lag = prop_oneof![4 => Just(0_i64), 1 => 0..20_i64];
+    (1..=4_i32, lag, seldom(), seldom(), offline).prop_map(
+        |(id, lag, want_fence, want_shut_down, offline)| Step::Beat {
+            id,
+            lag,
+            want_fence,
+            want_shut_down,
+            offline,
+        },
+    )
+}
+
+/// The directories of broker `id`, each has two.
+fn directory(id: i32, number: u8) -> Uuid {
+    match number {
+        0 | 1 => Uuid::from_bytes([0x80 | id as u8 | number << 4; 16]),
+        2 => Uuid::from_bytes(1_u128.to_be_bytes()),
+        _ => Uuid::from_bytes(2_u128.to_be_bytes()),
+    }
 }
 
 fn limits() -> Limits {
@@ -210,13 +266,87 @@ fn request(world: &World, step: Step) -> Option<ControllerRequest> {
             config,
         } => alter(kind, name, op, config),
         Step::Replace { name, configs } => replace(name, &configs),
-        Step::Register { id, incarnation } => {
+        Step::Register {
+            id,
+            incarnation,
+            clean,
+        } => {
             let rack = ["x", "y"][id as usize % 2];
-            ControllerRequest::RegisterBroker(registration(id, incarnation, Some(rack)))
+            let mut request = registration(id, incarnation, Some(rack));
+            request.log_dirs = vec![directory(id, 0), directory(id, 1)];
+            if clean {
+                request.previous_broker_epoch = world.epoch(id).broker_epoch;
+            }
+            ControllerRequest::BrokerRegistration(request)
         }
-        Step::Unfence { id } => ControllerRequest::UnfenceBroker(world.epoch(id)),
-        Step::Fence { id } => ControllerRequest::FenceBroker(world.epoch(id)),
-        Step::ShutDown { id } => ControllerRequest::BeginControlledShutdown(world.epoch(id)),
+        Step::Beat {
+            id,
+            lag,
+            want_fence,
+            want_shut_down,
+            offline,
+        } => {
+            let mut request = world.heartbeat(id);
+            request.current_metadata_offset += -lag;
+            request.want_fence = want_fence;
+            request.want_shut_down = want_shut_down;
+            request.offline_log_dirs = offline.iter().map(|n| directory(id, *n)).collect();
+            request.cordoned_log_dirs = offline.first().map(|n| vec![directory(id, *n)]);
+            ControllerRequest::BrokerHeartbeat(request)
+        }
+        Step::Unreachable { id } => {
+            let BrokerEpoch {
+                broker_id,
+                broker_epoch,
+            } = world.epoch(id);
+            ControllerRequest::BrokerUnreachable {
+                broker_id,
+                broker_epoch,
+            }
+        }
+        Step::Unregister { id } => ControllerRequest::UnregisterBroker(UnregisterBrokerRequest {
+            broker_id: NodeId::new(id),
+        }),
+        Step::AssignDirs {
+            id,
+            name,
+            index,
+            directory: number,
+        } => {
+            let sender = world.epoch(id);
+            let topic_id = world.controller.image().topic_id(NAMES[name]);
+            let topic = TopicData {
+                topic_id: topic_id.unwrap_or_default(),
+                partitions: vec![PartitionData {
+                    partition_index: index,
+                }],
+            };
+            let directory = DirectoryData {
+                id: directory(id, number),
+                topics: vec![topic],
+            };
+            ControllerRequest::AssignReplicasToDirs(AssignReplicasToDirsRequest {
+                broker_id: sender.broker_id,
+                broker_epoch: sender.broker_epoch,
+                directories: vec![directory],
+            })
+        }
+        Step::Feature {
+            level,
+            upgrade_type,
+        } => {
+            let update = FeatureUpdateKey {
+                feature: "group.version".into(),
+                max_version_level: level,
+                upgrade_type,
+                ..Default::default()
+            };
+            ControllerRequest::UpdateFeatures(UpdateFeaturesRequest {
+                timeout_ms: 1000,
+                feature_updates: vec![update],
+                ..Default::default()
+            })
+        }
         Step::Allocate { id } => ControllerRequest::AllocateProducerIds(world.epoch(id)),
         Step::Commit | Step::Pass { .. } | Step::Restart => return None,
     })
@@ -299,6 +429,46 @@ fn check_placements(before: &Image, effects: &[Effect]) {
     }
 }
 
+/// When nothing happens any more but heartbeats, every broker serves whose shutdown has not begun, and whatever somebody
+/// has all records of is led.
+fn settle(world: &mut World) {
+    drop(world.commit_all());
+    let ids: Vec<i32> = world
+        .controller
+        .image()
+        .brokers()
+        .map(|broker| broker.id.value())
+        .collect();
+    for id in ids {
+        let heartbeat = world.heartbeat(id);
+        world.ask(ControllerRequest::BrokerHeartbeat(heartbeat));
+        drop(world.commit_all());
+    }
+    let image = world.controller.image();
+    for broker in image.brokers() {
+        assert!(
+            !broker.fenced || broker.in_controlled_shutdown,
+            "broker {} serves",
+            broker.id
+        );
+    }
+    for topic in image.topics() {
+        for (index, partition) in &topic.partitions {
+            let is_usable = |id: &NodeId| {
+                let directory = partition.directory(*id).unwrap_or_default();
+                let broker = image.broker(*id);
+                broker.is_some_and(|b| b.is_active() && b.has_online_directory(directory))
+            };
+            let has_everything = partition.isr.iter().any(is_usable);
+            assert!(
+                partition.leader != NodeId::NONE || !has_everything,
+                "{}-{index} is not led: {partition:?}",
+                topic.name
+            );
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -312,8 +482,10 @@ proptest! {
                 Step::Pass { ms } => {
                     world.pass(Duration::from_millis(ms));
                     world.handle(Input::Timeout);
+                    let due = world.controller.deadline().is_some_and(|at| at <= world.now.instant);
+                    prop_assert!(!due, "what was due is done");
                 }
-                Step::Restart => drop(world.restart(PROPERTIES, limits())),
+                Step::Restart => drop(world.restart()),
                 step => {
                     let before = world.controller.image().clone();
                     let request = request(&world, step).expect("other steps are requests");
@@ -322,6 +494,7 @@ proptest! {
                 }
             }
         }
+        settle(&mut world);
         world.handle(Input::Resign);
         prop_assert!(world.unanswered.is_empty(), "everything is answered");
 
@@ -350,12 +523,24 @@ proptest! {
         };
         for id in [1, 2] {
             let before = leads_of(&world);
-            let epoch = world.epoch(id);
-            world.ask(ControllerRequest::BeginControlledShutdown(epoch));
-            world.ask(ControllerRequest::FenceBroker(epoch));
-            world.ask(ControllerRequest::RegisterBroker(registration(id, 2, None)));
-            let epoch = world.epoch(id);
-            world.ask(ControllerRequest::UnfenceBroker(epoch));
+            for last in [false, false, true] {
+                // The other broker has heard of the move.
+                let others = world.heartbeat(3 - id);
+                world.ask(ControllerRequest::BrokerHeartbeat(others));
+                let mut heartbeat = world.heartbeat(id);
+                heartbeat.want_shut_down = true;
+                let mut effects = world.ask(ControllerRequest::BrokerHeartbeat(heartbeat));
+                effects.extend(world.commit_all());
+                let Some(Effect::Reply { response: ControllerResponse::BrokerHeartbeat(Ok(answer)), .. }) = effects.last() else {
+                    panic!("{effects:?}");
+                };
+                prop_assert!(answer.should_shut_down || !last);
+            }
+            let mut registration = registration(id, 2, None);
+            registration.previous_broker_epoch = world.epoch(id).broker_epoch;
+            world.ask(ControllerRequest::BrokerRegistration(registration));
+            let heartbeat = world.heartbeat(id);
+            world.ask(ControllerRequest::BrokerHeartbeat(heartbeat));
             prop_assert!(leads_of(&world) >= before);
         }
         // Broker 2 was the last one in sync, so it leads everything again.

@@ -3,9 +3,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tidelog_metadata::bootstrap::MetadataVersion;
+use tidelog_metadata::bootstrap::bootstrap_records;
 use tidelog_metadata::controller::{ControllerRequest, ControllerResponse, Effect, Input, Limits};
 use tidelog_metadata::image::{Image, NO_LEADER_CHANGE};
+use tidelog_protocol::messages::assign_replicas_to_dirs::{
+    AssignReplicasToDirsRequest, DirectoryData, PartitionData, TopicData,
+};
+use tidelog_protocol::messages::broker_registration::Feature;
+use tidelog_protocol::messages::controller_registration::ControllerRegistrationRequest;
 use tidelog_protocol::messages::create_partitions::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
 };
@@ -14,11 +19,13 @@ use tidelog_protocol::messages::create_topics::{
     CreateTopicsRequest,
 };
 use tidelog_protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use tidelog_protocol::messages::unregister_broker::UnregisterBrokerRequest;
+use tidelog_protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use tidelog_protocol::messages::{alter_configs, incremental_alter_configs};
 use tidelog_protocol::records::metadata::{
     BrokerRegistrationChangeRecord, MetadataRecord, PartitionChangeRecord,
 };
-use tidelog_types::{ErrorCode, NodeId, Str, TopicName, Uuid};
+use tidelog_types::{ErrorCode, NodeId, Offset, Str, TopicName, Uuid};
 
 use crate::scenario::{self, Command};
 use crate::world::{World, registration};
@@ -40,6 +47,11 @@ fn step(world: &mut Option<World>, command: &Command<'_>) -> String {
     let effects = match command.name {
         "commit" => world.commit_all(),
         "resign" => world.handle(Input::Resign),
+        "takeover" => world.restart(),
+        "fail-in-transaction" => {
+            world.fail_in_transaction();
+            Vec::new()
+        }
         "pass" => {
             world.pass(Duration::from_millis(command.number("ms").expect("ms=")));
             let due = world
@@ -53,6 +65,7 @@ fn step(world: &mut Option<World>, command: &Command<'_>) -> String {
             }
         }
         "show" => return image(world.controller.image(), command.words[0]),
+        "show-dirs" => return directories_of(world.controller.image(), command.words[0]),
         _ => {
             let request = request(world, command);
             world.ask(request)
@@ -61,7 +74,7 @@ fn step(world: &mut Option<World>, command: &Command<'_>) -> String {
     let mut output = String::new();
     print(world, &effects, &mut output);
     // Unless the story is about what happens in between, everything is committed at once.
-    let asked = !matches!(command.name, "commit" | "resign" | "pass");
+    let asked = !matches!(command.name, "commit" | "resign" | "fail-in-transaction");
     if asked && !command.has("hold") {
         let effects = world.commit_all();
         print(world, &effects, &mut output);
@@ -100,7 +113,12 @@ fn new_world(command: &Command<'_>) -> World {
         .parse()
         .expect("a metadata.version");
     let mut world = World::new(&properties.join("\n"), limits);
-    world.begin(version, &brokers);
+    if let Some(controllers) = command.text("controllers") {
+        world = world.with_controllers(nodes(controllers));
+    }
+    if !brokers.is_empty() {
+        world.begin(version, &brokers);
+    }
     world
 }
 
@@ -141,32 +159,153 @@ fn request(world: &World, command: &Command<'_>) -> ControllerRequest {
         }),
         "alter" => incremental(command, validate_only),
         "replace" => replace(command, validate_only),
-        "register" => {
-            let incarnation = command.number("incarnation").unwrap_or(1);
-            let id = command.words[0].parse().expect("a broker");
-            let mut registration = registration(id, incarnation, command.text("rack"));
-            if let Some(dirs) = command.text("dirs") {
-                let dir = |n: i32| Uuid::from_bytes([n as u8; 16]);
-                registration.log_dirs = numbers(dirs).map(dir).collect();
+        "register" => register(world, command),
+        "beat" => beat(world, command),
+        "unreachable" => {
+            let broker = broker();
+            ControllerRequest::BrokerUnreachable {
+                broker_id: broker.broker_id,
+                broker_epoch: command.number("epoch").unwrap_or(broker.broker_epoch),
             }
-            if command.has("without-features") {
-                registration.features.clear();
-            }
-            ControllerRequest::RegisterBroker(registration)
         }
-        "unfence" => ControllerRequest::UnfenceBroker(broker()),
-        "fence" => ControllerRequest::FenceBroker(broker()),
-        "shut-down" => ControllerRequest::BeginControlledShutdown(broker()),
+        "unregister" => ControllerRequest::UnregisterBroker(UnregisterBrokerRequest {
+            broker_id: broker().broker_id,
+        }),
+        "register-controller" => register_controller(command),
+        "assign-dirs" => assign_dirs(world, command),
+        "features" => features(command, validate_only),
         "allocate" => {
             let mut broker = broker();
             broker.broker_epoch = command.number("epoch").unwrap_or(broker.broker_epoch);
             ControllerRequest::AllocateProducerIds(broker)
         }
-        "bootstrap" => ControllerRequest::Bootstrap(
-            tidelog_metadata::bootstrap::bootstrap_records(MetadataVersion::LATEST),
-        ),
+        "bootstrap" => {
+            let version = command.text("version").unwrap_or("30");
+            let version = version.parse().expect("a metadata.version");
+            ControllerRequest::Bootstrap(bootstrap_records(version))
+        }
         other => panic!("no such command: {other}"),
     }
+}
+
+/// `register 1 incarnation=2 rack=a dirs=7,8 previous=5 cluster=x features=group.version:0-1`
+fn register(world: &World, command: &Command<'_>) -> ControllerRequest {
+    let id = command.words[0].parse().expect("a broker");
+    let incarnation = command.number("incarnation").unwrap_or(1);
+    let mut registration = registration(id, incarnation, command.text("rack"));
+    if let Some(dirs) = command.text("dirs") {
+        registration.log_dirs = directories(dirs);
+    }
+    if let Some(cluster) = command.text("cluster") {
+        registration.cluster_id = cluster.into();
+    }
+    if command.has("after-clean-shutdown") {
+        registration.previous_broker_epoch = world.epoch(id).broker_epoch;
+    }
+    registration.is_migrating_zk_broker = command.has("from-zookeeper");
+    if let Some(features) = command.text("features") {
+        registration.features = supported(features);
+    }
+    ControllerRequest::BrokerRegistration(registration)
+}
+
+/// `beat 1 offset=5 epoch=2 want-fence want-shut-down offline=7 cordoned=8`
+fn beat(world: &World, command: &Command<'_>) -> ControllerRequest {
+    let mut heartbeat = world.heartbeat(command.words[0].parse().expect("a broker"));
+    heartbeat.want_fence = command.has("want-fence");
+    heartbeat.want_shut_down = command.has("want-shut-down");
+    if let Some(offset) = command.number("offset") {
+        heartbeat.current_metadata_offset = Offset::new(offset);
+    }
+    if let Some(epoch) = command.number("epoch") {
+        heartbeat.broker_epoch = epoch;
+    }
+    if let Some(dirs) = command.text("offline") {
+        heartbeat.offline_log_dirs = directories(dirs);
+    }
+    heartbeat.cordoned_log_dirs = command.text("cordoned").map(directories);
+    ControllerRequest::BrokerHeartbeat(heartbeat)
+}
+
+/// `register-controller 3 incarnation=1 features=group.version:0-1`
+fn register_controller(command: &Command<'_>) -> ControllerRequest {
+    let id = command.words[0].parse().expect("a controller");
+    let registration = registration(id, command.number("incarnation").unwrap_or(1), None);
+    ControllerRequest::ControllerRegistration(ControllerRegistrationRequest {
+        controller_id: registration.broker_id,
+        incarnation_id: registration.incarnation_id,
+        listeners: registration.listeners,
+        features: command
+            .text("features")
+            .map_or(registration.features, supported),
+        ..Default::default()
+    })
+}
+
+/// `metadata.version:7-30,group.version:0-1`
+fn supported(text: &str) -> Vec<Feature> {
+    let feature = |text: &str| {
+        let (name, levels) = text.split_once(':')?;
+        let (min, max) = levels.split_once('-')?;
+        Some(Feature {
+            name: name.into(),
+            min_supported_version: min.parse().ok()?,
+            max_supported_version: max.parse().ok()?,
+        })
+    };
+    let features = text.split(',').filter(|text| !text.is_empty());
+    features
+        .map(|text| feature(text).expect("name:min-max"))
+        .collect()
+}
+
+/// `assign-dirs 1 epoch=5 7=orders:0,orders:1 8=other:0`
+fn assign_dirs(world: &World, command: &Command<'_>) -> ControllerRequest {
+    let sender = world.epoch(command.words[0].parse().expect("a broker"));
+    let topic = |text: &str| {
+        let (name, index) = text.split_once(':').expect("topic:partition");
+        TopicData {
+            topic_id: topic_id(world, name),
+            partitions: vec![PartitionData {
+                partition_index: index.parse().expect("a partition"),
+            }],
+        }
+    };
+    let assigned = command.pairs.iter().filter(|(key, _)| *key != "epoch");
+    let directories = assigned.map(|(dir, topics)| DirectoryData {
+        id: directories(dir)[0],
+        topics: topics.split(',').map(topic).collect(),
+    });
+    ControllerRequest::AssignReplicasToDirs(AssignReplicasToDirsRequest {
+        broker_id: sender.broker_id,
+        broker_epoch: command.number("epoch").unwrap_or(sender.broker_epoch),
+        directories: directories.collect(),
+    })
+}
+
+/// Directory ids by number; those below 100 are reserved.
+fn directories(text: &str) -> Vec<Uuid> {
+    let id = |number: i32| match number {
+        0..100 => Uuid::from_bytes((number as u128).to_be_bytes()),
+        _ => Uuid::from_bytes([number as u8; 16]),
+    };
+    numbers(text).map(id).collect()
+}
+
+/// `features group.version=0 type=2`
+fn features(command: &Command<'_>, validate_only: bool) -> ControllerRequest {
+    let update = |(name, level): &(&str, &str)| FeatureUpdateKey {
+        feature: (*name).into(),
+        max_version_level: level.parse().expect("a level"),
+        upgrade_type: command.number("type").unwrap_or(1),
+        allow_downgrade: command.has("allow-downgrade"),
+    };
+    let updates = command.pairs.iter().filter(|(key, _)| key.contains('.'));
+    ControllerRequest::UpdateFeatures(UpdateFeaturesRequest {
+        timeout_ms: 60_000,
+        feature_updates: updates.map(update).collect(),
+        validate_only,
+    })
 }
 
 /// Words that are not switches: names. `""` is the empty one.
@@ -217,10 +356,7 @@ fn topics(command: &Command<'_>) -> Vec<CreatableTopic> {
 
 /// `orders id:orders` names a topic, and another one by its id.
 fn deleted(world: &World, command: &Command<'_>) -> Vec<DeleteTopicState> {
-    let id = |name: &str| {
-        let found = world.names.iter().rev().find(|(_, known)| *known == name);
-        found.map_or(Uuid::from_bytes([0xee; 16]), |(id, _)| *id)
-    };
+    let id = |name: &str| topic_id(world, name);
     plain_words(command)
         .map(|word| match word.split_once("id:") {
             None => DeleteTopicState {
@@ -238,6 +374,12 @@ fn deleted(world: &World, command: &Command<'_>) -> Vec<DeleteTopicState> {
             },
         })
         .collect()
+}
+
+/// The id of a topic that is or was there, or one that never was.
+fn topic_id(world: &World, name: &str) -> Uuid {
+    let found = world.names.iter().rev().find(|(_, known)| *known == name);
+    found.map_or(Uuid::from_bytes([0xee; 16]), |(id, _)| *id)
 }
 
 fn more_partitions(name: &str, command: &Command<'_>) -> CreatePartitionsTopic {
@@ -374,6 +516,16 @@ fn describe(world: &World, record: &MetadataRecord) -> String {
             r.broker_id, r.broker_epoch, r.fenced, r.rack
         ),
         MetadataRecord::BrokerRegistrationChange(r) => registration_change(r),
+        MetadataRecord::UnregisterBroker(r) => {
+            format!("unregister broker {} epoch={}", r.broker_id, r.broker_epoch)
+        }
+        MetadataRecord::RegisterController(r) => {
+            format!("register controller {}", r.controller_id)
+        }
+        MetadataRecord::NoOp(_) => "nothing".into(),
+        MetadataRecord::BeginTransaction(_) => "begin transaction".into(),
+        MetadataRecord::EndTransaction(_) => "end transaction".into(),
+        MetadataRecord::AbortTransaction(_) => "abort transaction".into(),
         MetadataRecord::ProducerIds(r) => format!("next producer id {}", r.next_producer_id),
         MetadataRecord::FeatureLevel(r) => format!("feature {}={}", r.name, r.feature_level),
         other => panic!("no words for {other:?}"),
@@ -391,17 +543,35 @@ fn change(topic: &str, record: &PartitionChangeRecord) -> String {
     if record.leader_recovery_state == 1 {
         text.push_str(" recovering");
     }
+    if let Some(directories) = &record.directories {
+        write!(text, " directories={}", dir_numbers(directories)).expect("text");
+    }
     text
 }
 
 fn registration_change(record: &BrokerRegistrationChangeRecord) -> String {
-    let what = match (record.fenced, record.in_controlled_shutdown) {
-        (-1, 0) => "unfenced",
-        (1, 0) => "fenced",
-        (0, 1) => "is shutting down",
-        other => panic!("no words for {other:?}"),
-    };
-    format!("broker {} {what}", record.broker_id)
+    let mut text = format!("broker {}", record.broker_id);
+    match record.fenced {
+        -1 => text.push_str(" unfenced"),
+        1 => text.push_str(" fenced"),
+        _ => {}
+    }
+    if record.in_controlled_shutdown == 1 {
+        text.push_str(" is shutting down");
+    }
+    if !record.log_dirs.is_empty() {
+        write!(text, " directories={}", dir_numbers(&record.log_dirs)).expect("text");
+    }
+    if let Some(cordoned) = &record.cordoned_log_dirs {
+        write!(text, " cordoned={}", dir_numbers(cordoned)).expect("text");
+    }
+    text
+}
+
+/// Directory ids as [`directories`] takes them.
+fn dir_numbers(ids: &[Uuid]) -> String {
+    let number = |id: &Uuid| id.as_bytes()[15].to_string();
+    ids.iter().map(number).collect::<Vec<_>>().join(",")
 }
 
 fn reply(world: &World, response: &ControllerResponse, output: &mut String) {
@@ -451,8 +621,38 @@ fn reply(world: &World, response: &ControllerResponse, output: &mut String) {
                 line(what, r.error_code, &r.error_message);
             }
         }
-        ControllerResponse::RegisterBroker(Ok(epoch)) => {
+        ControllerResponse::BrokerRegistration(Ok(epoch)) => {
             line(format!("epoch={epoch}"), ErrorCode::NONE, &None);
+        }
+        ControllerResponse::BrokerHeartbeat(Ok(r)) => {
+            let words = [
+                (r.is_caught_up, "caught up"),
+                (r.is_fenced, "fenced"),
+                (r.should_shut_down, "should shut down"),
+            ];
+            let words = words.iter().filter(|(is, _)| *is).map(|(_, word)| *word);
+            line(words.collect::<Vec<_>>().join(", "), ErrorCode::NONE, &None);
+        }
+        ControllerResponse::AssignReplicasToDirs(r) => {
+            if r.error_code.is_err() {
+                line("refused".into(), r.error_code, &None);
+            }
+            for directory in &r.directories {
+                for topic in &directory.topics {
+                    let name = world.names.get(&topic.topic_id).map_or("?", String::as_str);
+                    let dir = dir_numbers(&[directory.id]);
+                    for p in &topic.partitions {
+                        let what = format!("{name}-{} in {dir}", p.partition_index);
+                        line(what, p.error_code, &None);
+                    }
+                }
+            }
+        }
+        ControllerResponse::UpdateFeatures(r) => {
+            line("all".into(), r.error_code, &r.error_message);
+            for r in &r.results {
+                line(r.feature.to_string(), r.error_code, &r.error_message);
+            }
         }
         ControllerResponse::AllocateProducerIds(Ok(block)) => {
             line(
@@ -461,14 +661,15 @@ fn reply(world: &World, response: &ControllerResponse, output: &mut String) {
                 &None,
             );
         }
-        ControllerResponse::UnfenceBroker(Ok(()))
-        | ControllerResponse::FenceBroker(Ok(()))
-        | ControllerResponse::BeginControlledShutdown(Ok(()))
+        ControllerResponse::BrokerUnreachable(Ok(()))
+        | ControllerResponse::UnregisterBroker(Ok(()))
+        | ControllerResponse::ControllerRegistration(Ok(()))
         | ControllerResponse::Bootstrap(Ok(())) => line("done".into(), ErrorCode::NONE, &None),
-        ControllerResponse::RegisterBroker(Err(e))
-        | ControllerResponse::UnfenceBroker(Err(e))
-        | ControllerResponse::FenceBroker(Err(e))
-        | ControllerResponse::BeginControlledShutdown(Err(e))
+        ControllerResponse::BrokerRegistration(Err(e))
+        | ControllerResponse::BrokerHeartbeat(Err(e))
+        | ControllerResponse::BrokerUnreachable(Err(e))
+        | ControllerResponse::UnregisterBroker(Err(e))
+        | ControllerResponse::ControllerRegistration(Err(e))
         | ControllerResponse::Bootstrap(Err(e))
         | ControllerResponse::AllocateProducerIds(Err(e)) => {
             line("refused".into(), e.code, &e.message);
@@ -491,6 +692,18 @@ fn created(topic: &CreatableTopicResult) -> String {
     format!("{} partitions={partitions} factor={factor}", topic.name)
 }
 
+/// Where the replicas of a topic are.
+fn directories_of(image: &Image, topic: &str) -> String {
+    let mut output = String::new();
+    for (index, p) in &image.topic(topic).expect("a topic").partitions {
+        let replicas = p.replicas.iter().zip(&p.directories);
+        let replicas = replicas.map(|(node, id)| format!("{node} in {}", dir_numbers(&[*id])));
+        let replicas = replicas.collect::<Vec<_>>().join(", ");
+        writeln!(output, "{topic}-{index} {replicas}").expect("text");
+    }
+    output
+}
+
 /// The brokers of an image, or the partitions of one topic.
 fn image(image: &Image, what: &str) -> String {
     let mut output = String::new();
@@ -501,7 +714,11 @@ fn image(image: &Image, what: &str) -> String {
                 (false, true) => "shutting down",
                 (false, false) => "active",
             };
-            writeln!(output, "broker {} epoch={} {state}", b.id, b.epoch).expect("text");
+            write!(output, "broker {} epoch={} {state}", b.id, b.epoch).expect("text");
+            if b.log_dirs.len() > 1 {
+                write!(output, " directories={}", dir_numbers(&b.log_dirs)).expect("text");
+            }
+            output.push('\n');
         }
         return if output.is_empty() {
             "no brokers\n".into()

@@ -8,14 +8,21 @@ use tidelog_metadata::bootstrap::{
 };
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_metadata::controller::{
-    BrokerEpoch, BrokerRegistration, Config, Controller, ControllerRequest, ControllerResponse,
-    Effect, Input, Limits, Restored,
+    BrokerEpoch, Config, Controller, ControllerRequest, ControllerResponse, Effect, Input, Limits,
+    Restored,
 };
-use tidelog_metadata::image::{Endpoint, Image};
-use tidelog_protocol::records::metadata::MetadataRecord;
+use tidelog_metadata::image::{Image, SupportedLevels};
+use tidelog_protocol::messages::broker_heartbeat::BrokerHeartbeatRequest;
+use tidelog_protocol::messages::broker_registration::{
+    BrokerRegistrationRequest, Feature, Listener,
+};
+use tidelog_protocol::records::metadata::{BeginTransactionRecord, MetadataRecord, TopicRecord};
 use tidelog_types::{NodeId, Now, Offset, Timestamp, Uuid};
 
+const CLUSTER_ID: &str = "Some-cluster-of-tests-";
+
 pub(crate) struct World {
+    config: Config,
     pub(crate) controller: Controller,
     pub(crate) now: Now,
     /// All that was appended, read back from its bytes.
@@ -36,8 +43,10 @@ impl World {
             end_offset: Offset::new(1),
         };
         let now = now();
+        let config = config(properties, limits);
         Self {
-            controller: Controller::new(now, config(properties, limits), restored),
+            controller: Controller::new(now, config.clone(), restored),
+            config,
             now,
             follower: image,
             log_end: Offset::new(1),
@@ -52,29 +61,52 @@ impl World {
         self.ask(ControllerRequest::Bootstrap(bootstrap_records(version)));
         self.commit_all();
         for (id, rack) in brokers {
-            self.ask(ControllerRequest::RegisterBroker(registration(
-                *id, 1, *rack,
-            )));
+            let registration = registration(*id, 1, *rack);
+            self.ask(ControllerRequest::BrokerRegistration(registration));
             self.commit_all();
-            let epoch = self.epoch(*id);
-            self.ask(ControllerRequest::UnfenceBroker(epoch));
+            let heartbeat = self.heartbeat(*id);
+            self.ask(ControllerRequest::BrokerHeartbeat(heartbeat));
             self.commit_all();
         }
     }
 
+    /// The same with a quorum of several nodes, before anything has happened.
+    pub(crate) fn with_controllers(mut self, controllers: Vec<NodeId>) -> Self {
+        self.config.controllers = controllers;
+        self.take_over();
+        self
+    }
+
     /// Another controller takes over with what the log says.
-    pub(crate) fn restart(&mut self, properties: &str, limits: Limits) -> Vec<Effect> {
+    pub(crate) fn restart(&mut self) -> Vec<Effect> {
         let effects = self.handle(Input::Resign);
         self.log_end = self.log_end.next();
+        self.take_over();
+        effects
+    }
+
+    fn take_over(&mut self) {
         let restored = Restored {
             image: self.follower.clone(),
             end_offset: self.log_end,
         };
-        let mut config = config(properties, limits);
-        config.seed[0] = self.log_end.value() as u8;
-        self.controller = Controller::new(self.now, config, restored);
+        self.config.seed[0] = self.log_end.value() as u8;
+        self.controller = Controller::new(self.now, self.config.clone(), restored);
         self.controller.check();
-        effects
+    }
+
+    /// The controller fails when it has begun a transaction, and another one takes over.
+    pub(crate) fn fail_in_transaction(&mut self) {
+        let topic = TopicRecord {
+            name: "half".into(),
+            topic_id: Uuid::from_bytes([7; 16]),
+        };
+        self.append(
+            self.log_end,
+            &[BeginTransactionRecord::default().into(), topic.into()],
+        );
+        self.log_end = self.log_end.next();
+        self.take_over();
     }
 
     pub(crate) fn ask(&mut self, request: ControllerRequest) -> Vec<Effect> {
@@ -103,6 +135,20 @@ impl World {
         BrokerEpoch {
             broker_id,
             broker_epoch: registered.map_or(-1, |broker| broker.epoch),
+        }
+    }
+
+    /// What a broker sends that has read all of the log and wants to serve.
+    pub(crate) fn heartbeat(&self, id: i32) -> BrokerHeartbeatRequest {
+        let BrokerEpoch {
+            broker_id,
+            broker_epoch,
+        } = self.epoch(id);
+        BrokerHeartbeatRequest {
+            broker_id,
+            broker_epoch,
+            current_metadata_offset: Offset::new(self.log_end.value() - 1),
+            ..Default::default()
         }
     }
 
@@ -167,21 +213,30 @@ pub(crate) fn response(effects: &[Effect]) -> Option<&ControllerResponse> {
     only
 }
 
-pub(crate) fn registration(id: i32, incarnation: u8, rack: Option<&str>) -> BrokerRegistration {
-    BrokerRegistration {
+pub(crate) fn registration(
+    id: i32,
+    incarnation: u8,
+    rack: Option<&str>,
+) -> BrokerRegistrationRequest {
+    let feature = |(name, levels): (&str, SupportedLevels)| Feature {
+        name: name.into(),
+        min_supported_version: levels.min,
+        max_supported_version: levels.max,
+    };
+    BrokerRegistrationRequest {
         broker_id: NodeId::new(id),
+        cluster_id: CLUSTER_ID.into(),
         incarnation_id: Uuid::from_bytes([incarnation; 16]),
-        endpoints: vec![Endpoint {
+        listeners: vec![Listener {
             name: "PLAINTEXT".into(),
             host: format!("host-{id}").into(),
             port: 9092,
             security_protocol: 0,
         }],
         rack: rack.map(Into::into),
-        features: registered_features()
-            .map(|(name, levels)| (name.into(), levels))
-            .collect(),
+        features: registered_features().map(feature).collect(),
         log_dirs: vec![Uuid::from_bytes([id as u8 | 0x80; 16])],
+        ..Default::default()
     }
 }
 
@@ -190,7 +245,7 @@ fn config(properties: &str, limits: Limits) -> Config {
     assert_eq!(warnings, []);
     Config {
         limits,
-        ..Config::new(broker, [3; 32])
+        ..Config::new(broker, CLUSTER_ID.into(), [3; 32])
     }
 }
 

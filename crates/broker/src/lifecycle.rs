@@ -1,0 +1,224 @@
+//! This broker as a member of its cluster: it registers, tells that it is alive, and leaves in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tidelog_metadata::bootstrap::registered_features;
+use tidelog_metadata::configs::{BrokerConfig, SecurityProtocol};
+use tidelog_metadata::controller::{ControllerRequest, ControllerResponse};
+use tidelog_protocol::messages::broker_heartbeat::{
+    BrokerHeartbeatRequest, BrokerHeartbeatResponse,
+};
+use tidelog_protocol::messages::broker_registration::{
+    BrokerRegistrationRequest, Feature, Listener,
+};
+use tidelog_types::{NodeId, Offset, Str, Uuid};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::broker::ListenerAddress;
+use crate::metadata::ControllerHandle;
+use crate::random::random_uuid;
+use crate::store::Store;
+
+/// How long to wait after a heartbeat that had no answer, at first.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The first and the longest wait for something that only takes others to read a few records.
+const SOON: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// Asks the controller to make this node a member of its cluster. Gives the epoch of the registration.
+pub(crate) async fn register(
+    controller: &ControllerHandle,
+    config: &BrokerConfig,
+    cluster_id: &str,
+    listeners: &[ListenerAddress],
+    store: &Store,
+) -> Result<i64, String> {
+    let listener = |listener: &ListenerAddress| Listener {
+        name: listener.name.clone().into(),
+        host: listener.host.clone().into(),
+        port: listener.port,
+        security_protocol: SecurityProtocol::Plaintext.id(),
+    };
+    let feature = |(name, levels): (&'static str, _)| {
+        let tidelog_metadata::image::SupportedLevels { min, max } = levels;
+        Feature {
+            name: Str::from_static(name),
+            min_supported_version: min,
+            max_supported_version: max,
+        }
+    };
+    let registration = BrokerRegistrationRequest {
+        broker_id: config.node_id(),
+        cluster_id: cluster_id.into(),
+        incarnation_id: random_uuid(),
+        listeners: listeners.iter().map(listener).collect(),
+        features: registered_features().map(feature).collect(),
+        rack: config.broker_rack().map(Str::from),
+        log_dirs: store
+            .directories()
+            .iter()
+            .map(|directory| directory.id)
+            .collect(),
+        previous_broker_epoch: store.previous_broker_epoch(),
+        ..Default::default()
+    };
+    let request = ControllerRequest::BrokerRegistration(registration);
+    match controller.request(request).await {
+        Ok(ControllerResponse::BrokerRegistration(Ok(epoch))) => Ok(epoch),
+        Ok(ControllerResponse::BrokerRegistration(Err(error))) => Err(error.to_string()),
+        Ok(_) => Err("the controller answered something else".to_owned()),
+        Err(code) => Err(code.to_string()),
+    }
+}
+
+/// Tells the controller that the former process of this node is gone: this one has its directories.
+pub(crate) async fn report_former_self(
+    controller: &ControllerHandle,
+    broker_id: NodeId,
+    broker_epoch: i64,
+) {
+    let request = ControllerRequest::BrokerUnreachable {
+        broker_id,
+        broker_epoch,
+    };
+    // Without a controller the registration that follows fails, too, and says so.
+    let _ = controller.request(request).await;
+}
+
+/// A registered broker, and what its heartbeats tell.
+pub(crate) struct Member {
+    pub(crate) controller: ControllerHandle,
+    pub(crate) id: NodeId,
+    pub(crate) broker_epoch: i64,
+    /// The offset up to which the metadata is applied, exclusive.
+    pub(crate) metadata_offset: Arc<AtomicI64>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) config: Arc<ArcSwap<BrokerConfig>>,
+}
+
+impl Member {
+    /// Returns when this broker may serve.
+    pub(crate) async fn unfence(&self) -> Result<(), String> {
+        let (mut wait, longest) = SOON;
+        while self.heartbeat(false).await?.is_fenced {
+            tokio::time::sleep(wait).await;
+            wait = longest.min(wait * 2);
+        }
+        Ok(())
+    }
+
+    /// Sends heartbeats until `leaving` is told to leave, and then until this broker is needed no more, or until `stopped`.
+    pub(crate) fn stay(self, stopped: watch::Receiver<bool>) -> Membership {
+        let (leave, leaving) = oneshot::channel();
+        Membership {
+            leave,
+            task: tokio::spawn(self.run(leaving, stopped)),
+        }
+    }
+
+    async fn run(self, mut leaving: oneshot::Receiver<()>, mut stopped: watch::Receiver<bool>) {
+        let interval = self.config.load().broker_heartbeat_interval_ms();
+        let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(0)).max(RETRY);
+        let (mut wait, mut retry) = (interval, RETRY);
+        loop {
+            let left = tokio::select! {
+                () = tokio::time::sleep(wait) => None,
+                () = self.store.directory_failed() => None,
+                left = &mut leaving => Some(left.is_ok()),
+                _ = stopped.wait_for(|stop| *stop) => Some(false),
+            };
+            match left {
+                None => {}
+                Some(false) => return,
+                Some(true) => return self.leave().await,
+            }
+            match self.heartbeat(false).await {
+                Ok(_) => (wait, retry) = (interval, RETRY),
+                Err(reason) => {
+                    tracing::warn!(reason, "the controller did not take a heartbeat");
+                    wait = retry;
+                    retry = interval.min(retry * 2);
+                }
+            }
+        }
+    }
+
+    /// The orderly shutdown: others take over what this broker leads.
+    async fn leave(&self) {
+        let (mut wait, longest) = SOON;
+        loop {
+            match self.heartbeat(true).await {
+                Ok(answer) if answer.should_shut_down => return,
+                Ok(_) => tokio::time::sleep(wait).await,
+                Err(reason) => {
+                    tracing::warn!(reason, "this broker leaves without the controller knowing");
+                    return;
+                }
+            }
+            wait = longest.min(wait * 2);
+        }
+    }
+
+    async fn heartbeat(&self, want_shut_down: bool) -> Result<BrokerHeartbeatResponse, String> {
+        let next_offset = self.metadata_offset.load(Ordering::Acquire);
+        let request = BrokerHeartbeatRequest {
+            broker_id: self.id,
+            broker_epoch: self.broker_epoch,
+            current_metadata_offset: Offset::new(next_offset - 1),
+            want_fence: false,
+            want_shut_down,
+            offline_log_dirs: self.offline_directories(),
+            cordoned_log_dirs: Some(self.cordoned_directories()),
+        };
+        let request = ControllerRequest::BrokerHeartbeat(request);
+        match self.controller.request(request).await {
+            Ok(ControllerResponse::BrokerHeartbeat(Ok(answer))) => Ok(answer),
+            Ok(ControllerResponse::BrokerHeartbeat(Err(error))) => Err(error.to_string()),
+            Ok(_) => Err("the controller answered something else".to_owned()),
+            Err(code) => Err(code.to_string()),
+        }
+    }
+
+    fn offline_directories(&self) -> Vec<Uuid> {
+        let directories = self.store.directories().iter();
+        directories
+            .filter(|directory| directory.has_failed())
+            .map(|directory| directory.id)
+            .collect()
+    }
+
+    /// KIP-1066: those of `cordoned.log.dirs`; `*` stands for all.
+    fn cordoned_directories(&self) -> Vec<Uuid> {
+        let config = self.config.load();
+        let cordoned = config.cordoned_log_dirs();
+        let directories = self.store.directories().iter();
+        directories
+            .filter(|directory| {
+                cordoned
+                    .iter()
+                    .any(|path| path == "*" || directory.path == Path::new(path))
+            })
+            .map(|directory| directory.id)
+            .collect()
+    }
+}
+
+/// The task that sends the heartbeats.
+pub(crate) struct Membership {
+    leave: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Membership {
+    /// Leaves the cluster in order; returns when nobody needs this broker any more.
+    pub(crate) async fn leave(self) {
+        // A task that has ended has nothing to leave.
+        let _ = self.leave.send(());
+        let _ = self.task.await;
+    }
+}
