@@ -170,7 +170,7 @@ pub const UNSERVED_FEATURES: &[UnservedFeature] = &[
     UnservedFeature::new(
         ELIGIBLE_LEADER_REPLICAS_VERSION,
         1,
-        "replicas that are eligible may lead, but none becomes eligible",
+        "brokers do not say whether they shut down in order before they restarted",
     ),
     UnservedFeature::new(
         "share.version",

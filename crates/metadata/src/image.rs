@@ -323,6 +323,16 @@ impl PartitionImage {
             held(&self.eligible_leader_replicas),
             "{name}: the ELR consists of replicas"
         );
+        let in_sync = |node: &NodeId| self.isr.contains(node);
+        assert!(
+            !self.eligible_leader_replicas.iter().any(in_sync),
+            "{name}: who is eligible is not in the ISR"
+        );
+        let both = |node: &NodeId| self.removing_replicas.contains(node);
+        assert!(
+            !self.adding_replicas.iter().any(both),
+            "{name}: nobody is added and removed"
+        );
         assert!(
             held(&self.adding_replicas),
             "{name}: replicas being added are replicas"

@@ -338,6 +338,7 @@ impl<'a> PartitionChange<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reassignments::{reassigned, reverted};
     use super::*;
 
     fn nodes(ids: &[i32]) -> Vec<NodeId> {
@@ -584,5 +585,176 @@ mod tests {
             hold(&partition(&[2, 3, 1], &[1, 3], 1), &[1, 2, 3]),
             "unchanged"
         );
+    }
+
+    /// One of `kafka-4.3.1-partition-changes.tsv`, which Kafka's own code made of random input (`.ci/PartitionChanges.java`).
+    struct KafkasCase<'a> {
+        columns: Vec<&'a str>,
+    }
+
+    impl KafkasCase<'_> {
+        fn nodes(&self, column: usize) -> Vec<NodeId> {
+            list(self.columns[column]).unwrap_or_default()
+        }
+
+        fn partition(&self) -> PartitionImage {
+            let replicas = self.nodes(5);
+            let level: i16 = self.columns[0].parse().unwrap();
+            let directory = |node: &NodeId| match level {
+                17.. => Uuid::from_bytes((200 + node.value() as u128).to_be_bytes()),
+                _ => directory::MIGRATING,
+            };
+            PartitionImage {
+                directories: replicas.iter().map(directory).collect(),
+                isr: self.nodes(6),
+                leader: NodeId::new(self.columns[7].parse().unwrap()),
+                removing_replicas: self.nodes(8),
+                adding_replicas: self.nodes(9),
+                eligible_leader_replicas: self.nodes(10),
+                last_known_elr: self.nodes(11),
+                leader_recovery_state: recovery_state(self.columns[12]),
+                replicas,
+                ..Default::default()
+            }
+        }
+
+        fn record(&self, partition: &PartitionImage) -> Option<PartitionChangeRecord> {
+            let election = match self.columns[3] {
+                "preferred" => Election::Preferred,
+                "online" => Election::Online,
+                _ => Election::Unclean,
+            };
+            let mut change = PartitionChange::of(partition, election);
+            let mut gone = NodeId::NONE;
+            match self.columns[13].split(':').collect::<Vec<_>>()[..] {
+                ["leave", node] => gone = NodeId::new(node.parse().unwrap()),
+                ["restart", node] => {
+                    gone = NodeId::new(node.parse().unwrap());
+                    change.unclean_restart = gone;
+                }
+                ["isr", isr, state] => {
+                    change.isr = Cow::Owned(list(isr).unwrap());
+                    change.recovery_state = recovery_state(state);
+                }
+                ["reassign", target] => {
+                    change = reassigned(partition, &list(target).unwrap());
+                    change.election = election;
+                }
+                ["cancel", unclean] => {
+                    let (reverted, is_unclean) = reverted(partition, election);
+                    assert_eq!(is_unclean, unclean == "1");
+                    change = reverted;
+                }
+                ["elect"] => {}
+                ref other => panic!("{other:?}"),
+            }
+            change.shrink_isr(|node| node == gone);
+            let alive = self.nodes(4);
+            let rules = PartitionRules {
+                image: &Image::default(),
+                can_lead: &|node, _| node != gone && alive.contains(&node),
+                allow_unclean: false,
+                min_isr: self.columns[2].parse().unwrap(),
+                elr_enabled: self.columns[1] == "1",
+                metadata_version: MetadataVersion::from_level(self.columns[0].parse().unwrap())
+                    .unwrap(),
+            };
+            change.record(TopicId::ZERO, 0, &rules)
+        }
+    }
+
+    /// `~` for no list, `-` for an empty one.
+    fn list(text: &str) -> Option<Vec<NodeId>> {
+        let ids = |text: &str| {
+            text.split(',')
+                .map(|id| NodeId::new(id.parse().unwrap()))
+                .collect()
+        };
+        match text {
+            "~" => None,
+            "-" => Some(Vec::new()),
+            text => Some(ids(text)),
+        }
+    }
+
+    fn recovery_state(text: &str) -> LeaderRecoveryState {
+        LeaderRecoveryState::from_value(text.parse().unwrap()).unwrap()
+    }
+
+    fn text(nodes: &Option<Vec<NodeId>>) -> String {
+        match nodes.as_deref() {
+            None => "~".to_owned(),
+            Some([]) => "-".to_owned(),
+            Some(nodes) => nodes
+                .iter()
+                .map(NodeId::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
+        }
+    }
+
+    /// The record in the words of the file.
+    fn columns(record: Option<PartitionChangeRecord>) -> String {
+        let Some(record) = record else {
+            return "nothing".into();
+        };
+        let number = |value: i32, none: i32| match value {
+            value if value == none => "~".to_owned(),
+            value => value.to_string(),
+        };
+        let directories = record.directories.as_ref().map_or(-1, |d| d.len() as i32);
+        [
+            number(record.leader.value(), NO_LEADER_CHANGE.value()),
+            text(&record.isr),
+            text(&record.replicas),
+            text(&record.removing_replicas),
+            text(&record.adding_replicas),
+            text(&record.eligible_leader_replicas),
+            text(&record.last_known_elr),
+            number(record.leader_recovery_state.into(), -1),
+            number(directories, -1),
+        ]
+        .join("\t")
+    }
+
+    /// Two things that Kafka writes mean nothing and are not written here: eligible leaders that are no replicas (any more), and
+    /// -1 as the last known leader.
+    fn meaningful(expected: &str, partition: &PartitionImage) -> String {
+        let mut columns: Vec<String> = expected.split('\t').map(str::to_owned).collect();
+        if let [_, _, replicas, _, _, elr, last_known, ..] = &mut columns[..] {
+            let replicas = list(replicas).unwrap_or_else(|| partition.replicas.clone());
+            if let Some(mut nodes) = list(elr) {
+                nodes.retain(|node| replicas.contains(node));
+                if nodes == partition.eligible_leader_replicas {
+                    *elr = "~".into();
+                } else {
+                    *elr = text(&Some(nodes));
+                }
+            } else if partition
+                .eligible_leader_replicas
+                .iter()
+                .any(|n| !replicas.contains(n))
+            {
+                let stay = partition.eligible_leader_replicas.iter().copied();
+                *elr = text(&Some(stay.filter(|node| replicas.contains(node)).collect()));
+            }
+            if last_known == "-1" {
+                *last_known = "~".into();
+            }
+        }
+        columns.join("\t")
+    }
+
+    #[test]
+    fn records_are_those_of_kafka() {
+        let cases = include_str!("../../testdata/kafka-4.3.1-partition-changes.tsv");
+        for line in cases.lines() {
+            let case = KafkasCase {
+                columns: line.split('\t').collect(),
+            };
+            let partition = case.partition();
+            let expected = meaningful(&case.columns[14..].join("\t"), &partition);
+            assert_eq!(columns(case.record(&partition)), expected, "{line}");
+        }
     }
 }

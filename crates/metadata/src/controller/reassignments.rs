@@ -83,8 +83,24 @@ impl Controller {
                 message,
             ));
         };
-        match &wanted.replicas {
-            None => self.cancel(topic, index, partition),
+        let can_lead = |node, partition: &PartitionImage| self.can_lead(node, partition);
+        let rules = self.partition_rules(topic, &can_lead);
+        let change = match &wanted.replicas {
+            None if !partition.is_reassigning() => {
+                return Err(ErrorCode::NO_REASSIGNMENT_IN_PROGRESS.into());
+            }
+            None => {
+                let (change, is_unclean) = reverted(partition, rules.election());
+                if is_unclean && !rules.allow_unclean {
+                    let message = "without the replicas that are being added nobody is in sync, \
+                         and an unclean election is not allowed";
+                    return Err(ApiError::new(
+                        ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+                        message,
+                    ));
+                }
+                change
+            }
             Some(replicas) => {
                 self.check_replicas(index, replicas, None)?;
                 let factor = without(&partition.replicas, &partition.removing_replicas).len();
@@ -99,70 +115,55 @@ impl Controller {
                         message,
                     ));
                 }
-                Ok(self.begin_reassignment(topic, index, partition, replicas))
+                reassigned(partition, replicas)
             }
-        }
-    }
-
-    fn begin_reassignment(
-        &self,
-        topic: &TopicImage,
-        index: PartitionIndex,
-        partition: &PartitionImage,
-        target: &[NodeId],
-    ) -> Option<PartitionChangeRecord> {
-        let can_lead = |node, partition: &PartitionImage| self.can_lead(node, partition);
-        let rules = self.partition_rules(topic, &can_lead);
-        let current = &partition.replicas;
-        let removing = without(current, target);
-        // A replica that an earlier reassignment adds, and this one keeps, still has to come. Kafka 4.3 forgets which ones
-        // those are, and waits for ever if a reassignment is undone by naming the replicas from before.
-        let mut adding = without(target, current);
-        let still_adding = partition.adding_replicas.iter().copied();
-        adding.extend(still_adding.filter(|node| target.contains(node)));
-        adding.sort_unstable();
-        let mut change = PartitionChange::of(partition, Election::Online);
-        change.replicas = Cow::Owned(target.iter().chain(&removing).copied().collect());
-        change.removing = Cow::Owned(removing);
-        change.adding = Cow::Owned(adding);
-        change.record(topic.id, index, &rules)
-    }
-
-    /// Takes away the replicas that the reassignment adds. If nobody else is in sync, that costs records.
-    fn cancel(
-        &self,
-        topic: &TopicImage,
-        index: PartitionIndex,
-        partition: &PartitionImage,
-    ) -> Result<Option<PartitionChangeRecord>, ApiError> {
-        if !partition.is_reassigning() {
-            return Err(ErrorCode::NO_REASSIGNMENT_IN_PROGRESS.into());
-        }
-        let can_lead = |node, partition: &PartitionImage| self.can_lead(node, partition);
-        let rules = self.partition_rules(topic, &can_lead);
-        let stays = |node: &NodeId| !partition.adding_replicas.contains(node);
-        let staying =
-            |nodes: &[NodeId]| -> Vec<NodeId> { nodes.iter().copied().filter(stays).collect() };
-        let replicas = staying(&partition.replicas);
-        let mut isr = staying(&partition.isr);
-        if isr.is_empty() {
-            let Some(first) = replicas.first().filter(|_| rules.allow_unclean) else {
-                let message = "without the replicas that are being added nobody is in sync, \
-                     and an unclean election is not allowed";
-                return Err(ApiError::new(
-                    ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-                    message,
-                ));
-            };
-            isr.push(*first);
-        }
-        let mut change = PartitionChange::of(partition, rules.election());
-        change.isr = Cow::Owned(isr);
-        change.replicas = Cow::Owned(replicas);
-        change.removing = Cow::Borrowed(&[]);
-        change.adding = Cow::Borrowed(&[]);
+        };
         Ok(change.record(topic.id, index, &rules))
     }
+}
+
+/// The partition on other replicas, or on its way to them.
+pub(super) fn reassigned<'a>(
+    partition: &'a PartitionImage,
+    target: &[NodeId],
+) -> PartitionChange<'a> {
+    let current = &partition.replicas;
+    let removing = without(current, target);
+    // A replica that an earlier reassignment adds, and this one keeps, still has to come. Kafka 4.3 forgets which ones
+    // those are, and waits for ever if a reassignment is undone by naming the replicas from before.
+    let mut adding = without(target, current);
+    let still_adding = partition.adding_replicas.iter().copied();
+    adding.extend(still_adding.filter(|node| target.contains(node)));
+    adding.sort_unstable();
+    let mut change = PartitionChange::of(partition, Election::Online);
+    change.replicas = Cow::Owned(target.iter().chain(&removing).copied().collect());
+    change.removing = Cow::Owned(removing);
+    change.adding = Cow::Owned(adding);
+    change
+}
+
+/// The partition without the replicas that its reassignment adds, and whether that costs records: if nobody else is in sync,
+/// the first of the others is taken for it.
+pub(super) fn reverted(
+    partition: &PartitionImage,
+    election: Election,
+) -> (PartitionChange<'_>, bool) {
+    let staying = |nodes: &[NodeId]| -> Vec<NodeId> {
+        let stays = |node: &NodeId| !partition.adding_replicas.contains(node);
+        nodes.iter().copied().filter(stays).collect()
+    };
+    let replicas = staying(&partition.replicas);
+    let mut isr = staying(&partition.isr);
+    let is_unclean = isr.is_empty();
+    if is_unclean {
+        isr.extend(replicas.first());
+    }
+    let mut change = PartitionChange::of(partition, election);
+    change.isr = Cow::Owned(isr);
+    change.replicas = Cow::Owned(replicas);
+    change.removing = Cow::Borrowed(&[]);
+    change.adding = Cow::Borrowed(&[]);
+    (change, is_unclean)
 }
 
 /// The nodes of `all` that are not in `taken`, in ascending order.

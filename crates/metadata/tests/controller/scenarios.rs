@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tidelog_metadata::bootstrap::bootstrap_records;
+use tidelog_metadata::bootstrap::{ELIGIBLE_LEADER_REPLICAS_VERSION, bootstrap_records};
 use tidelog_metadata::controller::{ControllerRequest, ControllerResponse, Effect, Input, Limits};
 use tidelog_metadata::image::{Image, NO_LEADER_CHANGE};
 use tidelog_protocol::messages::assign_replicas_to_dirs::{
@@ -23,10 +23,11 @@ use tidelog_protocol::messages::unregister_broker::UnregisterBrokerRequest;
 use tidelog_protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use tidelog_protocol::messages::{alter_configs, incremental_alter_configs};
 use tidelog_protocol::records::metadata::{
-    BrokerRegistrationChangeRecord, MetadataRecord, PartitionChangeRecord,
+    BrokerRegistrationChangeRecord, FeatureLevelRecord, MetadataRecord, PartitionChangeRecord,
 };
 use tidelog_types::{ErrorCode, NodeId, Offset, Str, TopicName, Uuid};
 
+use crate::partitions;
 use crate::scenario::{self, Command};
 use crate::world::{World, registration};
 
@@ -64,8 +65,13 @@ fn step(world: &mut Option<World>, command: &Command<'_>) -> String {
                 Vec::new()
             }
         }
+        "wait" => {
+            let time = Duration::from_millis(command.number("ms").expect("ms="));
+            partitions::wait(world, time)
+        }
         "show" => return image(world.controller.image(), command.words[0]),
         "show-dirs" => return directories_of(world.controller.image(), command.words[0]),
+        "reassignments" => return partitions::reassignments(world.controller.image(), command),
         _ => {
             let request = request(world, command);
             world.ask(request)
@@ -95,6 +101,9 @@ fn new_world(command: &Command<'_>) -> World {
     limits.records_per_batch_max = command
         .number("records")
         .unwrap_or(limits.records_per_batch_max);
+    limits.elections_per_round_max = command
+        .number("elections")
+        .unwrap_or(limits.elections_per_round_max);
     let properties = command.pairs.iter().filter(|(key, _)| key.contains('.'));
     let properties: Vec<String> = properties
         .map(|(key, value)| format!("{key}={value}"))
@@ -117,22 +126,37 @@ fn new_world(command: &Command<'_>) -> World {
         world = world.with_controllers(nodes(controllers));
     }
     if !brokers.is_empty() {
-        world.begin(version, &brokers);
+        let mut records = bootstrap_records(version);
+        if command.has("elr") {
+            let name = Str::from_static(ELIGIBLE_LEADER_REPLICAS_VERSION);
+            let feature_level = 1;
+            records.push(
+                FeatureLevelRecord {
+                    name,
+                    feature_level,
+                }
+                .into(),
+            );
+        }
+        world.begin_with(records, &brokers);
     }
     world
 }
 
-fn numbers(text: &str) -> impl Iterator<Item = i32> {
+pub(crate) fn numbers(text: &str) -> impl Iterator<Item = i32> {
     text.split(',')
         .filter(|n| !n.is_empty())
         .map(|n| n.parse().expect("a number"))
 }
 
-fn nodes(text: &str) -> Vec<NodeId> {
+pub(crate) fn nodes(text: &str) -> Vec<NodeId> {
     numbers(text).map(NodeId::new).collect()
 }
 
 fn request(world: &World, command: &Command<'_>) -> ControllerRequest {
+    if let Some(request) = partitions::request(world, command) {
+        return request;
+    }
     let timeout_ms = command.number("timeout").unwrap_or(60_000);
     let validate_only = command.has("validate-only");
     let broker = || world.epoch(command.words[0].parse().expect("a broker"));
@@ -309,8 +333,8 @@ fn features(command: &Command<'_>, validate_only: bool) -> ControllerRequest {
 }
 
 /// Words that are not switches: names. `""` is the empty one.
-fn plain_words<'a>(command: &Command<'a>) -> impl Iterator<Item = &'a str> {
-    const SWITCHES: [&str; 2] = ["validate-only", "hold"];
+pub(crate) fn plain_words<'a>(command: &Command<'a>) -> impl Iterator<Item = &'a str> {
+    const SWITCHES: [&str; 5] = ["validate-only", "hold", "all", "unchecked", "same-factor"];
     let words: Vec<&str> = command.words.clone();
     words
         .into_iter()
@@ -377,7 +401,7 @@ fn deleted(world: &World, command: &Command<'_>) -> Vec<DeleteTopicState> {
 }
 
 /// The id of a topic that is or was there, or one that never was.
-fn topic_id(world: &World, name: &str) -> Uuid {
+pub(crate) fn topic_id(world: &World, name: &str) -> Uuid {
     let found = world.names.iter().rev().find(|(_, known)| *known == name);
     found.map_or(Uuid::from_bytes([0xee; 16]), |(id, _)| *id)
 }
@@ -526,6 +550,7 @@ fn describe(world: &World, record: &MetadataRecord) -> String {
         MetadataRecord::BeginTransaction(_) => "begin transaction".into(),
         MetadataRecord::EndTransaction(_) => "end transaction".into(),
         MetadataRecord::AbortTransaction(_) => "abort transaction".into(),
+        MetadataRecord::ClearElr(r) => format!("clear elr {:?}", r.topic_name.as_str()),
         MetadataRecord::ProducerIds(r) => format!("next producer id {}", r.next_producer_id),
         MetadataRecord::FeatureLevel(r) => format!("feature {}={}", r.name, r.feature_level),
         other => panic!("no words for {other:?}"),
@@ -546,6 +571,7 @@ fn change(topic: &str, record: &PartitionChangeRecord) -> String {
     if let Some(directories) = &record.directories {
         write!(text, " directories={}", dir_numbers(directories)).expect("text");
     }
+    partitions::change(record, &mut text);
     text
 }
 
@@ -586,6 +612,9 @@ fn reply(world: &World, response: &ControllerResponse, output: &mut String) {
         };
         writeln!(output, "  {what} {code}{message}").expect("text");
     };
+    if partitions::reply(world, response, &mut line) {
+        return;
+    }
     match response {
         ControllerResponse::CreateTopics(r) => {
             r.topics
@@ -732,8 +761,13 @@ fn image(image: &Image, what: &str) -> String {
     for (index, p) in &topic.partitions {
         writeln!(
             output,
-            "{what}-{index} leader={} isr={:?} replicas={:?} leader-epoch={} partition-epoch={}",
-            p.leader, p.isr, p.replicas, p.leader_epoch, p.partition_epoch
+            "{what}-{index} leader={} isr={:?} replicas={:?} leader-epoch={} partition-epoch={}{}",
+            p.leader,
+            p.isr,
+            p.replicas,
+            p.leader_epoch,
+            p.partition_epoch,
+            partitions::rest(p)
         )
         .expect("text");
     }

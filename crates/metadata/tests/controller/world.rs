@@ -58,7 +58,16 @@ impl World {
 
     /// Makes the cluster usable: its first records, and the brokers, active.
     pub(crate) fn begin(&mut self, version: MetadataVersion, brokers: &[(i32, Option<&str>)]) {
-        self.ask(ControllerRequest::Bootstrap(bootstrap_records(version)));
+        self.begin_with(bootstrap_records(version), brokers);
+    }
+
+    /// The same with other first records.
+    pub(crate) fn begin_with(
+        &mut self,
+        records: Vec<MetadataRecord>,
+        brokers: &[(i32, Option<&str>)],
+    ) {
+        self.ask(ControllerRequest::Bootstrap(records));
         self.commit_all();
         for (id, rack) in brokers {
             let registration = registration(*id, 1, *rack);
