@@ -7,6 +7,7 @@ use tidelog_log::testing::FaultDir;
 use tidelog_log::{DirectoryError, Flusher, LogDirectory, MetaProperties};
 use tidelog_metadata::configs::{BrokerConfig, Durability, Listener, SecurityProtocol};
 use tidelog_metadata::image::Image;
+use tidelog_replication::partition as replica;
 use tidelog_types::NodeId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -129,8 +130,13 @@ impl Broker {
             metadata::open(clock, &config, &cluster_id, &directories[metadata_dir]).await?;
         let groups = Groups::new(groups::config(&config), clock);
         let broker_config = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let replica_config = replica::Config {
+            replica_lag_time_max_ms: u32::try_from(config.replica_lag_time_max_ms())
+                .unwrap_or(u32::MAX),
+            ..replica::Config::new(node_id)
+        };
         let store = Arc::new(Store::new(
-            node_id,
+            replica_config,
             clock,
             directories,
             i64::from(config.producer_id_expiration_ms()),

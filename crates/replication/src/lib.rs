@@ -10,22 +10,29 @@
 //! failure could take back.
 //!
 //! ```
-//! use tidelog_replication::partition::{BecomeLeader, Config, DurableWhen, Effect, Input, Replica, Restored};
+//! use tidelog_replication::partition::{BecomeLeader, Config, Effect, Input, Replica, Restored};
 //! use tidelog_types::{LeaderEpoch, NodeId, Now, Offset, Timestamp};
 //!
 //! # let now = Now { instant: std::time::Instant::now(), timestamp: Timestamp::from_millis(0) };
-//! let config = Config { node_id: NodeId::new(1), min_insync_replicas: 1, durable_when: DurableWhen::Flushed };
-//! let mut replica = Replica::new(config, Restored::default());
+//! let mut replica = Replica::new(Config::new(NodeId::new(1)), Restored::default());
 //! let mut effects = Vec::new();
 //!
 //! let partition = BecomeLeader {
 //!     leader_epoch: LeaderEpoch::new(0),
 //!     partition_epoch: 0,
 //!     replicas: vec![NodeId::new(1)],
+//!     adding_replicas: vec![],
 //!     isr: vec![NodeId::new(1)],
+//!     recovering: false,
+//!     brokers: vec![],
 //! };
 //! replica.handle(now, Input::BecomeLeader(partition), &mut effects);
-//! replica.handle(now, Input::Appended { end: Offset::new(3), first_unstable_offset: None }, &mut effects);
+//! let appended = Input::Appended {
+//!     end: Offset::new(3),
+//!     leader_epoch: LeaderEpoch::new(0),
+//!     first_unstable_offset: None,
+//! };
+//! replica.handle(now, appended, &mut effects);
 //! assert_eq!(replica.watermarks().high_watermark, Offset::ZERO);
 //!
 //! effects.clear();

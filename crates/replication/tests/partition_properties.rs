@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use proptest::prelude::*;
+use tidelog_replication::divergence::EpochEnd;
 use tidelog_replication::partition::{
-    BecomeLeader, Config, DurableWhen, Effect, Input, Replica, Restored,
+    BecomeLeader, Config, Effect, FollowerFetch, Input, Replica, Restored, UNKNOWN_BROKER_EPOCH,
 };
 use tidelog_types::{LeaderEpoch, NodeId, Now, Offset, Timestamp};
 
@@ -102,9 +103,8 @@ impl Model {
 
     fn config(&self) -> Config {
         Config {
-            node_id: NodeId::new(1),
             min_insync_replicas: self.min_insync_replicas,
-            durable_when: DurableWhen::Flushed,
+            ..Config::new(NodeId::new(1))
         }
     }
 
@@ -114,7 +114,10 @@ impl Model {
             leader_epoch: LeaderEpoch::new(self.leader_epoch),
             partition_epoch: self.partition_epoch,
             replicas: NODES.map(NodeId::new).to_vec(),
+            adding_replicas: Vec::new(),
             isr: self.isr.iter().copied().map(NodeId::new).collect(),
+            recovering: false,
+            brokers: Vec::new(),
         })
     }
 
@@ -122,6 +125,7 @@ impl Model {
         self.end += records;
         Input::Appended {
             end: Offset::new(self.end),
+            leader_epoch: LeaderEpoch::new(self.leader_epoch),
             first_unstable_offset: self.first_open(),
         }
     }
@@ -160,14 +164,19 @@ impl Model {
                 }
             }
             Step::Fetch { node, percent } => {
-                let offset = self.end * percent / 100;
+                let offset = self.start + (self.end - self.start) * percent / 100;
                 if NODES[1..].contains(&node) {
                     self.fetched.insert(node, offset);
                 }
-                Input::Fetched {
+                Input::Fetched(FollowerFetch {
                     replica: NodeId::new(node),
-                    offset: Offset::new(offset),
-                }
+                    broker_epoch: UNKNOWN_BROKER_EPOCH,
+                    current_leader_epoch: LeaderEpoch::new(self.leader_epoch),
+                    fetch_offset: Offset::new(offset),
+                    last_fetched_epoch: LeaderEpoch::NONE,
+                    epoch_end: EpochEnd::UNKNOWN,
+                    log_start_offset: Offset::ZERO,
+                })
             }
             Step::AlterIsr { members } => {
                 let others = NODES[1..]

@@ -15,7 +15,9 @@ use tidelog_log::{
 };
 use tidelog_metadata::configs::{Durability, TopicConfig};
 use tidelog_replication::partition::{Config as ReplicaConfig, DurableWhen, Replica, Restored};
-use tidelog_types::{NodeId, PartitionIndex, TopicId, TopicName, TopicPartition, Uuid};
+use tidelog_types::{
+    LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName, TopicPartition, Uuid,
+};
 use tokio::sync::Notify;
 
 use self::directories::DataDirectory;
@@ -33,7 +35,8 @@ const CLOSE_THREADS: usize = 8;
 /// Everything this node stores, the metadata log apart.
 pub(crate) struct Store {
     pub(crate) topics: Topics,
-    node_id: NodeId,
+    /// What every replica begins with; the topic's configuration is put on top.
+    replica_config: ReplicaConfig,
     clock: Clock,
     directories: Vec<DataDirectory>,
     directory_failed: Notify,
@@ -67,7 +70,7 @@ enum Doomed {
 
 impl Store {
     pub(crate) fn new(
-        node_id: NodeId,
+        replica_config: ReplicaConfig,
         clock: Clock,
         directories: Vec<DataDirectory>,
         producer_id_expiration_ms: i64,
@@ -75,7 +78,7 @@ impl Store {
     ) -> Self {
         Self {
             topics: Topics::default(),
-            node_id,
+            replica_config,
             clock,
             directories,
             directory_failed: Notify::new(),
@@ -221,6 +224,7 @@ impl Store {
             log_end_offset,
             durable_end_offset: log.recovery_point(),
             high_watermark: found.high_watermark,
+            last_epoch: last_epoch(&log),
             first_unstable_offset: log.first_unstable_offset(log_end_offset),
         };
         let replica = Replica::new(self.replica_config(&config), restored);
@@ -346,12 +350,12 @@ impl Store {
 
     fn replica_config(&self, config: &TopicConfig) -> ReplicaConfig {
         ReplicaConfig {
-            node_id: self.node_id,
             min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
             durable_when: match config.durability {
                 Durability::Fsync => DurableWhen::Flushed,
                 Durability::PageCache | Durability::Memory => DurableWhen::Appended,
             },
+            ..self.replica_config
         }
     }
 
@@ -579,6 +583,14 @@ fn close_directory(
         .map_err(|error| error.to_string())
 }
 
+/// The leader epoch of the last record.
+fn last_epoch(log: &Log) -> LeaderEpoch {
+    let end = log.log_end_offset();
+    let last = (end > log.log_start_offset()).then(|| Offset::new(end.value() - 1));
+    let epoch = last.and_then(|last| log.reader().epoch_at(last));
+    epoch.unwrap_or(LeaderEpoch::NONE)
+}
+
 /// Nobody ends a transaction yet that Kafka has left open. Its records stay, and readers of committed records stop at them.
 fn warn_of_transactions(partition: &TopicPartition, log: &mut Log) {
     let end = log.log_end_offset();
@@ -603,7 +615,7 @@ mod tests {
     use tidelog_log::testing::{FaultDir, Op};
     use tidelog_log::{Dir, Flusher, FsDir, LogDirectory};
     use tidelog_metadata::configs::{BrokerConfig, TopicConfig};
-    use tidelog_replication::partition::BecomeLeader;
+    use tidelog_replication::partition::{BecomeLeader, Config as ReplicaConfig};
     use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, TopicName, Uuid};
 
     use super::directories::DataDirectory;
@@ -632,7 +644,7 @@ mod tests {
     /// A store whose topic has partitions in these directories, all of which this node leads.
     fn store(directories: Vec<DataDirectory>, partitions: usize) -> (Store, Arc<LocalTopic>) {
         let ids: Vec<_> = directories.iter().map(|directory| directory.id).collect();
-        let store = Store::new(NODE, Clock, directories, 1, 1);
+        let store = Store::new(ReplicaConfig::new(NODE), Clock, directories, 1, 1);
         let (config, _) = BrokerConfig::new(BTreeMap::new()).unwrap();
         let topic = store
             .topics
@@ -650,7 +662,10 @@ mod tests {
                 leader_epoch: LeaderEpoch::new(3),
                 partition_epoch: 0,
                 replicas: vec![NODE],
+                adding_replicas: Vec::new(),
                 isr: vec![NODE],
+                recovering: false,
+                brokers: Vec::new(),
             });
         }
         (store, topic)

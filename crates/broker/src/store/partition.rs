@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tidelog_log::{Appended, FlushTarget, Flusher, Log, LogError, LogReader, LogSummary, Upkeep};
 use tidelog_record::Batch;
 use tidelog_replication::partition::{
-    BecomeFollower, BecomeLeader, Config, Effect, Input, Leadership, Replica, Watermarks,
+    BecomeFollower, BecomeLeader, Broker, Config, Effect, Input, Leadership, Replica, Watermarks,
 };
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
 use tokio::sync::Notify;
@@ -202,6 +202,7 @@ impl Partition {
             let first_unstable_offset = core.log.first_unstable_offset(end);
             let input = Input::Appended {
                 end,
+                leader_epoch: epoch,
                 first_unstable_offset,
             };
             self.step(&mut core, input, &mut after);
@@ -226,6 +227,11 @@ impl Partition {
     /// Takes over what the metadata says of the partition's leadership.
     pub(crate) fn become_follower(&self, state: BecomeFollower) {
         self.input(Input::BecomeFollower(state));
+    }
+
+    /// Takes over what the metadata says of a broker that may have a replica of this partition.
+    pub(crate) fn broker_changed(&self, broker: Broker) {
+        self.input(Input::BrokerChanged(broker));
     }
 
     /// Moves the start of the log to `offset`, or to the high watermark for [`Offset::NONE`]; gives the new start.
@@ -432,6 +438,16 @@ impl Partition {
                 Effect::StartLeaderEpoch { leader_epoch, .. } => {
                     core.log.begin_leader_epoch(leader_epoch);
                 }
+                // A deletion is answered at once: there is no other replica to wait for.
+                Effect::PublishLowWatermark(_) => {}
+                // This node is the whole cluster. Nobody answers, so there is nothing to append or to cut either.
+                Effect::AlterPartition(_)
+                | Effect::AskLeader(_)
+                | Effect::AppendFetched
+                | Effect::Truncate { .. }
+                | Effect::Restart { .. }
+                | Effect::AdvanceLogStart { .. }
+                | Effect::ReportCommittedLost { .. } => {}
             }
         }
         core.effects = effects;

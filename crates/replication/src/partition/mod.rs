@@ -1,25 +1,42 @@
 //! One replica of a data partition.
 //!
 //! The owner (a partition of the broker, or of the simulator) holds the log and this machine side by side. It tells the
-//! machine what the metadata says and what has become of the log, and publishes the watermarks that come out.
+//! machine what the metadata says, what has become of the log, and what other nodes have asked and answered; it carries out
+//! what comes back: publishes watermarks, asks the leader or the controller, appends and truncates.
+//!
+//! A leader keeps the ISR: it learns from the fetches of its followers how far they are, and asks the controller for every
+//! change ([`Effect::AlterPartition`]), since whoever the controller elects must have everything that was acknowledged.
+//! A follower says what it wants next ([`Effect::AskLeader`]), and truncates when its log is not a beginning of the
+//! leader's ([`crate::divergence`]).
 
 mod event;
+mod follower;
+mod isr;
 mod leader;
 mod leadership;
+mod planted;
 mod watermarks;
 
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Now, Offset};
 
-pub use self::event::{BecomeFollower, BecomeLeader, Effect, Input};
+pub use self::event::{
+    AlterPartition, AlteredPartition, Ask, BecomeFollower, BecomeLeader, Broker, Effect,
+    FetchAnswer, FetchState, FollowerFetch, Input, IsrMember, LogRange, UNKNOWN_BROKER_EPOCH,
+};
+pub use self::follower::Follower;
+use self::follower::OwnLog;
 pub use self::leader::Leader;
 pub use self::leadership::Leadership;
+use self::planted::{Bug, planted};
 use self::watermarks::Unstable;
 pub use self::watermarks::Watermarks;
+use crate::divergence::{Branch, EpochEnd, compare};
 
 /// What a replica must know that is not in the log or the metadata of its partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This node.
     pub node_id: NodeId,
@@ -27,10 +44,42 @@ pub struct Config {
     pub min_insync_replicas: usize,
     /// When this replica counts a record as its own.
     pub durable_when: DurableWhen,
+    /// `replica.lag.time.max.ms`: who has not caught up with the leader for so long leaves the ISR.
+    pub replica_lag_time_max_ms: u32,
+    /// How long a leader waits before it asks the controller again, after a refusal or when no answer came.
+    pub alter_partition_backoff_ms: u32,
+    /// `replica.fetch.backoff.ms`: how long a follower waits before it asks its leader again, after an error.
+    pub fetch_backoff_ms: u32,
+}
+
+impl Config {
+    /// Kafka's defaults: one replica in sync is enough, 30 s of lag, and 1 s between tries; every record is flushed.
+    pub const fn new(node_id: NodeId) -> Self {
+        Self {
+            node_id,
+            min_insync_replicas: 1,
+            durable_when: DurableWhen::Flushed,
+            replica_lag_time_max_ms: 30_000,
+            alter_partition_backoff_ms: 50,
+            fetch_backoff_ms: 1_000,
+        }
+    }
+
+    fn replica_lag_time_max(&self) -> Duration {
+        Duration::from_millis(u64::from(self.replica_lag_time_max_ms))
+    }
+
+    fn alter_partition_backoff(&self) -> Duration {
+        Duration::from_millis(u64::from(self.alter_partition_backoff_ms))
+    }
+
+    fn fetch_backoff(&self) -> Duration {
+        Duration::from_millis(u64::from(self.fetch_backoff_ms))
+    }
 }
 
 /// When a replica vouches for a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DurableWhen {
     /// When it was flushed to the disk.
     Flushed,
@@ -39,7 +88,7 @@ pub enum DurableWhen {
 }
 
 /// What was found on the disk when the log was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The first offset of the log.
     pub log_start_offset: Offset,
@@ -49,8 +98,24 @@ pub struct Restored {
     pub durable_end_offset: Offset,
     /// The high watermark out of the checkpoint. One that the durable log does not reach is lowered.
     pub high_watermark: Offset,
+    /// The leader epoch of the last record, [`LeaderEpoch::NONE`] without one.
+    pub last_epoch: LeaderEpoch,
     /// The first offset of the oldest transaction that is open at the end, if any.
     pub first_unstable_offset: Option<Offset>,
+}
+
+impl Default for Restored {
+    /// An empty log.
+    fn default() -> Self {
+        Self {
+            log_start_offset: Offset::ZERO,
+            log_end_offset: Offset::ZERO,
+            durable_end_offset: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            last_epoch: LeaderEpoch::NONE,
+            first_unstable_offset: None,
+        }
+    }
 }
 
 /// The part that a replica plays.
@@ -66,7 +131,7 @@ pub struct Restored {
 ///                                         └──────┘
 ///   any ── Failed ──► Offline (final)
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The metadata has not said yet what this replica is.
     Unassigned,
@@ -78,28 +143,17 @@ pub enum Role {
     Offline,
 }
 
-/// What only a follower knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Follower {
-    leader_epoch: LeaderEpoch,
-    partition_epoch: i32,
-    leader: Option<NodeId>,
-}
-
-impl Follower {
-    /// The leader that it copies, if the partition has one.
-    pub const fn leader(&self) -> Option<NodeId> {
-        self.leader
-    }
-}
-
 /// One replica of a data partition. See the [module](self).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Replica {
     config: Config,
     role: Role,
     watermarks: Watermarks,
+    /// The leader epoch of the last record.
+    last_epoch: LeaderEpoch,
     unstable: Unstable,
+    /// The id of the last request to the controller.
+    alter_partition_id: u64,
 }
 
 impl Replica {
@@ -125,7 +179,9 @@ impl Replica {
                 durable_end_offset,
                 log_end_offset,
             },
+            last_epoch: restored.last_epoch,
             unstable: Unstable::new(restored.first_unstable_offset),
+            alter_partition_id: 0,
         };
         replica.update_last_stable_offset();
         replica.check();
@@ -137,24 +193,96 @@ impl Replica {
     /// # Panics
     /// If the input contradicts what happened before (a log that shrinks by appending, a flush beyond the end): a defect
     /// of the caller.
-    pub fn handle(&mut self, _now: Now, input: Input, effects: &mut Vec<Effect>) {
-        let before = self.watermarks;
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        let now = now.instant;
+        let before = (self.watermarks, self.low_watermark(), self.asks());
+        if let Role::Leader(leader) = &mut self.role {
+            leader.see(now);
+        }
+        self.take(now, input, effects);
+        match &mut self.role {
+            Role::Leader(leader) => {
+                let id = self.alter_partition_id + 1;
+                let request = leader.recovered(self.config.node_id, id);
+                self.ask_controller(request, effects);
+            }
+            Role::Follower(follower) => {
+                self.watermarks.high_watermark = follower.high_watermark(&self.watermarks);
+                follower.follow_log_start(&self.watermarks, effects);
+            }
+            Role::Unassigned | Role::Offline => {}
+        }
+        self.advance_high_watermark();
+        self.update_last_stable_offset();
+        self.watermarks.check();
+        let (marks, low_watermark, asks) = before;
+        if self.watermarks != marks {
+            effects.push(Effect::PublishWatermarks(self.watermarks));
+        }
+        match (low_watermark, self.low_watermark()) {
+            (Ok(before), Ok(low_watermark)) if low_watermark > before => {
+                effects.push(Effect::PublishLowWatermark(low_watermark));
+            }
+            _ => {}
+        }
+        if self.asks() != asks {
+            effects.push(Effect::AskLeader(self.asks()));
+        }
+    }
+
+    fn take(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::BecomeLeader(state) => self.become_leader(state, effects),
+            Input::Timeout => self.timed_out(now, effects),
+            Input::BecomeLeader(state) => self.become_leader(now, &state, effects),
             Input::BecomeFollower(state) => self.become_follower(&state, effects),
+            Input::BrokerChanged(broker) => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.broker_changed(self.config.node_id, broker);
+                }
+            }
             Input::Appended {
                 end,
+                leader_epoch,
                 first_unstable_offset,
-            } => self.appended(end, first_unstable_offset),
+            } => self.appended(end, leader_epoch, first_unstable_offset),
             Input::Flushed { end } => self.flushed(end),
-            Input::Fetched { replica, offset } => self.fetched(replica, offset),
-            Input::FetchAnswered { high_watermark } => self.fetch_answered(high_watermark),
+            Input::Fetched(fetch) => self.fetched(&fetch, effects),
+            Input::AlterPartitionAnswered { id, answer } => {
+                if let Role::Leader(leader) = &mut self.role
+                    && leader.altered(id, answer, self.config.alter_partition_backoff())
+                {
+                    effects.push(Effect::WakeWaiters);
+                }
+            }
+            Input::FetchAnswered { request, answer } => {
+                let (log, backoff) = (self.own_log(), self.config.fetch_backoff());
+                if let Role::Follower(follower) = &mut self.role {
+                    follower.fetch_answered(now, (&request, answer), log, backoff, effects);
+                }
+            }
+            Input::OffsetsAnswered {
+                leader_epoch,
+                answer,
+            } => {
+                let backoff = self.config.fetch_backoff();
+                if let Role::Follower(follower) = &mut self.role {
+                    let answer = (leader_epoch, answer);
+                    follower.offsets_answered(now, answer, &self.watermarks, backoff, effects);
+                }
+            }
+            Input::AppendRefused => {
+                if let Role::Follower(follower) = &mut self.role {
+                    follower.delay(now, self.config.fetch_backoff());
+                }
+            }
             Input::Truncated {
                 end,
+                last_epoch,
                 first_unstable_offset,
-            } => self.truncated(end, first_unstable_offset),
+            } => self.truncated(end, last_epoch, first_unstable_offset),
+            Input::Restarted { offset } => self.restarted(offset),
             Input::LogStartAdvanced { log_start_offset } => {
-                self.log_start_advanced(log_start_offset)
+                self.log_start_advanced(log_start_offset);
             }
             Input::ConfigChanged(config) => self.config_changed(config, effects),
             Input::Failed => {
@@ -162,64 +290,106 @@ impl Replica {
                 effects.push(Effect::WakeWaiters);
             }
         }
-        self.advance_high_watermark();
-        self.update_last_stable_offset();
-        self.watermarks.check();
-        if self.watermarks != before {
-            effects.push(Effect::PublishWatermarks(self.watermarks));
+    }
+
+    fn timed_out(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        match &mut self.role {
+            Role::Leader(leader) => {
+                let request = leader.timed_out(
+                    self.config.node_id,
+                    self.alter_partition_id + 1,
+                    self.watermarks.log_end_offset,
+                    self.config.replica_lag_time_max(),
+                );
+                self.ask_controller(request, effects);
+            }
+            Role::Follower(follower) => follower.timed_out(now),
+            Role::Unassigned | Role::Offline => {}
         }
     }
 
-    fn become_leader(&mut self, state: BecomeLeader, effects: &mut Vec<Effect>) {
-        if self.is_outdated(state.leader_epoch, state.partition_epoch) {
+    fn ask_controller(&mut self, request: Option<AlterPartition>, effects: &mut Vec<Effect>) {
+        if let Some(request) = request {
+            self.alter_partition_id = request.id;
+            effects.push(Effect::AlterPartition(request));
+        }
+    }
+
+    fn become_leader(&mut self, now: Instant, state: &BecomeLeader, effects: &mut Vec<Effect>) {
+        if self.is_outdated(state.partition_epoch) {
             return;
         }
-        effects.push(Effect::WakeWaiters);
         let node_id = self.config.node_id;
         match &mut self.role {
             Role::Leader(leader) if leader.leader_epoch == state.leader_epoch => {
-                leader.update(node_id, state)
+                if leader.update(node_id, state) {
+                    effects.push(Effect::WakeWaiters);
+                }
             }
             _ => {
+                effects.push(Effect::WakeWaiters);
                 let start_offset = self.watermarks.log_end_offset;
                 effects.push(Effect::StartLeaderEpoch {
                     leader_epoch: state.leader_epoch,
                     start_offset,
                 });
-                self.role = Role::Leader(Leader::new(node_id, start_offset, state));
+                self.role = Role::Leader(Leader::new(node_id, now, start_offset, state));
             }
         }
     }
 
     fn become_follower(&mut self, state: &BecomeFollower, effects: &mut Vec<Effect>) {
-        if self.is_outdated(state.leader_epoch, state.partition_epoch) {
+        if self.is_outdated(state.partition_epoch) {
             return;
         }
-        effects.push(Effect::WakeWaiters);
-        self.role = Role::Follower(Follower {
-            leader_epoch: state.leader_epoch,
-            partition_epoch: state.partition_epoch,
-            leader: state.leader,
-        });
+        match &mut self.role {
+            // A change of the ISR is no business of a follower.
+            Role::Follower(follower) if follower.leader_epoch == state.leader_epoch => {
+                follower.partition_epoch = state.partition_epoch;
+                follower.leader = state.leader;
+            }
+            _ => {
+                effects.push(Effect::WakeWaiters);
+                let mut follower = Follower::new(state);
+                if planted(Bug::TruncateToHighWatermark) {
+                    follower.truncate_to_high_watermark(&self.watermarks, effects);
+                }
+                self.role = Role::Follower(follower);
+            }
+        }
     }
 
-    /// Whether the replica knows this state of the partition already, or a later one, or is beyond caring.
-    fn is_outdated(&self, leader_epoch: LeaderEpoch, partition_epoch: i32) -> bool {
-        let known = match &self.role {
-            Role::Unassigned => return false,
-            Role::Offline => return true,
-            Role::Leader(leader) => (leader.leader_epoch, leader.partition_epoch),
-            Role::Follower(follower) => (follower.leader_epoch, follower.partition_epoch),
-        };
-        (leader_epoch, partition_epoch) <= known
+    /// Whether the replica knows a later state of the partition already, or is beyond caring.
+    ///
+    /// A leader learns of a change from the controller's answer, and hears of it from the metadata once more.
+    fn is_outdated(&self, partition_epoch: i32) -> bool {
+        match &self.role {
+            Role::Unassigned => false,
+            Role::Offline => true,
+            Role::Leader(_) if planted(Bug::OutdatedMetadata) => false,
+            Role::Leader(leader) => partition_epoch < leader.partition_epoch,
+            Role::Follower(follower) => partition_epoch <= follower.partition_epoch,
+        }
     }
 
-    fn appended(&mut self, end: Offset, first_unstable_offset: Option<Offset>) {
+    fn appended(
+        &mut self,
+        end: Offset,
+        leader_epoch: LeaderEpoch,
+        first_unstable_offset: Option<Offset>,
+    ) {
         assert!(
             end >= self.watermarks.log_end_offset,
             "appending moved the log end offset back to {end}"
         );
+        if let Role::Leader(leader) = &self.role {
+            assert_eq!(
+                leader_epoch, leader.leader_epoch,
+                "a leader appends in its epoch"
+            );
+        }
         self.watermarks.log_end_offset = end;
+        self.last_epoch = leader_epoch;
         self.unstable.appended(end, first_unstable_offset);
         if self.config.durable_when == DurableWhen::Appended {
             self.watermarks.durable_end_offset = end;
@@ -235,29 +405,28 @@ impl Replica {
         self.watermarks.durable_end_offset = self.watermarks.durable_end_offset.max(end);
     }
 
-    fn fetched(&mut self, replica: NodeId, offset: Offset) {
+    fn fetched(&mut self, fetch: &FollowerFetch, effects: &mut Vec<Effect>) {
+        if self.check_fetch(fetch) != Ok(None) {
+            return;
+        }
         if let Role::Leader(leader) = &mut self.role {
-            leader.fetched(replica, offset);
+            let id = self.alter_partition_id + 1;
+            let request = leader.fetched(self.config.node_id, id, fetch, &self.watermarks);
+            self.ask_controller(request, effects);
         }
     }
 
-    fn fetch_answered(&mut self, high_watermark: Offset) {
-        if let Role::Follower(_) = self.role {
-            let reached = high_watermark.min(self.watermarks.log_end_offset);
-            self.watermarks.high_watermark = self.watermarks.high_watermark.max(reached);
-        }
-    }
-
-    fn truncated(&mut self, end: Offset, first_unstable_offset: Option<Offset>) {
+    fn truncated(
+        &mut self,
+        end: Offset,
+        last_epoch: LeaderEpoch,
+        first_unstable_offset: Option<Offset>,
+    ) {
         assert!(
             !matches!(self.role, Role::Leader(_)),
             "a leader does not truncate its log"
         );
         let marks = &mut self.watermarks;
-        assert!(
-            end >= marks.log_start_offset,
-            "truncated to {end}, below the log start offset"
-        );
         assert!(
             end <= marks.log_end_offset,
             "truncating moved the log end offset forward to {end}"
@@ -265,7 +434,32 @@ impl Replica {
         marks.log_end_offset = end;
         marks.durable_end_offset = marks.durable_end_offset.min(end);
         marks.high_watermark = marks.high_watermark.min(end);
+        // A log start offset in the middle of a batch goes with the batch.
+        marks.log_start_offset = marks.log_start_offset.min(end);
+        self.last_epoch = last_epoch;
         self.unstable.truncated(end, first_unstable_offset);
+        if let Role::Follower(follower) = &mut self.role {
+            follower.truncated();
+        }
+    }
+
+    fn restarted(&mut self, offset: Offset) {
+        assert!(
+            !matches!(self.role, Role::Leader(_)),
+            "a leader does not drop its log"
+        );
+        self.watermarks = Watermarks {
+            log_start_offset: offset,
+            last_stable_offset: offset,
+            high_watermark: offset,
+            durable_end_offset: offset,
+            log_end_offset: offset,
+        };
+        self.last_epoch = LeaderEpoch::NONE;
+        self.unstable = Unstable::default();
+        if let Role::Follower(follower) = &mut self.role {
+            follower.truncated();
+        }
     }
 
     fn log_start_advanced(&mut self, log_start_offset: Offset) {
@@ -304,7 +498,8 @@ impl Replica {
         if !leader.is_enough_in_sync(self.config.min_insync_replicas) {
             return;
         }
-        if let Some(end) = leader.replicated_end(self.watermarks.durable_end_offset) {
+        let lag_max = self.config.replica_lag_time_max();
+        if let Some(end) = leader.replicated_end(&self.watermarks, lag_max) {
             self.watermarks.high_watermark = self.watermarks.high_watermark.max(end);
         }
     }
@@ -338,6 +533,41 @@ impl Replica {
         }
     }
 
+    /// How this leader is to answer a follower's fetch: with records from where it asks, with the epoch from which on their
+    /// logs part, or with an error: those of [`check_follower`](Self::check_follower), `OFFSET_OUT_OF_RANGE`, and
+    /// `NOT_LEADER_OR_FOLLOWER` for an incarnation of the broker that is gone (KIP-903).
+    ///
+    /// Under the same lock, [`Input::Fetched`] is to follow.
+    pub fn check_fetch(&self, fetch: &FollowerFetch) -> Result<Option<EpochEnd>, ErrorCode> {
+        let epoch = if planted(Bug::FetchesOfOtherEpochs) {
+            LeaderEpoch::NONE
+        } else {
+            fetch.current_leader_epoch
+        };
+        self.check_follower(fetch.replica, epoch)?;
+        let marks = &self.watermarks;
+        let branch = compare(
+            fetch.last_fetched_epoch,
+            fetch.fetch_offset,
+            fetch.epoch_end,
+        );
+        if branch == Branch::Unknown || fetch.fetch_offset < marks.log_start_offset {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        if let Branch::Diverging(end) = branch
+            && !planted(Bug::NoDivergenceCheck)
+        {
+            return Ok(Some(end));
+        }
+        if fetch.fetch_offset > marks.log_end_offset {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        if self.leader()?.is_stale(fetch) {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        Ok(None)
+    }
+
     /// Whether a batch with `acks=all` may be appended: `NOT_ENOUGH_REPLICAS` if it could not be acknowledged anyway.
     pub fn check_min_isr(&self) -> Result<(), ErrorCode> {
         if self
@@ -361,7 +591,7 @@ impl Replica {
         match self.leader_in(leader_epoch) {
             Err(error) => Poll::Ready(Err(error)),
             Ok(_) if self.watermarks.high_watermark < end => Poll::Pending,
-            Ok(leader) if leader.is_enough_in_sync(self.config.min_insync_replicas) => {
+            Ok(leader) if leader.is_enough_replicated(self.config.min_insync_replicas) => {
                 Poll::Ready(Ok(()))
             }
             Ok(_) => Poll::Ready(Err(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND)),
@@ -396,6 +626,31 @@ impl Replica {
         }
     }
 
+    /// Whether a DeleteRecords request of `leader_epoch`, up to `offset`, is done: when all live replicas have deleted what
+    /// lies below. Gives the low watermark.
+    ///
+    /// Ask again after [`Effect::PublishLowWatermark`] and [`Effect::WakeWaiters`].
+    pub fn poll_deleted(
+        &self,
+        leader_epoch: LeaderEpoch,
+        offset: Offset,
+    ) -> Poll<Result<Offset, ErrorCode>> {
+        let low_watermark = self
+            .leader_in(leader_epoch)
+            .and_then(|_| self.low_watermark());
+        match low_watermark {
+            Ok(low_watermark) if low_watermark < offset => Poll::Pending,
+            done => Poll::Ready(done),
+        }
+    }
+
+    /// The lowest log start offset of this leader and its live followers; [`Offset::NONE`] while one of them has not been
+    /// heard of in this epoch.
+    pub fn low_watermark(&self) -> Result<Offset, ErrorCode> {
+        let leader = self.leader()?;
+        Ok(leader.low_watermark(self.watermarks.log_start_offset))
+    }
+
     fn leader(&self) -> Result<&Leader, ErrorCode> {
         match &self.role {
             Role::Leader(leader) => Ok(leader),
@@ -412,6 +667,30 @@ impl Replica {
                 Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)
             }
         })
+    }
+
+    /// What a follower wants of its leader, as the last [`Effect::AskLeader`] said.
+    pub fn asks(&self) -> Option<Ask> {
+        match &self.role {
+            Role::Follower(follower) => follower.asks(self.own_log()),
+            _ => None,
+        }
+    }
+
+    const fn own_log(&self) -> OwnLog {
+        OwnLog {
+            marks: self.watermarks,
+            last_epoch: self.last_epoch,
+        }
+    }
+
+    /// When to hand in [`Input::Timeout`], if nothing happens before. A little later does no harm.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.role {
+            Role::Leader(leader) => leader.deadline(&self.watermarks, &self.config),
+            Role::Follower(follower) => follower.deadline(),
+            Role::Unassigned | Role::Offline => None,
+        }
     }
 
     /// The part that the replica plays now.
@@ -481,17 +760,20 @@ impl Replica {
                 leader.epoch_start_offset <= marks.log_end_offset,
                 "an epoch begins within the log: {self:?}"
             );
-            assert!(
-                !leader.has_follower(self.config.node_id),
-                "a leader does not follow itself"
-            );
+            leader.check(self.config.node_id);
             if leader.is_enough_in_sync(self.config.min_insync_replicas) {
-                let replicated = leader.replicated_end(marks.durable_end_offset);
+                let replicated = leader.replicated_end(marks, self.config.replica_lag_time_max());
                 assert!(
                     replicated.is_none_or(|end| end <= marks.high_watermark),
                     "held back: {self:?}"
                 );
             }
+        }
+        if let Some(Ask::Records(fetch)) = self.asks() {
+            assert!(
+                fetch.fetch_offset <= marks.durable_end_offset,
+                "a follower says that it has what it may lose: {self:?}"
+            );
         }
     }
 }

@@ -11,7 +11,7 @@ use tidelog_types::Offset;
 ///
 /// On a leader nothing of its own epoch lies between `durable_end_offset` and `high_watermark`, since it is a member of
 /// its ISR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Watermarks {
     /// The first offset that can be read.
     pub log_start_offset: Offset,
@@ -46,7 +46,7 @@ impl Watermarks {
 /// A transaction is decided for readers only when its marker lies below the high watermark, so a change that an append
 /// brings takes effect when the high watermark has passed that append. One entry is kept for each change in between:
 /// without transactions there is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Unstable {
     /// The first offset of the oldest transaction open at the high watermark.
     current: Option<Offset>,

@@ -1,0 +1,34 @@
+//! Defects that tests plant, to prove that their checkers see. Outside of the tests of this crate there are none.
+
+/// A defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bug {
+    /// The high watermark does not wait for a replica whose joining the ISR is not confirmed.
+    CommittedIsrOnly,
+    /// The high watermark does not wait for a replica whose leaving the ISR is not confirmed.
+    ShrinkAtOnce,
+    /// A change of the ISR is given up when its outcome is unknown.
+    RollBackOnAnyError,
+    /// A replica joins the ISR whatever the registration under which it fetched.
+    ExpandWithoutBrokerEpoch,
+    /// A replica joins the ISR that has not reached the high watermark.
+    ExpandBelowHighWatermark,
+    /// A replica joins the ISR that has not reached the beginning of the leader's epoch.
+    ExpandBelowEpochStart,
+    /// The leader counts itself by what it has not flushed.
+    LeaderCountsUnflushed,
+    /// Fetches count whose leader epoch is another one.
+    FetchesOfOtherEpochs,
+    /// Metadata counts that is older than what an answer of the controller brought.
+    OutdatedMetadata,
+    /// A leader does not look whether a follower's log is a beginning of its own.
+    NoDivergenceCheck,
+    /// A new follower truncates to its high watermark, as before KIP-101.
+    TruncateToHighWatermark,
+    /// A follower asks for what follows its last record, flushed or not.
+    FetchFromUnflushed,
+}
+
+pub(super) const fn planted(_: Bug) -> bool {
+    false
+}
