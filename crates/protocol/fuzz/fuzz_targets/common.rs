@@ -47,6 +47,12 @@ macro_rules! recode {
         let json = message.to_json(version, RecordsAs::Base64).expect("it can be shown");
         let back = $any::from_json(&json, key, version).expect("and read from there");
         back.write(&mut writer, version).expect("and written");
-        assert_eq!(common::take(&mut writer), written);
+        let by_way_of_json = common::take(&mut writer);
+        // There are many NaNs, and JSON has one.
+        if !json.to_string().contains("NaN") {
+            assert_eq!(by_way_of_json, written);
+        }
+        let shown_again = back.to_json(version, RecordsAs::Base64).expect("it can be shown");
+        assert_eq!(shown_again, json);
     }};
 }
