@@ -113,9 +113,24 @@ impl Heartbeats {
     }
 
     /// An unfenced broker whose session is over.
-    pub(super) fn stale(&self, now: Instant, image: &Image) -> Option<NodeId> {
-        let (expiry, id) = self.first_expiry(image)?;
-        (expiry <= now).then_some(id)
+    ///
+    /// A controller that comes to see it long after it was over has slept, perhaps with the whole machine, and could not
+    /// hear anybody. So everybody may speak again before being judged.
+    pub(super) fn stale(&mut self, now: Instant, image: &Image) -> Option<NodeId> {
+        let (expiry, id) = self
+            .first_expiry(image)
+            .filter(|(expiry, _)| *expiry <= now)?;
+        let grace = self.session_timeout / 4;
+        if now.duration_since(expiry) <= grace {
+            return Some(id);
+        }
+        let excused = now.checked_sub(self.session_timeout - grace);
+        for session in self.sessions.values_mut() {
+            session.last_contact = session
+                .last_contact
+                .map(|at| excused.map_or(at, |e| e.max(at)));
+        }
+        None
     }
 
     /// When the next session of an unfenced broker is over.
