@@ -1,8 +1,9 @@
 //! One replica of one log as a machine without I/O: roles, leader epochs, in-sync replicas, watermarks.
 //!
-//! Two machines live here. [`partition::Replica`] is one replica of a data partition, [`quorum::Quorum`] one voter of the
-//! metadata quorum. Both know offsets and epochs only: no files, no sockets, no clock, not what is inside a batch. What
-//! has happened comes in as an input, what should happen goes out as effects, and whoever owns the log carries them out.
+//! Two machines live here. [`partition::Replica`] is one replica of a data partition, [`quorum::Quorum`] one of the metadata
+//! log, which elects its leader itself. Both know offsets and epochs only: no files, no sockets, no clock, not what is inside
+//! a batch. What has happened comes in as an input, what should happen goes out as effects, and whoever owns the log carries
+//! them out.
 //!
 //! The key decision: **a single node is a cluster of one**. There is no path for "standalone"; a partition with one
 //! replica has an ISR of one, and its high watermark is the minimum over that ISR. The leader counts itself by what it

@@ -4,6 +4,7 @@
 //! channel; records go to the log, and when they are committed they are applied to the image, published, and only then
 //! answered. Publishing creates files, which is why this is no task of the runtime.
 
+mod control;
 mod log;
 mod open;
 mod publisher;

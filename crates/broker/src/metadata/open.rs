@@ -9,21 +9,21 @@ use tidelog_metadata::bootstrap::{MetadataVersion, bootstrap_records, registered
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_metadata::controller::{Config as ControllerConfig, ControllerRequest};
 use tidelog_metadata::image::Image;
-use tidelog_protocol::records::control::{ControlRecord, VotersRecord};
 use tidelog_protocol::records::metadata::MetadataRecord;
-use tidelog_record::Batch;
-use tidelog_record::control::ControlType;
-use tidelog_replication::quorum::{self, Quorum, QuorumState, Voter};
-use tidelog_types::{LeaderEpoch, NodeId, Offset, TopicId, Uuid};
+use tidelog_replication::quorum::{
+    self, ControlRecord, EpochStart, Quorum, QuorumState, ReplicaKey, VersionRange, Voter, VoterSet,
+};
+use tidelog_types::{LeaderEpoch, Offset, TopicId, Uuid};
 use tokio::sync::oneshot;
 
+use super::control::{self, snapshot_records};
 use super::log::MetadataLog;
 use super::snapshot::{Snapshot, read_snapshot};
 use super::thread::{MetadataThread, Setup, apply};
 use super::{ControllerHandle, METADATA_FOLDER, MetadataHandle, unserved};
 use crate::clock::Clock;
 use crate::error::StartError;
-use crate::random::random_bytes;
+use crate::random::{random_bytes, random_seed};
 use crate::store::directories::DataDirectory;
 
 /// Opens the metadata in `directory`, and returns when this node leads the quorum and a fresh cluster has its first
@@ -39,34 +39,30 @@ pub(crate) async fn open(
         reason,
     };
     let files = &directory.files;
-    let node_id = config.node_id();
+    let node = ReplicaKey {
+        id: config.node_id(),
+        directory_id: directory.id,
+    };
     let Loaded {
         mut image,
         end: snapshot_end,
-        epoch: snapshot_epoch,
-    } = load_snapshot(files, node_id).map_err(refuse)?;
+        mut control_records,
+    } = load_snapshot(files).map_err(refuse)?;
     let log = open_log(clock, config, directory, snapshot_end).map_err(refuse)?;
     // With one voter everything in the log was, or will be, committed by this node.
     let mut applied = snapshot_end;
     for batch in log.reader().batches(snapshot_end, log.log_end_offset()) {
         let batch = batch.map_err(|error| refuse(error.to_string()))?;
-        check_voters(voters_in(&batch).map_err(refuse)?.as_ref(), node_id).map_err(refuse)?;
+        control_records.extend(control::control_records(&batch).map_err(refuse)?);
         apply(&mut image, &batch, &mut Delta::default()).map_err(refuse)?;
         applied = batch.header().next_offset();
     }
+    check_voters(&control_records, node).map_err(refuse)?;
     unserved::warn_of(&image);
-    let quorum = quorum(
-        clock,
-        files,
-        node_id,
-        directory.id,
-        &log,
-        snapshot_end,
-        snapshot_epoch,
-    );
+    let quorum = quorum(clock, files, node, &log, snapshot_end, control_records);
     let quorum = quorum.map_err(refuse)?;
     let fresh = image.features().is_empty();
-    let former = image.broker(node_id).filter(|broker| !broker.fenced);
+    let former = image.broker(node.id).filter(|broker| !broker.fenced);
     let former_epoch = former.map(|broker| broker.epoch);
     let (commands, received) = mpsc::channel();
     let log = MetadataLog::new(log, Arc::clone(&directory.flusher), commands.clone());
@@ -121,11 +117,12 @@ struct Loaded {
     image: Image,
     /// The offset behind the last record that is in the image.
     end: Offset,
-    epoch: LeaderEpoch,
+    /// What it says of the voters.
+    control_records: Vec<ControlRecord>,
 }
 
 /// Loads the newest snapshot that is whole. An older one does as well as long as the log reaches back to it.
-fn load_snapshot(files: &LogDirectory, node_id: NodeId) -> Result<Loaded, String> {
+fn load_snapshot(files: &LogDirectory) -> Result<Loaded, String> {
     let ids = files
         .snapshots(METADATA_FOLDER)
         .map_err(|error| error.to_string())?;
@@ -134,20 +131,16 @@ fn load_snapshot(files: &LogDirectory, node_id: NodeId) -> Result<Loaded, String
             .read_snapshot(METADATA_FOLDER, id)
             .map_err(|error| error.to_string())?;
         match read_snapshot(bytes.unwrap_or_default()) {
-            Ok(snapshot) => return load(&snapshot, id, node_id),
+            Ok(snapshot) => return load(snapshot, id),
             Err(error) => {
                 tracing::warn!(snapshot = id.file_name(), %error, "a damaged snapshot is passed over");
             }
         }
     }
-    Ok(Loaded {
-        epoch: LeaderEpoch::NONE,
-        ..Loaded::default()
-    })
+    Ok(Loaded::default())
 }
 
-fn load(snapshot: &Snapshot, id: SnapshotId, node_id: NodeId) -> Result<Loaded, String> {
-    check_voters(snapshot.voters.as_ref(), node_id)?;
+fn load(snapshot: Snapshot, id: SnapshotId) -> Result<Loaded, String> {
     let mut image = Image::default();
     for record in &snapshot.records {
         let applied = image.apply(record);
@@ -156,7 +149,7 @@ fn load(snapshot: &Snapshot, id: SnapshotId, node_id: NodeId) -> Result<Loaded, 
     Ok(Loaded {
         image,
         end: id.end_offset,
-        epoch: LeaderEpoch::new(id.epoch),
+        control_records: snapshot_records(snapshot.voters, id.end_offset),
     })
 }
 
@@ -191,70 +184,81 @@ fn open_log(
     Ok(log)
 }
 
-/// The voters that a control batch of the log sets (KIP-853).
-fn voters_in(batch: &Batch) -> Result<Option<VotersRecord>, String> {
-    if !batch.header().attributes.is_control() {
-        return Ok(None);
-    }
-    let mut voters = None;
-    for record in batch.records().map_err(|error| error.to_string())? {
-        let record = record.map_err(|error| error.to_string())?;
-        let key = record.key.unwrap_or_default();
-        if ControlType::decode_key(&key).map_err(|error| error.to_string())?
-            == ControlType::KRaftVoters
-        {
-            let value = record.value.unwrap_or_default();
-            voters = Some(VotersRecord::decode_value(&value).map_err(|error| error.to_string())?);
+/// This version leads a quorum of its own only.
+fn check_voters(records: &[ControlRecord], node: ReplicaKey) -> Result<(), String> {
+    for record in records {
+        let ControlRecord::Voters { voters, .. } = record else {
+            continue;
+        };
+        if let Some(other) = voters.keys().find(|voter| voter.id != node.id) {
+            return Err(format!(
+                "node {} is a voter of the metadata quorum; this version runs clusters of one node",
+                other.id
+            ));
+        }
+        if !voters.contains(&node) {
+            return Err(format!(
+                "the voter {} of the metadata quorum has another log directory than {}",
+                node.id, node.directory_id
+            ));
         }
     }
-    Ok(voters)
-}
-
-/// This version leads a quorum of its own only.
-fn check_voters(voters: Option<&VotersRecord>, node_id: NodeId) -> Result<(), String> {
-    let voters = voters.iter().flat_map(|record| &record.voters);
-    match voters.map(|voter| voter.voter_id).find(|id| *id != node_id) {
-        None => Ok(()),
-        Some(other) => Err(format!(
-            "node {other} is a voter of the metadata quorum; this version runs clusters of one node"
-        )),
-    }
+    Ok(())
 }
 
 fn quorum(
     clock: Clock,
     files: &LogDirectory,
-    node_id: NodeId,
-    directory_id: Uuid,
+    node: ReplicaKey,
     log: &Log,
     snapshot_end: Offset,
-    snapshot_epoch: LeaderEpoch,
+    control_records: Vec<ControlRecord>,
 ) -> Result<Quorum, String> {
-    let node = Voter {
-        id: node_id,
-        directory_id,
-    };
     let state = files
         .read_quorum_state(METADATA_FOLDER)
         .map_err(|error| error.to_string())?;
+    let epochs = log.leader_epochs().into_iter().map(|entry| EpochStart {
+        leader_epoch: entry.epoch,
+        start_offset: entry.start_offset,
+    });
+    let snapshots = files.snapshots(METADATA_FOLDER);
+    let snapshots = snapshots.map_err(|error| error.to_string())?;
     let restored = quorum::Restored {
         quorum_state: state.map(|state| QuorumState {
             leader_epoch: LeaderEpoch::new(state.leader_epoch),
             leader_id: state.leader_id,
-            voted: state.voted_id.map(|id| Voter {
+            voted: state.voted_id.map(|id| ReplicaKey {
                 id,
                 directory_id: state.voted_directory_id,
             }),
         }),
-        log_end_epoch: log.latest_epoch().unwrap_or(snapshot_epoch),
+        log_start_offset: log.log_start_offset(),
         log_end_offset: log.log_end_offset(),
         durable_end_offset: log.recovery_point(),
+        epochs: epochs.collect(),
+        snapshots: snapshots
+            .into_iter()
+            .map(|id| quorum::Snapshot {
+                id: quorum::SnapshotId {
+                    end_offset: id.end_offset,
+                    epoch: LeaderEpoch::new(id.epoch),
+                },
+                // Nobody fetches it.
+                size: 0,
+            })
+            .collect(),
+        control_records,
         high_watermark: snapshot_end,
     };
-    let config = quorum::Config {
-        node,
-        voters: vec![node],
-    };
+    let voters = VoterSet::new(vec![Voter {
+        key: ReplicaKey {
+            directory_id: Uuid::ZERO,
+            ..node
+        },
+        endpoints: Vec::new(),
+        kraft_versions: VersionRange { min: 0, max: 1 },
+    }]);
+    let config = quorum::Config::new(node, voters, random_seed());
     Ok(Quorum::new(clock.now(), config, restored))
 }
 

@@ -1,11 +1,10 @@
 //! The thread that owns quorum and controller.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tidelog_log::LogDirectory;
 use tidelog_metadata::Delta;
 use tidelog_metadata::bootstrap::record_version;
@@ -14,14 +13,13 @@ use tidelog_metadata::controller::{
     Restored,
 };
 use tidelog_metadata::image::Image;
-use tidelog_protocol::records::control::{ControlRecord, LeaderChangeMessage, LeaderChangeVoter};
 use tidelog_protocol::records::metadata::MetadataRecord;
-use tidelog_record::control::ControlType;
 use tidelog_record::{Batch, BatchBuilder, Codec};
-use tidelog_replication::quorum::{self, Quorum, QuorumState, Voter};
-use tidelog_types::{LeaderEpoch, NodeId, Offset};
+use tidelog_replication::quorum::{self, Appended, EpochStart, Quorum, QuorumState};
+use tidelog_types::{LeaderEpoch, Offset};
 use tokio::sync::oneshot;
 
+use super::control::{control_records, leader_change, voters_batch};
 use super::log::MetadataLog;
 use super::publisher::Publisher;
 use super::{Command, METADATA_FOLDER};
@@ -157,35 +155,63 @@ impl MetadataThread {
         self.publisher = Some(publisher);
     }
 
-    /// Hands inputs to the quorum until it has no more to say.
+    /// Hands inputs to the quorum until it has no more to say. What became of the log comes before anything else.
     fn quorum(&mut self, input: quorum::Input) -> Result<(), Fatal> {
-        let mut inputs = vec![input];
+        let mut inputs = VecDeque::from([input]);
         let mut effects = Vec::new();
-        while let Some(input) = inputs.pop() {
+        while let Some(input) = inputs.pop_front() {
             self.quorum.handle(self.clock.now(), input, &mut effects);
             for effect in effects.drain(..) {
                 match effect {
                     quorum::Effect::StoreQuorumState(state) => {
                         self.store(state)?;
-                        inputs.push(quorum::Input::QuorumStateStored(state));
+                        inputs.push_back(quorum::Input::QuorumStateStored(state));
                     }
-                    quorum::Effect::AppendLeaderChange {
+                    quorum::Effect::AppendLeaderChange(change) => {
+                        let batch = leader_change(&change, self.now())?;
+                        inputs.push_front(self.append_control(&batch, change.leader_epoch)?);
+                    }
+                    quorum::Effect::AppendVoters {
                         leader_epoch,
-                        leader_id,
                         voters,
-                        granting_voters,
                     } => {
-                        let batch =
-                            leader_change(leader_id, &voters, &granting_voters, self.now())?;
-                        let end = self.append(&batch, leader_epoch)?;
-                        inputs.push(quorum::Input::Appended { end });
+                        let batch = voters_batch(&voters, self.now())?;
+                        inputs.push_front(self.append_control(&batch, leader_epoch)?);
                     }
                     quorum::Effect::PublishHighWatermark(offset) => self.committed(offset)?,
                     quorum::Effect::Lead { .. } => self.lead()?,
+                    quorum::Effect::StopLeading { .. } => self.resign(),
+                    quorum::Effect::AnnounceLeader(_) => {}
+                    quorum::Effect::Report(anomaly) => {
+                        tracing::warn!(?anomaly, "something is wrong with the metadata quorum");
+                    }
+                    // There is nobody to talk to, and nobody to fetch from.
+                    other => return Err(format!("a quorum of one voter wants {other:?}")),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Appends a control batch; gives what the quorum is to hear of it.
+    fn append_control(
+        &self,
+        batch: &Batch,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<quorum::Input, Fatal> {
+        let start_offset = self.quorum.log_end_offset();
+        let end = self.append(batch, leader_epoch)?;
+        // A built batch counts its records from 0.
+        let records = control_records(batch)?.into_iter();
+        let records = records.map(|record| record.based_at(start_offset));
+        Ok(quorum::Input::Appended(Appended {
+            end,
+            epochs: vec![EpochStart {
+                leader_epoch,
+                start_offset,
+            }],
+            control_records: records.collect(),
+        }))
     }
 
     fn now(&self) -> tidelog_types::Timestamp {
@@ -301,7 +327,11 @@ impl MetadataThread {
         }
         let batch = batch.build().map_err(|error| error.to_string())?;
         let end = self.append(&batch, self.quorum.leader_epoch())?;
-        self.quorum(quorum::Input::Appended { end })
+        self.quorum(quorum::Input::Appended(Appended {
+            end,
+            epochs: Vec::new(),
+            control_records: Vec::new(),
+        }))
     }
 
     /// Refuses everything that waits.
@@ -368,32 +398,4 @@ fn everything(image: &Image) -> Delta {
     delta.controllers.extend(controllers);
     delta.features.extend(image.features().keys().cloned());
     delta
-}
-
-/// The control batch that begins the epoch of a leader (KIP-595). Version 0 goes with a fixed set of voters, kraft.version 0;
-/// it does not name their directories.
-fn leader_change(
-    leader_id: NodeId,
-    voters: &[Voter],
-    granting_voters: &[Voter],
-    now: tidelog_types::Timestamp,
-) -> Result<Batch, Fatal> {
-    let list = |voters: &[Voter]| {
-        let voters = voters.iter().map(|voter| LeaderChangeVoter {
-            voter_id: voter.id,
-            ..Default::default()
-        });
-        voters.collect()
-    };
-    let message = LeaderChangeMessage {
-        version: 0,
-        leader_id,
-        voters: list(voters),
-        granting_voters: list(granting_voters),
-    };
-    let value: Bytes = message.encode_value().map_err(|error| error.to_string())?;
-    let builder = BatchBuilder::new(Codec::None.into());
-    ControlType::LeaderChange
-        .batch(builder, now, &value)
-        .map_err(|error| error.to_string())
 }

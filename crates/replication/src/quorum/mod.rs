@@ -1,121 +1,166 @@
-//! One voter of the metadata quorum (KRaft).
+//! A replica of the metadata log: a voter of the quorum (KRaft), or an observer.
 //!
-//! So far a quorum is carried as far as one voter needs: it elects itself at once, and what it has flushed is committed.
-//! With more voters configured it stands for election and stays a candidate, since nobody asks the others yet.
+//! Voters elect a leader (KIP-595, with a question beforehand, KIP-996), the leader appends, everybody else fetches from it,
+//! and what a majority of the voters has flushed is committed. Who votes is configured, or stands in the log itself and can
+//! be changed while the quorum is at work (KIP-853). A replica that is too far behind fetches a snapshot (KIP-630).
+//!
+//! The machine knows offsets and epochs. The owner has the log, the snapshots, the file `quorum-state` and the network:
+//! records and pieces of snapshots go from the network to the disk on its side, and the machine only says whether they may.
+//! Messages are plain structs ([`message`]). Nothing leaves the machine while a change of the quorum state is not yet stored.
+//!
+//! Three voters, one network, no disk:
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use tidelog_replication::quorum::{
+//!     Appended, Config, Effect, EpochStart, Input, Quorum, ReplicaKey, Restored, VersionRange, Voter, VoterSet,
+//! };
+//! use tidelog_types::{NodeId, Now, Offset, Timestamp, Uuid};
+//!
+//! let key = |id| ReplicaKey { id: NodeId::new(id), directory_id: Uuid::ZERO };
+//! let voter = |id| Voter { key: key(id), endpoints: vec![], kraft_versions: VersionRange { min: 0, max: 1 } };
+//! let voters = VoterSet::new(vec![voter(0), voter(1), voter(2)]);
+//!
+//! # let mut now = Now { instant: Instant::now(), timestamp: Timestamp::from_millis(0) };
+//! let config = |id| Config::new(key(id), voters.clone(), id as u64);
+//! let mut nodes: Vec<Quorum> = (0..3).map(|id| Quorum::new(now, config(id), Restored::default())).collect();
+//!
+//! // Time passes until somebody leads. Requests carry the number of the node that waits for the answer.
+//! while !nodes.iter().any(|node| node.is_leader() && node.high_watermark() > Offset::ZERO) {
+//!     now = now + Duration::from_millis(10);
+//!     let mut inputs: Vec<(usize, Input)> = (0..3).map(|node| (node, Input::Timeout)).collect();
+//!     while let Some((node, input)) = inputs.pop() {
+//!         let mut effects = Vec::new();
+//!         nodes[node].handle(now, input, &mut effects);
+//!         let end = nodes[node].log_end_offset().next();
+//!         for effect in effects {
+//!             match effect {
+//!                 Effect::StoreQuorumState(state) => inputs.push((node, Input::QuorumStateStored(state))),
+//!                 Effect::AppendLeaderChange(change) => {
+//!                     let epochs = vec![EpochStart { leader_epoch: change.leader_epoch, start_offset: end + -1 }];
+//!                     // Reported last in, first out: appended before flushed.
+//!                     inputs.push((node, Input::Flushed { end }));
+//!                     inputs.push((node, Input::Appended(Appended { end, epochs, control_records: vec![] })));
+//!                 }
+//!                 Effect::AppendFetched { .. } => {
+//!                     let epochs = vec![EpochStart { leader_epoch: nodes[node].leader_epoch(), start_offset: end + -1 }];
+//!                     inputs.push((node, Input::Flushed { end }));
+//!                     inputs.push((node, Input::Appended(Appended { end, epochs, control_records: vec![] })));
+//!                 }
+//!                 Effect::Send { request_id, to, request } => {
+//!                     let to = to.node_id.expect("all are known").value() as usize;
+//!                     inputs.insert(0, (to, Input::Request { request_id: request_id * 3 + node as u64, request }));
+//!                 }
+//!                 Effect::Answer { request_id, response } => {
+//!                     let asked = (request_id % 3) as usize;
+//!                     inputs.insert(0, (asked, Input::Response { request_id: request_id / 3, response }));
+//!                 }
+//!                 _ => {}
+//!             }
+//!         }
+//!     }
+//! }
+//! assert_eq!(nodes.iter().filter(|node| node.is_leader()).count(), 1);
+//! ```
 
+mod changes;
+mod config;
+mod connections;
+mod describe;
 mod event;
+mod leader;
+mod log;
+pub mod message;
+mod random;
+mod requests;
+mod responses;
+mod role;
+mod sending;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod transitions;
+mod voters;
 
 use std::time::Instant;
 
 use tidelog_types::{LeaderEpoch, NodeId, Now, Offset};
 
-pub use self::event::{Effect, Input, QuorumState, Voter};
-use crate::majority::{majority, majority_end};
+pub use self::config::{Config, Restored};
+use self::connections::{Connections, Peer};
+pub use self::describe::{QuorumDescription, ReplicaDescription};
+pub use self::event::{
+    Anomaly, Appended, ControlRecord, Destination, Effect, EpochStart, Input, LeaderChange,
+    QuorumState,
+};
+use self::log::LogState;
+use self::message::{LeaderAndEpoch, Response};
+use self::random::Random;
+use self::role::{Announced, Phase};
+pub use self::role::{Candidate, Follower, Leader, Prospective, Resigned, Role, Unattached};
+pub use self::snapshot::{Snapshot, SnapshotId};
+use self::voters::VoterHistory;
+pub use self::voters::{Endpoint, ReplicaKey, VersionRange, Voter, VoterSet};
 
-/// Who votes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// This voter.
-    pub node: Voter,
-    /// All voters, this one among them.
-    pub voters: Vec<Voter>,
-}
-
-/// What was found on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restored {
-    /// The content of `quorum-state`, if the file is there.
-    pub quorum_state: Option<QuorumState>,
-    /// The epoch of the last batch in the log (or of the snapshot below it), [`LeaderEpoch::NONE`] if it is empty.
-    pub log_end_epoch: LeaderEpoch,
-    /// The log end offset.
-    pub log_end_offset: Offset,
-    /// Everything below it is known to survive a power failure.
-    pub durable_end_offset: Offset,
-    /// Everything below it is known to be committed: the end of the latest snapshot.
-    pub high_watermark: Offset,
-}
-
-/// The part that a voter plays.
-///
-/// ```text
-///   Unattached ── Timeout ──► Candidate ── a majority granted ──► Leader
-///       │                         │                                 │
-///       └────────── Shutdown ─────┴────────────► Resigned ◄─────────┘
-/// ```
-///
-/// Every arrow to the right begins by storing the quorum state, and nothing else happens until it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Knows an epoch, but no leader.
-    Unattached {
-        /// When to stand for election.
-        election_at: Instant,
-    },
-    /// Stands for election.
-    Candidate {
-        /// Who has granted it a vote; its own counts once it is stored.
-        granted: Vec<NodeId>,
-    },
-    /// Decides what is appended, and learns what is committed.
-    Leader(Leader),
-    /// Has stepped down and awaits the end of the process.
-    Resigned,
-}
-
-/// What only a leader knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leader {
-    granting_voters: Vec<Voter>,
-    phase: Phase,
-}
-
-/// How far a new leader has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// The quorum state that names it is not stored yet.
-    Storing,
-    /// The control record that begins its epoch at this offset is not committed yet.
-    Beginning { epoch_start_offset: Offset },
-    /// The beginning of its epoch is committed.
-    Leading,
-}
-
-/// One voter of the metadata quorum. See the [module](self).
+/// A replica of the metadata log. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Quorum {
     config: Config,
     role: Role,
     leader_epoch: LeaderEpoch,
-    log_end_offset: Offset,
-    durable_end_offset: Offset,
+    /// What is known to be on the disk.
+    stored: QuorumState,
+    /// What was last asked to be stored.
+    to_store: QuorumState,
+    /// Answers that wait for the quorum state to be stored.
+    parked: Vec<(u64, Response)>,
+    log: LogState,
+    history: VoterHistory,
     high_watermark: Offset,
+    connections: Connections,
+    random: Random,
+    announced: Option<Announced>,
+    /// The owner is changing the log; what it will look like is reported next.
+    is_changing_log: bool,
+    /// The node is about to stop.
+    is_shutting_down: bool,
+    /// The disk failed.
+    has_failed: bool,
+    #[cfg(test)]
+    planted: Option<tests::Planted>,
 }
 
 impl Quorum {
-    /// A voter that has just started: it has heard of no leader, and with no other voter to wait for its deadline is now.
-    ///
-    /// # Panics
-    /// If this node is not among the voters.
+    /// A replica that has just started: it has heard of no leader but the one it may remember.
     pub fn new(now: Now, config: Config, restored: Restored) -> Self {
-        assert!(config.voters.contains(&config.node), "this node is a voter");
-        let stored_epoch = restored
-            .quorum_state
-            .map_or(LeaderEpoch::NONE, |state| state.leader_epoch);
-        let durable_end_offset = restored.durable_end_offset.min(restored.log_end_offset);
-        let quorum = Self {
-            config,
-            role: Role::Unattached {
+        let log = LogState::new(&restored);
+        let mut history = VoterHistory::new(config.voters.clone());
+        history.install(restored.control_records);
+        let connections = Connections::new(config.request_timeout, config.retry_backoff);
+        let mut quorum = Self {
+            random: Random::new(config.seed),
+            role: Role::Unattached(Unattached {
+                voted: None,
+                leader_id: None,
                 election_at: now.instant,
-            },
-            // Epochs begin at 0; the first election makes it 1, as in Kafka.
-            leader_epoch: stored_epoch
-                .max(restored.log_end_epoch)
-                .max(LeaderEpoch::new(0)),
-            log_end_offset: restored.log_end_offset,
-            durable_end_offset,
-            high_watermark: restored.high_watermark.min(durable_end_offset),
+            }),
+            leader_epoch: QuorumState::NOTHING.leader_epoch,
+            stored: QuorumState::NOTHING,
+            to_store: QuorumState::NOTHING,
+            parked: Vec::new(),
+            high_watermark: restored.high_watermark.min(log.end()),
+            log,
+            history,
+            connections,
+            announced: None,
+            is_changing_log: false,
+            is_shutting_down: false,
+            has_failed: false,
+            config,
+            #[cfg(test)]
+            planted: None,
         };
+        quorum.restore(now, restored.quorum_state);
         quorum.check();
         quorum
     }
@@ -123,135 +168,234 @@ impl Quorum {
     /// Takes in what has happened, and adds to `effects` what is to be done.
     ///
     /// # Panics
-    /// If the input contradicts what happened before (a log that shrinks, a flush beyond the end): a defect of the
-    /// caller.
+    /// If an input about the log contradicts what happened before (a log that shrinks by appending, a flush beyond the end):
+    /// a defect of the caller. No message from the network causes a panic.
     pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        self.connections.expire(now.instant);
         match input {
-            Input::Timeout => {
-                if self
-                    .deadline()
-                    .is_some_and(|deadline| deadline <= now.instant)
-                {
-                    self.stand_for_election(effects);
+            Input::Timeout => {}
+            Input::Request {
+                request_id,
+                request,
+            } => self.request(now, request_id, request, effects),
+            Input::Response {
+                request_id,
+                response,
+            } => self.response(now, request_id, response, effects),
+            Input::RequestFailed { request_id } => {
+                if let Some(peer) = self.connections.answered(request_id) {
+                    self.connections.back_off(now.instant, peer);
                 }
             }
+            Input::Unreachable { node } => self.unreachable(now, node),
             Input::QuorumStateStored(state) => self.quorum_state_stored(state, effects),
-            Input::Appended { end } => {
-                assert!(
-                    end >= self.log_end_offset,
-                    "appending moved the log end offset back to {end}"
-                );
-                self.log_end_offset = end;
+            Input::Appended(appended) => self.appended(now, appended, effects),
+            Input::Truncated { end } => {
+                self.is_changing_log = false;
+                self.log.truncated(end);
+                self.history.truncate(end);
             }
-            Input::Flushed { end } => {
-                assert!(
-                    end <= self.log_end_offset,
-                    "flushed up to {end}, beyond the log end offset"
-                );
-                self.durable_end_offset = self.durable_end_offset.max(end);
-                self.advance_high_watermark(effects);
+            Input::Flushed { end } => self.log.flushed(end),
+            Input::SnapshotsChanged {
+                snapshots,
+                log_start_offset,
+            } => {
+                self.log.snapshots_changed(snapshots, log_start_offset);
+                self.history.forget_before(log_start_offset);
             }
-            Input::Shutdown => self.role = Role::Resigned,
+            Input::SnapshotChunkWritten {
+                snapshot_id,
+                position,
+            } => self.snapshot_chunk_written(snapshot_id, position, effects),
+            Input::SnapshotInstalled {
+                snapshot,
+                control_records,
+            } => self.snapshot_installed(snapshot, control_records, effects),
+            Input::SnapshotRefused { snapshot_id } => self.snapshot_refused(snapshot_id),
+            Input::Resign { leader_epoch } => {
+                if self.is_leader() && self.leader_epoch == leader_epoch {
+                    self.become_resigned(now, effects);
+                }
+            }
+            Input::Failed => {
+                self.step_aside(now, effects);
+                self.has_failed = true;
+            }
+            Input::Shutdown => {
+                self.step_aside(now, effects);
+                self.is_shutting_down = true;
+            }
         }
+        self.advance_high_watermark(now, effects);
+        self.poll(now, effects);
+        self.announce(effects);
         self.check();
     }
 
     /// When to report [`Input::Timeout`], if ever.
-    pub const fn deadline(&self) -> Option<Instant> {
-        match self.role {
-            Role::Unattached { election_at } => Some(election_at),
-            Role::Candidate { .. } | Role::Leader(_) | Role::Resigned => None,
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.is_storing() {
+            return None;
+        }
+        let role = if self.is_out() {
+            None
+        } else {
+            self.role_deadline()
+        };
+        role.into_iter().chain(self.connections.deadline()).min()
+    }
+
+    fn role_deadline(&self) -> Option<Instant> {
+        let voter = self.is_voter();
+        match &self.role {
+            Role::Unattached(unattached) => voter.then_some(unattached.election_at),
+            Role::Prospective(prospective) => Some(prospective.election_at),
+            Role::Candidate(candidate) => Some(candidate.election_at),
+            Role::Leader(leader) => self.leader_deadline(leader),
+            Role::Follower(follower) => {
+                let leader = Peer::Node(follower.leader_id);
+                let updates = self.updates_voters() && self.connections.is_ready(leader);
+                let update = updates.then_some(follower.update_voter_at);
+                let fetch = voter.then_some(follower.fetch_until);
+                fetch.into_iter().chain(update).min()
+            }
+            Role::Resigned(resigned) => Some(resigned.election_at),
         }
     }
 
-    fn stand_for_election(&mut self, effects: &mut Vec<Effect>) {
-        self.leader_epoch = self.leader_epoch.next();
-        self.role = Role::Candidate {
-            granted: Vec::new(),
-        };
-        effects.push(Effect::StoreQuorumState(self.quorum_state()));
+    fn leader_deadline(&self, leader: &Leader) -> Option<Instant> {
+        let waiting = leader.waiting.iter().map(|fetch| fetch.until);
+        let change = leader.change.as_ref().map(|change| change.until);
+        let others = self
+            .voters()
+            .keys()
+            .any(|key| key.id != self.config.node.id);
+        let others = others.then_some([leader.check_quorum_at, leader.begin_at]);
+        waiting
+            .chain(change)
+            .chain(others.into_iter().flatten())
+            .min()
     }
 
     fn quorum_state_stored(&mut self, state: QuorumState, effects: &mut Vec<Effect>) {
-        if state != self.quorum_state() {
-            return; // Overtaken by a shutdown, or by another epoch.
+        self.stored = state;
+        if !self.is_storing() {
+            let parked = self.parked.drain(..);
+            effects.extend(parked.map(|(request_id, response)| Effect::Answer {
+                request_id,
+                response,
+            }));
         }
-        match &mut self.role {
-            Role::Candidate { granted } if granted.is_empty() => {
-                granted.push(self.config.node.id);
-                if granted.len() >= majority(self.config.voters.len()) {
-                    let granting_voters = self
-                        .config
-                        .voters
-                        .iter()
-                        .filter(|v| granted.contains(&v.id))
-                        .copied()
-                        .collect();
-                    self.role = Role::Leader(Leader {
-                        granting_voters,
-                        phase: Phase::Storing,
-                    });
-                    effects.push(Effect::StoreQuorumState(self.quorum_state()));
-                }
-            }
-            Role::Leader(leader) if leader.phase == Phase::Storing => {
-                leader.phase = Phase::Beginning {
-                    epoch_start_offset: self.log_end_offset,
-                };
-                effects.push(Effect::AppendLeaderChange {
-                    leader_epoch: self.leader_epoch,
-                    leader_id: self.config.node.id,
-                    voters: self.config.voters.clone(),
-                    granting_voters: leader.granting_voters.clone(),
-                });
-            }
-            Role::Unattached { .. } | Role::Candidate { .. } | Role::Leader(_) | Role::Resigned => {
-            }
+    }
+
+    fn appended(&mut self, now: Now, appended: Appended, effects: &mut Vec<Effect>) {
+        self.is_changing_log = false;
+        self.log.appended(&appended);
+        for record in appended.control_records {
+            self.change_appended(&record, effects);
+            self.history.replay(record);
+        }
+        self.serve_waiting(now, effects);
+    }
+
+    /// A leader counts what a majority of the voters has flushed; a follower takes the leader's word for what it has.
+    fn advance_high_watermark(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let end = match &self.role {
+            Role::Leader(leader) => self.replicated_end(leader),
+            Role::Follower(follower) => follower
+                .leader_high_watermark
+                .map(|high_watermark| high_watermark.min(self.log.end())),
+            _ => None,
+        };
+        let Some(end) = end else { return };
+        if let Role::Leader(leader) = &mut self.role
+            && let Phase::Beginning { epoch_start_offset } = leader.phase
+        {
+            leader.phase = Phase::Leading { epoch_start_offset };
+            effects.push(Effect::Lead {
+                leader_epoch: self.leader_epoch,
+            });
+        }
+        if end > self.high_watermark {
+            self.high_watermark = end;
+            effects.push(Effect::PublishHighWatermark(end));
+            self.change_committed(now, effects);
+            self.serve_waiting(now, effects);
         }
     }
 
     /// Records of earlier epochs become committed only along with one of the leader's own: until then another leader
     /// could still replace them (Raft, section 5.4.2).
-    fn advance_high_watermark(&mut self, effects: &mut Vec<Effect>) {
-        let Role::Leader(leader) = &mut self.role else {
-            return;
-        };
-        // The ends of the other voters are unknown until they fetch.
-        let mut ends = vec![Offset::ZERO; self.config.voters.len()];
-        ends[0] = self.durable_end_offset;
-        let end = majority_end(&mut ends);
-        match leader.phase {
-            Phase::Storing => return,
-            Phase::Beginning { epoch_start_offset } if end <= epoch_start_offset => return,
-            Phase::Beginning { .. } => {
-                leader.phase = Phase::Leading;
-                effects.push(Effect::Lead {
-                    leader_epoch: self.leader_epoch,
-                });
-            }
-            Phase::Leading => {}
+    fn replicated_end(&self, leader: &Leader) -> Option<Offset> {
+        let epoch_start_offset = leader.epoch_start_offset()?;
+        let own_end = self.own_durable_end();
+        let end = leader.replicated_end(&self.config.node, own_end, self.voters());
+        #[cfg(test)]
+        if self.has(tests::Planted::CommitsEarlierEpochs) {
+            return Some(end);
         }
-        if end > self.high_watermark {
-            self.high_watermark = end;
-            effects.push(Effect::PublishHighWatermark(end));
+        (end > epoch_start_offset).then_some(end)
+    }
+
+    fn own_durable_end(&self) -> Offset {
+        #[cfg(test)]
+        if self.has(tests::Planted::CountsUnflushed) {
+            return self.log.end();
+        }
+        self.log.durable_end()
+    }
+
+    /// Says who leads, if that is news.
+    fn announce(&mut self, effects: &mut Vec<Effect>) {
+        if self.is_storing() {
+            return;
+        }
+        let LeaderAndEpoch {
+            leader_id,
+            leader_epoch,
+            endpoints,
+        } = self.leader_and_epoch();
+        // One that has resigned leads nobody.
+        let (leader_id, endpoints) = match leader_id {
+            Some(id) if self.names_this_node(id) && !self.is_leader() => (None, Vec::new()),
+            _ => (leader_id, endpoints),
+        };
+        let news = (leader_epoch, leader_id, endpoints);
+        if self.announced.as_ref() != Some(&news) {
+            effects.push(Effect::AnnounceLeader(LeaderAndEpoch {
+                leader_id,
+                leader_epoch,
+                endpoints: news.2.clone(),
+            }));
+            self.announced = Some(news);
         }
     }
 
+    /// Whether what was promised in memory is not on the disk yet.
+    fn is_storing(&self) -> bool {
+        #[cfg(test)]
+        if self.has(tests::Planted::AnswersBeforeStoring) {
+            return false;
+        }
+        self.stored != self.quorum_state()
+    }
+
+    /// Whether this replica does nothing of its own accord any more.
+    const fn is_out(&self) -> bool {
+        self.is_shutting_down || self.has_failed
+    }
+
+    /// What `quorum-state` must say before anything leaves.
     fn quorum_state(&self) -> QuorumState {
-        let node = self.config.node;
-        let (leader_id, voted) = match self.role {
-            Role::Leader(_) => (Some(node.id), None),
-            Role::Candidate { .. } => (None, Some(node)),
-            Role::Unattached { .. } | Role::Resigned => (None, None),
-        };
+        let (leader_id, _) = self.role.leader(self.config.node.id);
         QuorumState {
             leader_epoch: self.leader_epoch,
             leader_id,
-            voted,
+            voted: self.role.voted(self.config.node),
         }
     }
 
-    /// The part that the voter plays now.
+    /// The part that the replica plays now.
     pub const fn role(&self) -> &Role {
         &self.role
     }
@@ -261,9 +405,39 @@ impl Quorum {
         matches!(self.role, Role::Leader(_))
     }
 
-    /// The epoch that the voter is in.
+    /// Whether this replica is one of the voters.
+    pub fn is_voter(&self) -> bool {
+        self.voters().contains(&self.config.node)
+    }
+
+    /// The voters, as the last record in the log says, committed or not.
+    pub fn voters(&self) -> &VoterSet {
+        self.history.voters()
+    }
+
+    /// The finalized level of `kraft.version`, as the last record in the log says.
+    pub fn kraft_version(&self) -> i16 {
+        self.history.kraft_version()
+    }
+
+    /// The epoch that the replica is in.
     pub const fn leader_epoch(&self) -> LeaderEpoch {
         self.leader_epoch
+    }
+
+    /// The leader as far as it is known. A leader that has resigned still names itself: it did lead in this epoch.
+    pub fn leader_and_epoch(&self) -> LeaderAndEpoch {
+        let (leader_id, endpoints) = self.role.leader(self.config.node.id);
+        let endpoints = match leader_id {
+            Some(id) if id == self.config.node.id => self.config.endpoints.clone(),
+            Some(id) if endpoints.is_empty() => self.voters().endpoints(id),
+            _ => endpoints.to_vec(),
+        };
+        LeaderAndEpoch {
+            leader_id,
+            leader_epoch: self.leader_epoch,
+            endpoints,
+        }
     }
 
     /// Everything below it is committed.
@@ -273,7 +447,20 @@ impl Quorum {
 
     /// The offset that the next record will get.
     pub const fn log_end_offset(&self) -> Offset {
-        self.log_end_offset
+        self.log.end()
+    }
+
+    /// After [`Input::Shutdown`] or [`Input::Failed`]: whether all voters know that this node leads no longer, so that the
+    /// process may end.
+    pub const fn has_handed_over(&self) -> bool {
+        match &self.role {
+            Role::Resigned(resigned) => resigned.unacknowledged.is_empty(),
+            _ => true,
+        }
+    }
+
+    fn names_this_node(&self, id: NodeId) -> bool {
+        id == self.config.node.id
     }
 
     /// Asserts everything that must hold between two inputs.
@@ -281,17 +468,14 @@ impl Quorum {
     /// # Panics
     /// If something does not hold: a defect of this program.
     pub fn check(&self) {
+        self.log.check();
         assert!(
-            self.high_watermark <= self.durable_end_offset,
-            "committed what may be lost: {self:?}"
-        );
-        assert!(
-            self.durable_end_offset <= self.log_end_offset,
-            "durable beyond the end: {self:?}"
+            self.high_watermark <= self.log.end(),
+            "committed what is not there: {self:?}"
         );
         if let Role::Leader(leader) = &self.role {
             assert!(
-                leader.granting_voters.len() >= majority(self.config.voters.len()),
+                !self.voters().is_empty() && !leader.granting_voters.is_empty(),
                 "not elected: {self:?}"
             );
             if let Phase::Beginning { epoch_start_offset } = leader.phase {
@@ -301,5 +485,16 @@ impl Quorum {
                 );
             }
         }
+        if let Role::Follower(follower) = &self.role {
+            assert!(
+                !self.names_this_node(follower.leader_id),
+                "follows itself: {self:?}"
+            );
+        }
+    }
+
+    #[cfg(test)]
+    fn has(&self, planted: tests::Planted) -> bool {
+        self.planted == Some(planted)
     }
 }
