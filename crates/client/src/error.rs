@@ -51,7 +51,7 @@ pub enum ClientError {
         what: String,
     },
     /// The broker lacks the API, or every version of it that this client knows.
-    #[error("{address} does not know {api} as this client speaks it")]
+    #[error("{address} does not serve {api}, or in no version that this client knows")]
     Unsupported {
         /// The address of the broker.
         address: String,

@@ -1,6 +1,6 @@
 //! A Kafka client in pure, asynchronous Rust. It works with Tidelog and with Apache Kafka alike.
 //!
-//! So far it has what an operator of consumer groups needs. **Every call says which version it speaks by what both sides
+//! So far it has what an operator needs: topics, their configs and records, consumer groups, the cluster. **Every call says which version it speaks by what both sides
 //! know**: a [`Connection`] asks the broker for its APIs first, and each request goes out in the newest common version. So
 //! there is no setting for the version of a broker, and a broker that lacks an API gives an error that says so.
 //!
@@ -20,15 +20,35 @@
 //! ```
 
 mod client;
+mod cluster;
 mod config;
+mod configs;
 mod connection;
+mod controller;
 mod error;
 mod groups;
 mod offsets;
+mod records;
+mod replicas;
+mod topics;
 
 pub use client::{Broker, Client};
+pub use cluster::{
+    ClusterDescription, ClusterNode, EndpointType, FeatureUpgrade, Features, LogDir, LogDirReplica,
+    QuorumDescription, QuorumReplica,
+};
 pub use config::Config;
+pub use configs::{
+    ConfigChange, ConfigChanges, ConfigEntry, ConfigResource, ConfigSource, ConfigSynonym,
+    PerResource,
+};
 pub use connection::Connection;
 pub use error::ClientError;
 pub use groups::{GroupDescription, GroupListing, GroupMember, GroupType};
 pub use offsets::{CommittedOffset, OffsetAt, OffsetSpec};
+pub use records::PerPartition;
+pub use replicas::{ElectionType, Reassignment};
+pub use topics::{
+    CreatedTopic, NewPartitions, NewTopic, PartitionDescription, PerTopic, TopicDescription,
+    TopicListing,
+};

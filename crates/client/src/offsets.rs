@@ -189,8 +189,7 @@ impl Client {
             let request = ListOffsetsRequest {
                 replica_id: NodeId::NONE,
                 topics: topics.collect(),
-                timeout_ms: i32::try_from(self.config().request_timeout.as_millis())
-                    .unwrap_or(i32::MAX),
+                timeout_ms: self.timeout_ms(),
                 ..Default::default()
             };
             let connection = self.at(&address).await?;
@@ -222,17 +221,17 @@ impl Client {
     }
 
     /// What to ask of whom, by the address of the leader; and what cannot be asked of anybody.
-    async fn leaders(
+    pub(crate) async fn leaders<T: Clone>(
         &self,
-        partitions: &[(TopicPartition, OffsetSpec)],
-    ) -> Result<(Wanted, Vec<(TopicPartition, ErrorCode)>), ClientError> {
+        partitions: &[(TopicPartition, T)],
+    ) -> Result<(Wanted<T>, Vec<(TopicPartition, ErrorCode)>), ClientError> {
         let mut topics: Vec<TopicName> = partitions.iter().map(|(p, _)| p.topic.clone()).collect();
         topics.sort();
         topics.dedup();
         let metadata = self.metadata(Some(&topics)).await?;
         let mut leaders = Wanted::new();
         let mut lost = Vec::new();
-        for (partition, spec) in partitions {
+        for (partition, what) in partitions {
             let topic = metadata.topics.iter();
             let mut topic = topic.filter(|topic| topic.name.as_ref() == Some(&partition.topic));
             let known = topic
@@ -262,7 +261,7 @@ impl Client {
                         port: broker.port,
                     };
                     let wanted = leaders.entry(broker.address()).or_default();
-                    wanted.insert(partition.clone(), *spec);
+                    wanted.insert(partition.clone(), what.clone());
                 }
             }
         }
@@ -270,10 +269,11 @@ impl Client {
     }
 }
 
-type Wanted = BTreeMap<String, BTreeMap<TopicPartition, OffsetSpec>>;
+/// What is asked about partitions, by the address of the leader.
+type Wanted<T> = BTreeMap<String, BTreeMap<TopicPartition, T>>;
 
 /// Partitions as most requests want them: one element for each topic.
-fn by_topic<'a, T>(
+pub(crate) fn by_topic<'a, T>(
     partitions: impl IntoIterator<Item = &'a TopicPartition>,
     element: impl Fn(&TopicPartition) -> T,
 ) -> impl Iterator<Item = (TopicName, Vec<T>)> {
