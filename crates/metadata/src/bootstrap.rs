@@ -170,7 +170,7 @@ pub const UNSERVED_FEATURES: &[UnservedFeature] = &[
     UnservedFeature::new(
         ELIGIBLE_LEADER_REPLICAS_VERSION,
         1,
-        "brokers do not say whether they shut down in order before they restarted",
+        "eligible replicas lead as in Kafka, but the feature is not offered to who does not have it yet",
     ),
     UnservedFeature::new(
         "share.version",

@@ -19,15 +19,14 @@ use crate::ApiError;
 use crate::image::{BrokerImage, PartitionImage};
 
 impl Controller {
-    /// Takes over what a heartbeat says of the broker's directories. Answers whether the broker has any left.
+    /// Takes from the broker what it has in directories that have failed. Answers whether the broker has any left.
     ///
     /// A registration cannot be changed to have no directory at all, so who has lost the last one is fenced instead.
-    pub(super) fn note_directories(
+    pub(super) fn lose_directories(
         &mut self,
         request: &BrokerHeartbeatRequest,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let version = self.image.metadata_version();
         let Some(broker) = self.image.broker(request.broker_id).map(Arc::clone) else {
             return false;
         };
@@ -37,7 +36,7 @@ impl Controller {
             .iter()
             .partition(|directory| request.offline_log_dirs.contains(directory));
         let has_directories = lost.is_empty() || !left.is_empty();
-        if version.has_directories() && !lost.is_empty() && has_directories {
+        if self.image.metadata_version().has_directories() && !lost.is_empty() && has_directories {
             let movement = Move::DirectoriesLost {
                 broker_id: broker.id,
                 directories: &lost,
@@ -47,19 +46,29 @@ impl Controller {
                 record.log_dirs = left.into_iter().collect()
             }));
         }
-        if version.has_cordoned_directories()
-            && let Some(cordoned) = &request.cordoned_log_dirs
-        {
-            let now: BTreeSet<&Uuid> = cordoned.iter().collect();
-            if !now.iter().copied().eq(&broker.cordoned_log_dirs) {
-                let cordoned = Some(now.into_iter().copied().collect());
-                records.push(change(&broker, |record| {
-                    record.cordoned_log_dirs = cordoned
-                }));
-            }
-        }
         self.append(records, effects);
         has_directories
+    }
+
+    /// Notes which directories of the broker take no new partitions, if that has changed.
+    pub(super) fn cordon(
+        &self,
+        broker: &BrokerImage,
+        request: &BrokerHeartbeatRequest,
+        records: &mut Vec<MetadataRecord>,
+    ) {
+        let Some(cordoned) = &request.cordoned_log_dirs else {
+            return;
+        };
+        let now: BTreeSet<Uuid> = cordoned.iter().copied().collect();
+        let now: Vec<Uuid> = now.into_iter().collect();
+        if self.image.metadata_version().has_cordoned_directories()
+            && broker.cordoned_log_dirs.as_ref() != Some(&now)
+        {
+            records.push(change(broker, |record| {
+                record.cordoned_log_dirs = Some(now)
+            }));
+        }
     }
 
     pub(super) fn assign_replicas_to_dirs(

@@ -63,9 +63,9 @@ impl Controller {
             .heartbeats
             .touch(now, sender, request.current_metadata_offset);
         // What has failed counts before what the broker wants: nobody is elected onto a directory that is gone.
-        let has_directories = self.note_directories(request, effects);
+        let has_directories = self.lose_directories(request, effects);
         let broker = self.registered(sender).map(Arc::clone);
-        let broker = broker.expect("noting its directories does not unregister a broker");
+        let broker = broker.expect("a broker stays registered without directories");
         let may_serve = is_caught_up && has_directories;
         let next = self.next_state(&broker, request, may_serve);
         let mut records = Vec::new();
@@ -74,6 +74,7 @@ impl Controller {
             State::Unfenced => self.unfence(&broker, &mut records),
             State::ControlledShutdown => self.relieve(&broker, &mut records),
         }
+        self.cordon(&broker, request, &mut records);
         match next {
             State::ControlledShutdown => {
                 let end_offset = self.end_offset + records.len() as i64;

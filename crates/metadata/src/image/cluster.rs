@@ -58,8 +58,8 @@ pub struct BrokerImage {
     pub features: BTreeMap<Str, SupportedLevels>,
     /// Its log directories that are online, in ascending order.
     pub log_dirs: Vec<Uuid>,
-    /// Those of them that take no new partitions (KIP-1066).
-    pub cordoned_log_dirs: Vec<Uuid>,
+    /// Those of them that take no new partitions (KIP-1066), in ascending order; `None` as long as the broker has not said.
+    pub cordoned_log_dirs: Option<Vec<Uuid>>,
 }
 
 impl BrokerImage {
@@ -96,10 +96,12 @@ impl BrokerImage {
     /// Whether no directory takes new partitions.
     pub fn is_cordoned(&self) -> bool {
         !self.log_dirs.is_empty()
-            && self
-                .log_dirs
-                .iter()
-                .all(|dir| self.cordoned_log_dirs.contains(dir))
+            && self.log_dirs.iter().all(|dir| {
+                self.cordoned_log_dirs
+                    .iter()
+                    .flatten()
+                    .any(|cordoned| cordoned == dir)
+            })
     }
 
     pub(crate) fn from_record(record: &RegisterBrokerRecord) -> Self {
@@ -126,7 +128,7 @@ impl BrokerImage {
             in_controlled_shutdown: record.in_controlled_shutdown,
             features: record.features.iter().map(levels).collect(),
             log_dirs: sorted(&record.log_dirs),
-            cordoned_log_dirs: sorted(record.cordoned_log_dirs.as_deref().unwrap_or_default()),
+            cordoned_log_dirs: record.cordoned_log_dirs.as_deref().map(sorted),
         }
     }
 
@@ -154,7 +156,7 @@ impl BrokerImage {
             next.log_dirs = sorted(&record.log_dirs);
         }
         if let Some(cordoned) = &record.cordoned_log_dirs {
-            next.cordoned_log_dirs = sorted(cordoned);
+            next.cordoned_log_dirs = Some(sorted(cordoned));
         }
         Ok(next)
     }
@@ -172,7 +174,6 @@ impl BrokerImage {
             min_supported_version: levels.min,
             max_supported_version: levels.max,
         };
-        let cordoned = &self.cordoned_log_dirs;
         RegisterBrokerRecord {
             broker_id: self.id,
             incarnation_id: self.incarnation_id,
@@ -183,7 +184,7 @@ impl BrokerImage {
             fenced: self.fenced,
             in_controlled_shutdown: self.in_controlled_shutdown,
             log_dirs: self.log_dirs.clone(),
-            cordoned_log_dirs: (!cordoned.is_empty()).then(|| cordoned.clone()),
+            cordoned_log_dirs: self.cordoned_log_dirs.clone(),
             ..Default::default()
         }
     }
