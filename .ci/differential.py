@@ -571,6 +571,42 @@ def cluster(both):
             both.ask("no keys", "FindCoordinator", version, {"KeyType": 0, "CoordinatorKeys": []})
 
 
+@check
+def elections(both):
+    """ElectLeaders, AlterPartitionReassignments, ListPartitionReassignments, as far as one node goes."""
+    topic = named(both, "e-leaders", 3)
+    for version in both.range("ElectLeaders"):
+        of = lambda name, *partitions: {"Topic": name, "Partitions": list(partitions)}
+        ask = lambda what, kind, *topics: both.ask(what, "ElectLeaders", version, {**({"ElectionType": kind} if version >= 1 else {}), "TopicPartitions": list(topics), "TimeoutMs": 5000})
+        for kind in (0, 1, 7) if version >= 1 else (0,):
+            ask(f"type {kind}", kind, of(topic, 0, 2))
+            ask(f"type {kind}, twice", kind, of(topic, 0, 0), of(topic, 0))
+            ask(f"type {kind}, unknown", kind, of(topic, 1, 9), of("e-none", 0))
+            ask(f"type {kind}, none", kind)
+    to = lambda name, index, replicas: {"Name": name, "Partitions": [{"PartitionIndex": index, "Replicas": replicas}]}
+    for version in both.range("AlterPartitionReassignments"):
+        ask = lambda what, *topics, **more: both.ask(what, "AlterPartitionReassignments", version, {"TimeoutMs": 5000, "Topics": list(topics), **more})
+        ask("none")
+        ask("where it is", to(topic, 0, [1]))
+        ask("cancelled, though none", to(topic, 0, None))
+        ask("cancelled, unknown", to(topic, 9, None), to("e-none", 0, None))
+        ask("nowhere", to(topic, 0, []))
+        ask("unknown broker", to(topic, 0, [9]))
+        ask("no broker", to(topic, 0, [-1]))
+        ask("twice to one", to(topic, 0, [1, 1]))
+        ask("unknown, and one that is known", to("e-none", 0, [1]), to(topic, 9, [1]), to(topic, 1, [1]))
+        if version >= 1:
+            for flag in (True, False):
+                ask(f"none, {flag}", AllowReplicationFactorChange=flag)
+                ask(f"as many, {flag}", to(topic, 0, [1]), AllowReplicationFactorChange=flag)
+                ask(f"more, {flag}", to(topic, 0, [1, 9]), AllowReplicationFactorChange=flag)
+    for version in both.range("ListPartitionReassignments"):
+        ask = lambda what, topics: both.ask(what, "ListPartitionReassignments", version, {"TimeoutMs": 5000, "Topics": topics})
+        ask("all", None)
+        ask("none", [])
+        ask("some", [{"Name": topic, "PartitionIndexes": [0, 9]}, {"Name": "e-none", "PartitionIndexes": [0]}])
+
+
 def producer_id(side):
     side.send("InitProducerId", 3, {"TransactionalId": None, "TransactionTimeoutMs": 60_000}, "setup")
     return side.receive("setup")["ErrorCode"]

@@ -34,7 +34,10 @@ VERSIONS = {
     "AlterConfigs": "0 to 2",
     "CreatePartitions": "0 to 3",
     "DeleteGroups": "0 to 2",
+    "ElectLeaders": "0 to 2",
     "IncrementalAlterConfigs": "0 to 1",
+    "AlterPartitionReassignments": "0 to 1",
+    "ListPartitionReassignments": "0",
     "OffsetDelete": "0",
     "DescribeCluster": "0 to 2",
     "DescribeTopicPartitions": "0",
@@ -220,3 +223,30 @@ def java_throughput_tools(server):
     expect_that("all records were sent", re.search(r"^100000 records sent", said, re.M), said)
     said = tool(server, "ConsumerPerformance", "--topic", topic, "--num-records", "100000").out
     expect_that("all records came", re.search(r", 100000, ", said), said)
+
+
+@check
+def java_leader_election_command(server):
+    """LeaderElectionCommand: nothing to elect, for one partition and for all; a partition that is not there."""
+    topic = create_topic(server, "elect", 2)
+    ask = lambda *arguments, **options: tool(server, "LeaderElectionCommand", "--election-type", "preferred", *arguments, **options)
+    said = ask("--topic", topic, "--partition", "1").out
+    expect_that("the leader is the preferred one already", f"{topic}-1" in said and "Valid replica already elected" in said, said)
+    ask("--all-topic-partitions")
+    absent = ask("--topic", topic, "--partition", "7", code=1)
+    expect_that("an unknown partition is an error", f"{topic}-7" in absent.out + absent.err, str(absent))
+
+
+@check
+def java_reassign_partitions_command(server):
+    """ReassignPartitionsCommand: a partition is where it shall be, none is on its way, and there is nothing to cancel."""
+    topic = create_topic(server, "move")
+    plan = scratch("plan") / "plan.json"
+    plan.write_text(json.dumps({"version": 1, "partitions": [{"topic": topic, "partition": 0, "replicas": [1]}]}))
+    ask = lambda *arguments: tool(server, "reassign.ReassignPartitionsCommand", *arguments).out
+    done = ask("--verify", "--reassignment-json-file", str(plan), "--preserve-throttles")
+    expect_that("it is complete", f"Reassignment of partition {topic}-0 is completed." in done, done)
+    listed = ask("--list")
+    expect_that("none is listed", "No partition reassignments found." in listed, listed)
+    cancelled = ask("--cancel", "--reassignment-json-file", str(plan), "--preserve-throttles")
+    expect_that("none is cancelled", "None of the specified partition reassignments are active." in cancelled, cancelled)

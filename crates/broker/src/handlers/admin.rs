@@ -37,8 +37,10 @@ macro_rules! forward {
 forward! {
     create_topics: CreateTopics(CreateTopicsRequest);
     create_partitions: CreatePartitions(CreatePartitionsRequest);
+    elect_leaders: ElectLeaders(ElectLeadersRequest);
     alter_configs: AlterConfigs(AlterConfigsRequest);
     incremental_alter_configs: IncrementalAlterConfigs(IncrementalAlterConfigsRequest);
+    alter_partition_reassignments: AlterPartitionReassignments(AlterPartitionReassignmentsRequest);
 }
 
 pub(super) mod delete_topics {
@@ -61,5 +63,21 @@ pub(super) mod delete_topics {
             ControllerResponse::DeleteTopics(response) => context.answer(&response),
             other => context.mismatch(&other),
         }
+    }
+}
+
+pub(super) mod list_partition_reassignments {
+    use tidelog_metadata::controller::list_partition_reassignments;
+    use tidelog_protocol::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
+
+    use crate::handlers::{Answer, Context};
+
+    /// Answers a ListPartitionReassignments request, from what this broker knows: the metadata says it all.
+    pub(in crate::handlers) async fn handle(
+        context: Context,
+        request: ListPartitionReassignmentsRequest,
+    ) -> Answer {
+        let image = context.node.image.load();
+        context.answer(&list_partition_reassignments(&image, &request))
     }
 }

@@ -31,7 +31,8 @@ use tidelog_protocol::{
 use tidelog_types::Str;
 
 use self::admin::{
-    alter_configs, create_partitions, create_topics, delete_topics, incremental_alter_configs,
+    alter_configs, alter_partition_reassignments, create_partitions, create_topics, delete_topics,
+    elect_leaders, incremental_alter_configs, list_partition_reassignments,
 };
 use self::groups::{
     consumer_group_describe, consumer_group_heartbeat, delete_groups, describe_groups,
@@ -274,7 +275,10 @@ handlers! {
     AlterConfigs => alter_configs,
     CreatePartitions => create_partitions,
     DeleteGroups => delete_groups,
+    ElectLeaders => elect_leaders,
     IncrementalAlterConfigs => incremental_alter_configs,
+    AlterPartitionReassignments => alter_partition_reassignments,
+    ListPartitionReassignments => list_partition_reassignments,
     OffsetDelete => offset_delete,
     DescribeCluster => describe_cluster,
     ConsumerGroupHeartbeat => consumer_group_heartbeat,

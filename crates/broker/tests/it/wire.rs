@@ -36,6 +36,7 @@ use tidelog_protocol::messages::init_producer_id::InitProducerIdRequest;
 use tidelog_protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use tidelog_protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
 use tidelog_protocol::messages::list_groups::ListGroupsRequest;
+use tidelog_protocol::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use tidelog_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use tidelog_protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -50,6 +51,7 @@ use tidelog_protocol::messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use tidelog_protocol::messages::sync_group::SyncGroupRequest;
+use tidelog_protocol::messages::{alter_partition_reassignments as reassignments, elect_leaders};
 use tidelog_protocol::{APIS, Api, ApiKey, Request};
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, Uuid};
 
@@ -281,6 +283,26 @@ fn request(api: &Api, version: i16, topic: &Topic) -> Request {
             groups_names: vec![group.into()],
         }
         .into(),
+        ApiKey::ElectLeaders => elect_leaders::ElectLeadersRequest {
+            topic_partitions: Some(vec![elect_leaders::TopicPartitions {
+                topic: topic.name.clone(),
+                partitions: vec![0],
+            }]),
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::AlterPartitionReassignments => reassignments::AlterPartitionReassignmentsRequest {
+            topics: vec![reassignments::ReassignableTopic {
+                name: topic.name.clone(),
+                partitions: vec![reassignments::ReassignablePartition {
+                    partition_index: 0,
+                    replicas: None,
+                }],
+            }],
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::ListPartitionReassignments => ListPartitionReassignmentsRequest::default().into(),
         ApiKey::OffsetDelete => OffsetDeleteRequest {
             group_id: group.into(),
             topics: vec![OffsetDeleteRequestTopic {

@@ -15,6 +15,11 @@ use crate::image::{PartitionImage, TopicImage};
 
 impl Controller {
     pub(super) fn elect_leaders(&self, request: &ElectLeadersRequest) -> Decision {
+        // Who asks for nothing is told nothing, not even that there is no such election.
+        if request.topic_partitions.as_ref().is_some_and(Vec::is_empty) {
+            let response = ControllerResponse::ElectLeaders(ElectLeadersResponse::default());
+            return Decision::atomic(Vec::new(), response);
+        }
         let election = match request.election_type {
             0 => Election::Preferred,
             1 => Election::Unclean,

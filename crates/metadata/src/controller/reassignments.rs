@@ -58,11 +58,14 @@ impl Controller {
                 partitions,
             });
         }
-        let response = AlterPartitionReassignmentsResponse {
-            allow_replication_factor_change: request.allow_replication_factor_change,
+        let mut response = AlterPartitionReassignmentsResponse {
             responses,
             ..Default::default()
         };
+        // Who asks for nothing is told the default, as by Kafka.
+        if !request.topics.is_empty() {
+            response.allow_replication_factor_change = request.allow_replication_factor_change;
+        }
         let response = ControllerResponse::AlterPartitionReassignments(response);
         Decision::atomic(records, response)
     }
