@@ -1,14 +1,24 @@
 //! The `tidelog` command: one file for each subcommand, all of them thin.
 
 mod broker;
+mod cluster;
+mod completions;
+mod config;
+mod connect;
 mod format;
 mod group;
 mod log;
+mod man;
+mod output;
+mod partitions;
+mod profile;
 mod protocol;
+mod topic;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// An event-streaming broker that speaks the Apache Kafka protocol.
 #[derive(Parser)]
@@ -22,14 +32,24 @@ struct Cli {
 enum Command {
     /// Run a broker until SIGTERM or SIGINT.
     Broker(broker::Arguments),
+    /// Show the nodes of a cluster, its features, and the quorum that keeps its metadata.
+    Cluster(cluster::Arguments),
+    /// Print a script by which a shell completes the command.
+    Completions(completions::Arguments),
+    /// Show and change the configs of topics, brokers and groups.
+    Config(config::Arguments),
     /// Format the log directories of a node, as kafka-storage does. A broker does it by itself at its first start.
     Format(format::Arguments),
     /// Look after the consumer groups of a cluster.
     Group(group::Arguments),
     /// Look into log directories, also those of Apache Kafka.
     Log(log::Arguments),
+    /// Write the manual pages.
+    Man(man::Arguments),
     /// Show which APIs and versions the protocol has, and its error codes.
     Protocol(protocol::Arguments),
+    /// Create, show, change and delete topics.
+    Topic(topic::Arguments),
 }
 
 /// What the process says when it could not do as told: the configuration, the disk or a port is to be mended first.
@@ -38,10 +58,15 @@ const CANNOT: u8 = 2;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Broker(arguments) => broker::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Config(arguments) => config::run(&arguments),
         Command::Format(arguments) => format::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Group(arguments) => group::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Group(arguments) => group::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Protocol(arguments) => protocol::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Topic(arguments) => topic::run(&arguments),
     };
     match done {
         Ok(code) => code,
@@ -58,8 +83,15 @@ fn complain(text: &str) {
     eprintln!("tidelog: {text}");
 }
 
-/// Writes one line to standard output.
-#[allow(clippy::print_stdout, reason = "this is what the user reads")]
+/// Writes one line to standard output. Whoever reads it may have seen enough.
 fn say(text: &str) {
-    println!("{text}");
+    let said = writeln!(std::io::stdout(), "{text}");
+    if said.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+        std::process::exit(0);
+    }
+}
+
+/// The command line itself, for what describes it.
+fn command() -> clap::Command {
+    Cli::command()
 }

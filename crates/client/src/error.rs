@@ -122,7 +122,11 @@ fn why(source: Option<&io::Error>) -> String {
 
 fn answer(code: ErrorCode, message: Option<&Str>) -> String {
     let text = message.map_or_else(|| code.text(), Str::as_str);
-    format!("{text} ({code})")
+    let text = text.trim_end_matches('.');
+    match code.name() {
+        Some(name) => format!("{text} ({name})"),
+        None => format!("{text} (error {})", code.code()),
+    }
 }
 
 /// The name of an API for people.

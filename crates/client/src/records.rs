@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidelog_protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
-use tidelog_types::{Offset, TopicPartition};
+use tidelog_types::{ErrorCode, Offset, Str, TopicPartition};
 
 use crate::offsets::by_topic;
 use crate::{Client, ClientError};
+
+/// Why records cannot be deleted.
+const KEPT: &str = "the cleanup.policy of the topic does not have delete";
 
 /// For each partition what came of a call.
 pub type PerPartition<T> = BTreeMap<TopicPartition, Result<T, ClientError>>;
@@ -50,8 +53,15 @@ impl Client {
                         for result in topic.partitions {
                             let name = topic.name.clone();
                             let partition = TopicPartition::new(name, result.partition_index);
+                            // The answer has no words of its own.
+                            let message = match result.error_code {
+                                ErrorCode::POLICY_VIOLATION => Some(KEPT),
+                                _ => None,
+                            };
+                            let message = message.map(Str::from_static);
+                            let code = result.error_code;
                             let checked =
-                                ClientError::check(result.error_code, None, || subject(&partition));
+                                ClientError::check(code, message.as_ref(), || subject(&partition));
                             results.push((partition, checked.map(|()| result.low_watermark)));
                         }
                     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use tidelog_types::GroupId;
 
-use super::show::Format;
+use crate::output::Format;
 
 /// How many partitions that moved are named.
 const MOVES_NAMED_MAX: usize = 8;

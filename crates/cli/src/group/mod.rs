@@ -6,31 +6,21 @@ mod show;
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use tidelog_client::{Client, Config, GroupDescription};
+use tidelog_client::{Client, GroupDescription};
 use tidelog_types::{GroupId, Str};
-use tokio::runtime;
 
-use self::show::Format;
-use crate::say;
+use crate::connect::Common;
+use crate::output::{Format, Outcome};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// The brokers to begin with, HOST:PORT with commas between them.
-    #[arg(
-        long,
-        short,
-        global = true,
-        default_value = "localhost:9092",
-        value_name = "LIST"
-    )]
-    bootstrap_server: String,
-    /// Print JSON.
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Subcommand)]
@@ -67,44 +57,42 @@ enum Command {
     },
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(serve(arguments))
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    arguments
+        .common
+        .run(async |client, format| serve(&arguments.command, client, format).await)
 }
 
-async fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let format = match arguments.json {
-        true => Format::Json,
-        false => Format::Text,
-    };
-    let client = Client::connect(&arguments.bootstrap_server, Config::default()).await?;
-    match &arguments.command {
+async fn serve(
+    command: &Command,
+    client: &Client,
+    format: Format,
+) -> Result<Outcome, Box<dyn Error>> {
+    let said = match command {
         Command::List { state, types } => {
             let words =
                 |words: &[String]| words.iter().map(|word| Str::from(word.as_str())).collect();
             let states: Vec<Str> = words(state);
             let types: Vec<Str> = words(types);
             let groups = client.list_groups(&states, &types).await?;
-            say(&show::groups(&groups, format));
+            show::groups(&groups, format)
         }
         Command::Describe { group } => {
             let group = GroupId::from(group.as_str());
-            let described = existing(&client, &group).await?;
-            let lags = offsets::lags(&client, &described).await?;
-            say(&show::group(&described, &lags, format));
+            let described = existing(client, &group).await?;
+            let lags = offsets::lags(client, &described).await?;
+            show::group(&described, &lags, format)
         }
         Command::Explain { group } => {
             let group = GroupId::from(group.as_str());
-            existing(&client, &group).await?;
+            existing(client, &group).await?;
             let rebalances = client.explain_group(&group).await?.ok_or_else(|| {
                 format!("the broker that coordinates group {group} does not remember rebalances")
             })?;
-            say(&explain::rebalances(&group, &rebalances, format)?);
+            explain::rebalances(&group, &rebalances, format)?
         }
-        Command::ResetOffsets(reset) => say(&reset.run(&client, format).await?),
-        Command::DeleteOffsets(delete) => say(&delete.run(&client, format).await?),
+        Command::ResetOffsets(reset) => reset.run(client, format).await?,
+        Command::DeleteOffsets(delete) => delete.run(client, format).await?,
         Command::Delete { groups } => {
             // The same group twice would be an error the second time.
             let groups: BTreeSet<_> = groups
@@ -115,10 +103,10 @@ async fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
                 client.delete_group(group).await?;
             }
             let groups: Vec<_> = groups.into_iter().collect();
-            say(&show::deleted(&groups, format));
+            show::deleted(&groups, format)
         }
-    }
-    Ok(())
+    };
+    Ok(said.into())
 }
 
 /// A group that has to exist.

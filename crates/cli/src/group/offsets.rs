@@ -5,14 +5,12 @@ use std::error::Error;
 use std::time::SystemTime;
 
 use clap::Args;
-use tidelog_client::{
-    Client, CommittedOffset, GroupDescription, GroupMember, OffsetAt, OffsetSpec,
-};
-use tidelog_types::{
-    ErrorCode, GroupId, Offset, PartitionIndex, Timestamp, TopicName, TopicPartition,
-};
+use tidelog_client::{Client, CommittedOffset, GroupDescription, GroupMember, OffsetSpec};
+use tidelog_types::{ErrorCode, GroupId, Offset, Timestamp, TopicPartition};
 
-use super::show::{self, Format};
+use super::show;
+use crate::output::Format;
+use crate::partitions::{self, at, offset, since_1970, time};
 
 /// A partition of a group: what is committed, where the partition ends, and whose it is.
 pub(super) struct Lag {
@@ -59,20 +57,6 @@ pub(super) async fn lags(
     Ok(lags)
 }
 
-type Found = BTreeMap<TopicPartition, Result<OffsetAt, ErrorCode>>;
-
-async fn at(
-    client: &Client,
-    partitions: impl IntoIterator<Item = TopicPartition>,
-    spec: OffsetSpec,
-) -> Result<Found, Box<dyn Error>> {
-    let wanted: Vec<_> = partitions.into_iter().map(|p| (p, spec)).collect();
-    match wanted.is_empty() {
-        true => Ok(BTreeMap::new()),
-        false => Ok(client.list_offsets(&wanted).await?),
-    }
-}
-
 /// Which partitions a command is about.
 #[derive(Args)]
 struct Scope {
@@ -97,50 +81,8 @@ impl Scope {
         if self.all_topics {
             return Ok(committed.iter().map(|c| c.partition.clone()).collect());
         }
-        let mut all = BTreeSet::new();
-        for text in &self.topic {
-            let (name, wanted) = match text.split_once(':') {
-                Some((name, list)) => (name, Some(numbers(text, list)?)),
-                None => (text.as_str(), None),
-            };
-            let topic = TopicName::from(name);
-            let known = partitions_of(client, &topic).await?;
-            if let Some(unknown) = wanted.iter().flatten().find(|p| !known.contains(p)) {
-                return Err(format!("topic {topic} has no partition {unknown}").into());
-            }
-            let partitions = wanted.unwrap_or(known).into_iter();
-            all.extend(partitions.map(|partition| TopicPartition::new(topic.clone(), partition)));
-        }
-        Ok(all)
+        partitions::named(client, &self.topic).await
     }
-}
-
-fn numbers(text: &str, list: &str) -> Result<Vec<PartitionIndex>, Box<dyn Error>> {
-    let numbers = list.split(',').map(|number| number.trim().parse());
-    let numbers: Result<_, _> = numbers.collect();
-    Ok(numbers.map_err(|_| format!("{text}: expected TOPIC:0,1,2"))?)
-}
-
-async fn partitions_of(
-    client: &Client,
-    topic: &TopicName,
-) -> Result<Vec<PartitionIndex>, Box<dyn Error>> {
-    let metadata = client.metadata(Some(std::slice::from_ref(topic))).await?;
-    let found = metadata.topics.into_iter().next();
-    let found = found.ok_or_else(|| format!("there is no topic {topic}"))?;
-    if found.error_code.is_err() {
-        return Err(format!(
-            "topic {topic}: {} ({})",
-            found.error_code.text(),
-            found.error_code
-        )
-        .into());
-    }
-    Ok(found
-        .partitions
-        .iter()
-        .map(|partition| partition.partition_index)
-        .collect())
 }
 
 #[derive(Args)]
@@ -180,22 +122,6 @@ struct Target {
     /// To the last record that was committed already: only drops offsets that no longer exist into range.
     #[arg(long)]
     to_current: bool,
-}
-
-fn time(text: &str) -> Result<i64, String> {
-    if let Ok(millis) = text.parse() {
-        return Ok(millis);
-    }
-    let time = humantime::parse_rfc3339_weak(text).map_err(|error| error.to_string())?;
-    Ok(millis(time))
-}
-
-/// Milliseconds since 1970.
-fn millis(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
 }
 
 /// One line of a plan.
@@ -273,21 +199,13 @@ impl Reset {
     }
 }
 
-fn offset(found: &Found, partition: &TopicPartition) -> Result<Option<Offset>, Box<dyn Error>> {
-    match found.get(partition) {
-        Some(Ok(at)) => Ok(at.offset),
-        Some(Err(code)) => Err(format!("partition {partition}: {} ({code})", code.text()).into()),
-        None => Ok(None),
-    }
-}
-
 impl Target {
     /// The time that is asked for, if it is one.
     fn timestamp(&self) -> Option<Timestamp> {
         let age = self.by_duration;
         let time = self.to_datetime.or_else(|| {
             let age = i64::try_from(age?.as_millis()).unwrap_or(i64::MAX);
-            Some(millis(SystemTime::now()).saturating_sub(age).max(0))
+            Some(since_1970(SystemTime::now()).saturating_sub(age).max(0))
         });
         time.map(Timestamp::from_millis)
     }

@@ -5,15 +5,7 @@ use tidelog_client::{GroupDescription, GroupListing, GroupMember};
 use tidelog_types::{GroupId, Str, TopicPartition};
 
 use super::offsets::{Change, Lag};
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    Text,
-    Json,
-}
-
-/// What stands in a table where there is nothing.
-const NOTHING: &str = "-";
+use crate::output::{Format, nothing, or_nothing, pretty, table};
 
 pub(super) fn groups(groups: &[GroupListing], format: Format) -> String {
     if format == Format::Json {
@@ -213,42 +205,4 @@ pub(super) fn deleted_offsets(
 
 fn names(partitions: &[TopicPartition]) -> Vec<String> {
     partitions.iter().map(ToString::to_string).collect()
-}
-
-fn nothing() -> String {
-    NOTHING.to_owned()
-}
-
-fn or_nothing(word: &str) -> String {
-    match word.is_empty() {
-        true => nothing(),
-        false => word.to_owned(),
-    }
-}
-
-fn pretty(value: &Value) -> String {
-    format!("{value:#}")
-}
-
-/// Columns as wide as their longest word, two spaces apart.
-fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let heads = heads.iter().map(ToString::to_string).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
-    let columns = rows.first().map_or(0, Vec::len);
-    let widths: Vec<_> = (0..columns)
-        .map(|column| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let lines = rows.iter().map(|row| {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }

@@ -2,4 +2,9 @@
 //! `TIDELOG_TEST_BOOTSTRAP=host:port`, against one that runs already.
 
 mod calls;
+mod cluster;
+mod config;
+mod guide;
+mod profile;
 mod support;
+mod topic;

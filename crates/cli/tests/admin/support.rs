@@ -1,12 +1,16 @@
 //! A broker for the tests of the commands and of the client's calls.
 
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::Duration;
 
-use tidelog_broker::{Broker, Durability};
+use serde_json::Value;
+
+use tidelog_broker::{Broker, Builder, Durability};
 use tidelog_client::Client;
 use tidelog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use tidelog_record::{BatchBuilder, Codec};
-use tidelog_types::{Timestamp, TopicName};
+use tidelog_types::{ErrorCode, Timestamp, TopicName};
 
 /// The last version of Produce that names topics instead of their ids.
 const PRODUCE_BY_NAME: i16 = 12;
@@ -27,12 +31,17 @@ impl Server {
                 address,
             };
         }
-        let broker = Broker::builder()
-            .durability(Durability::Memory)
-            .listener("PLAINTEXT://127.0.0.1:0")
-            .start()
-            .await
-            .unwrap();
+        Self::of(Broker::builder().durability(Durability::Memory)).await
+    }
+
+    /// Starts one of ours as `tidelog broker` does, with its data in this directory.
+    pub(crate) async fn start_in(data: &Path) -> Self {
+        Self::of(Broker::builder().data_dir(data)).await
+    }
+
+    async fn of(builder: Builder) -> Self {
+        let broker = builder.listener("PLAINTEXT://127.0.0.1:0").start().await;
+        let broker = broker.unwrap();
         Self {
             address: broker.bootstrap_servers(),
             broker: Some(broker),
@@ -88,10 +97,14 @@ pub(crate) async fn produce(
         }],
         ..Default::default()
     };
-    let brokers = client.any().await.unwrap();
-    let answer = brokers.send_up_to(&request, PRODUCE_BY_NAME).await.unwrap();
-    let result = &answer.responses[0].partition_responses[0];
-    assert!(result.error_code.is_ok(), "{result:?}");
+    let broker = client.any().await.unwrap();
+    let code = async || {
+        let answer = broker.send_up_to(&request, PRODUCE_BY_NAME).await.unwrap();
+        answer.responses[0].partition_responses[0].error_code
+    };
+    // A broker may not know yet that it leads a topic that is new.
+    let code = eventually(code, |code| !code.is_retriable()).await;
+    assert_eq!(code, ErrorCode::NONE);
 }
 
 /// Asks until the answer is right, since a broker may learn of a change after it was promised.
@@ -105,4 +118,43 @@ pub(crate) async fn eventually<T>(ask: impl AsyncFn() -> T, is_right: impl Fn(&T
         answer = ask().await;
     }
     answer
+}
+
+/// The command, with nothing in its surroundings but where the broker is.
+pub(crate) fn tidelog(address: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidelog"))
+        .args(arguments)
+        .env_clear()
+        .env("TIDELOG_BOOTSTRAP_SERVER", address)
+        .output()
+        .unwrap()
+}
+
+impl Server {
+    /// What a command prints that succeeds.
+    pub(crate) fn says(&self, arguments: &[&str]) -> String {
+        let output = tidelog(&self.address, arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        assert_eq!(error, "", "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a command prints for programs.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.says(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The lines of a command that fails, without its name in front of each.
+    pub(crate) fn refuses(&self, arguments: &[&str]) -> Vec<String> {
+        let output = tidelog(&self.address, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        let lines = error.lines().map(|line| {
+            let line = line.strip_prefix("tidelog: ");
+            line.unwrap_or_else(|| panic!("{error}")).to_owned()
+        });
+        lines.collect()
+    }
 }
