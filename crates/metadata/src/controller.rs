@@ -463,10 +463,13 @@ impl Controller {
         if has_elr {
             all.extend(self.elr_safety_records());
         }
+        let response = ControllerResponse::Bootstrap(Ok(()));
         if in_transaction {
             all.push(EndTransactionRecord {}.into());
+            Decision::divisible(all, response)
+        } else {
+            Decision::atomic(all, response)
         }
-        Decision::atomic(all, ControllerResponse::Bootstrap(Ok(())))
     }
 
     fn append(&mut self, mut records: Vec<MetadataRecord>, effects: &mut Vec<Effect>) {
