@@ -219,13 +219,19 @@ impl Leader {
 
     /// Whether a follower may become a member of the ISR: it has everything that is committed, and everything from before
     /// this leader's epoch, of which this leader may not know yet that it is committed.
+    ///
+    /// And it has deleted what this leader has deleted. Where the leader has no records any more, it cannot tell whether
+    /// the follower's are the right ones (Kafka lets it join, and a record that was never committed may come to light when
+    /// it leads).
     fn may_join(&self, follower: &Progress, marks: &Watermarks) -> bool {
-        let Some(end) = follower.log_end_offset() else {
+        let Some(fetch) = follower.fetch else {
             return false;
         };
+        let end = fetch.log_end_offset;
         self.change.is_proposable(self.seen)
             && !follower.in_isr
             && follower.is_eligible()
+            && fetch.log_start_offset >= marks.log_start_offset
             && (end >= marks.high_watermark || planted(Bug::ExpandBelowHighWatermark))
             && (end >= self.epoch_start_offset || planted(Bug::ExpandBelowEpochStart))
     }

@@ -16,6 +16,8 @@ mod leader;
 mod leadership;
 mod planted;
 mod watermarks;
+#[cfg(test)]
+mod world;
 
 use std::task::Poll;
 use std::time::{Duration, Instant};

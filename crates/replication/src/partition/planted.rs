@@ -29,6 +29,35 @@ pub(super) enum Bug {
     FetchFromUnflushed,
 }
 
+#[cfg(not(test))]
 pub(super) const fn planted(_: Bug) -> bool {
     false
+}
+
+#[cfg(test)]
+pub(super) use tests::{is_sound, plant, planted};
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants one for this thread, in place of the one that there was.
+    pub(in crate::partition) fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    pub(in crate::partition) fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    /// Whether none is planted.
+    pub(in crate::partition) fn is_sound() -> bool {
+        PLANTED.get().is_none()
+    }
 }
