@@ -23,6 +23,9 @@ use crate::{Client, ClientError, Connection};
 /// From this version on DescribeConfigs can tell what a config does (KIP-569).
 const DOCUMENTATION_FROM_VERSION: i16 = 3;
 
+/// The type that stands for one that a broker does not know.
+const UNKNOWN_TYPE: i8 = 0;
+
 /// For each resource what came of a call.
 pub type PerResource<T> = BTreeMap<ConfigResource, Result<T, ClientError>>;
 
@@ -54,19 +57,6 @@ impl ConfigResource {
             Self::ClientMetrics(name) => (16, name.clone()),
             Self::Group(group) => (32, group.as_inner().clone()),
         }
-    }
-
-    fn from_wire(kind: i8, name: Str) -> Option<Self> {
-        let id = || name.parse().ok().map(NodeId::new);
-        Some(match kind {
-            2 => Self::Topic(name.into()),
-            4 if name.is_empty() => Self::AllBrokers,
-            4 => Self::Broker(id()?),
-            8 => Self::BrokerLogger(id()?),
-            16 => Self::ClientMetrics(name),
-            32 => Self::Group(name.into()),
-            _ => return None,
-        })
     }
 
     /// The broker that has to be asked, if not any of them will do.
@@ -101,6 +91,15 @@ impl fmt::Display for ConfigResource {
             Self::Group(group) => write!(f, "group {group}"),
         }
     }
+}
+
+/// Which of the resources an answer is about. A broker that does not know a type answers as if it were none.
+fn answered(resources: &[ConfigResource], kind: i8, name: &Str) -> Option<ConfigResource> {
+    let is_it = |resource: &&ConfigResource| {
+        let (own_kind, own_name) = resource.to_wire();
+        own_name == *name && (own_kind == kind || kind == UNKNOWN_TYPE)
+    };
+    resources.iter().find(is_it).cloned()
 }
 
 /// Where the value of a config comes from.
@@ -397,7 +396,7 @@ async fn describe(
 ) -> Result<Answers<Vec<ConfigEntry>>, ClientError> {
     let version = connection.version::<DescribeConfigsRequest>(i16::MAX);
     let can_document = version.is_some_and(|version| version >= DOCUMENTATION_FROM_VERSION);
-    let resources = resources.iter().map(|resource| {
+    let wanted = resources.iter().map(|resource| {
         let (resource_type, resource_name) = resource.to_wire();
         DescribeConfigsResource {
             resource_type,
@@ -406,13 +405,13 @@ async fn describe(
         }
     });
     let request = DescribeConfigsRequest {
-        resources: resources.collect(),
+        resources: wanted.collect(),
         include_synonyms: true,
         include_documentation: documentation && can_document,
     };
     let answer = connection.send(&request).await?;
     let results = answer.results.into_iter().filter_map(|result| {
-        let resource = ConfigResource::from_wire(result.resource_type, result.resource_name)?;
+        let resource = answered(resources, result.resource_type, &result.resource_name)?;
         let message = result.error_message.as_ref();
         let checked = ClientError::check(result.error_code, message, || resource.to_string());
         let entries = result.configs.into_iter().map(ConfigEntry::from);
@@ -427,7 +426,7 @@ async fn alter(
     changes: &ConfigChanges,
     validate_only: bool,
 ) -> Result<Answers<()>, ClientError> {
-    let resources = resources.iter().map(|resource| {
+    let wanted = resources.iter().map(|resource| {
         let (resource_type, resource_name) = resource.to_wire();
         let configs = changes[resource].iter().map(|(name, change)| {
             let (config_operation, value) = change.to_wire();
@@ -444,11 +443,14 @@ async fn alter(
         }
     });
     let request = IncrementalAlterConfigsRequest {
-        resources: resources.collect(),
+        resources: wanted.collect(),
         validate_only,
     };
     let answer = connection.send(&request).await?;
-    Ok(answer.responses.into_iter().filter_map(altered).collect())
+    let results = answer.responses.into_iter();
+    Ok(results
+        .filter_map(|result| altered(resources, result))
+        .collect())
 }
 
 /// Changes single configs with the call that replaces all of them.
@@ -478,7 +480,8 @@ async fn replace(
     }
     if !request.resources.is_empty() {
         let answer = connection.send(&request).await?;
-        answers.extend(answer.responses.into_iter().filter_map(altered));
+        let results = answer.responses.into_iter();
+        answers.extend(results.filter_map(|result| altered(resources, result)));
     }
     Ok(answers)
 }
@@ -520,9 +523,10 @@ fn replaced(
 }
 
 fn altered(
+    resources: &[ConfigResource],
     result: AlterConfigsResourceResponse,
 ) -> Option<(ConfigResource, Result<(), ClientError>)> {
-    let resource = ConfigResource::from_wire(result.resource_type, result.resource_name)?;
+    let resource = answered(resources, result.resource_type, &result.resource_name)?;
     let message = result.error_message.as_ref();
     let checked = ClientError::check(result.error_code, message, || resource.to_string());
     Some((resource, checked))

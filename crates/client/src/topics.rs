@@ -16,13 +16,16 @@ use tidelog_protocol::messages::describe_topic_partitions::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponseTopic, TopicRequest,
 };
 use tidelog_protocol::messages::metadata::MetadataResponseTopic;
-use tidelog_types::{LeaderEpoch, NodeId, PartitionIndex, Str, TopicId, TopicName};
+use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, PartitionIndex, Str, TopicId, TopicName};
 
 use crate::groups::missing;
 use crate::{Client, ClientError, ConfigEntry, Connection};
 
 /// From this version on CreateTopics knows the broker's defaults (KIP-464).
 const DEFAULTS_FROM_VERSION: i16 = 4;
+/// What is said where it does not.
+const NO_DEFAULTS: &str =
+    "it has no defaults (KIP-464), so the numbers of partitions and of replicas have to be given";
 /// From this version on DeleteTopics has elements that name a topic by name or id (KIP-516).
 const DELETE_BY_ID_FROM_VERSION: i16 = 6;
 /// How many partitions an answer to DescribeTopicPartitions may have.
@@ -330,9 +333,10 @@ fn known(id: TopicId) -> Option<TopicId> {
 fn check_defaults(connection: &Connection) -> Result<(), ClientError> {
     let version = connection.version::<CreateTopicsRequest>(i16::MAX);
     match version.is_some_and(|version| version < DEFAULTS_FROM_VERSION) {
-        true => Err(ClientError::Unsupported {
-            address: connection.address().to_owned(),
-            api: "CreateTopics without a number of partitions and replicas (KIP-464)".into(),
+        true => Err(ClientError::Refused {
+            subject: connection.address().to_owned(),
+            code: ErrorCode::UNSUPPORTED_VERSION,
+            message: Some(Str::from_static(NO_DEFAULTS)),
         }),
         false => Ok(()),
     }
