@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use tidelog_log::{Dir, FsDir};
 use tidelog_metadata::configs::{BrokerConfig, Durability, Warning};
 use tokio::runtime::Handle;
 
+use crate::listeners::Sockets;
 use crate::net::listener::Worker;
 use crate::{Broker, StartError};
 
@@ -19,6 +21,7 @@ pub struct Builder {
     properties: BTreeMap<String, String>,
     workers: Vec<Handle>,
     disks: Disks,
+    sockets: Sockets,
 }
 
 /// What takes the place of the file system under some of the log directories.
@@ -65,6 +68,7 @@ impl Builder {
                 .into(),
             workers: Vec::new(),
             disks: Disks::default(),
+            sockets: Sockets::default(),
         }
     }
 
@@ -87,6 +91,15 @@ impl Builder {
     #[must_use]
     pub fn listener(self, listener: &str) -> Self {
         self.property("listeners", listener)
+    }
+
+    /// Listens on a socket that listens already, in place of opening one for the listener of this name. Several nodes of one
+    /// program find out each other's ports so, before they start.
+    #[must_use]
+    pub fn socket(mut self, listener: &str, socket: TcpListener) -> Self {
+        self.sockets
+            .insert(listener.to_uppercase(), Arc::new(socket));
+        self
     }
 
     /// Keeps the data in this directory, which is created and formatted if it does not exist.
@@ -135,6 +148,6 @@ impl Builder {
         } else {
             self.workers.into_iter().map(Worker::own).collect()
         };
-        Broker::start(config, workers, &self.disks).await
+        Broker::start(config, workers, &self.disks, &self.sockets).await
     }
 }

@@ -52,6 +52,20 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The node belongs to a cluster of several, and nothing says to which.
+    #[error(
+        "the log directory {path} is not formatted; run `tidelog format` with the id of the cluster first"
+    )]
+    Unformatted {
+        /// The directory of the metadata log.
+        path: PathBuf,
+    },
+    /// The cluster does not take this broker in. Its log directories were opened.
+    #[error("the cluster does not take this broker: {reason}")]
+    NotTaken {
+        /// What the controller says.
+        reason: String,
+    },
     /// The system refused a thread, a socket or the like.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

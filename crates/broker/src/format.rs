@@ -25,8 +25,8 @@ use std::{fmt, io};
 use bytes::Bytes;
 use tidelog_log::{DirectoryError, FsDir, LogDirectory, MetaProperties, SnapshotId};
 use tidelog_metadata::bootstrap::{
-    GROUP_VERSION, GROUP_VERSION_LATEST, METADATA_VERSION, MetadataVersion, UNSERVED_FEATURES,
-    bootstrap_records_with, default_group_version,
+    GROUP_VERSION, GROUP_VERSION_LATEST, KRAFT_VERSION, METADATA_VERSION, MetadataVersion,
+    UNSERVED_FEATURES, bootstrap_records_with, default_group_version,
 };
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
@@ -38,9 +38,8 @@ use crate::random::random_uuid;
 
 const LOCK: &str = ".lock";
 const METADATA_FOLDER: &str = "__cluster_metadata-0";
-const KRAFT_VERSION: &str = "kraft.version";
 /// The levels of kraft.version that a voter of this version supports; 1 means voters that are part of the log.
-const KRAFT_VERSIONS: KRaftVersionFeature = KRaftVersionFeature {
+pub(crate) const KRAFT_VERSIONS: KRaftVersionFeature = KRaftVersionFeature {
     min_supported_version: 0,
     max_supported_version: 1,
 };

@@ -15,12 +15,14 @@ use tidelog_protocol::messages::broker_heartbeat::{
 use tidelog_protocol::messages::broker_registration::{
     BrokerRegistrationRequest, Feature, Listener,
 };
-use tidelog_types::{NodeId, Offset, Str, Uuid};
+use tidelog_protocol::messages::controller_registration::ControllerRegistrationRequest;
+use tidelog_types::{ErrorCode, NodeId, Offset, Str, Uuid};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::ListenerAddress;
-use crate::metadata::ControllerHandle;
+use crate::metadata::ActiveController;
 use crate::random::random_uuid;
 use crate::store::Store;
 
@@ -30,20 +32,20 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The first and the longest wait for something that only takes others to read a few records.
 const SOON: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
-/// Asks the controller to make this node a member of its cluster. Gives the epoch of the registration.
-pub(crate) async fn register(
-    controller: &ControllerHandle,
-    config: &BrokerConfig,
-    cluster_id: &str,
-    listeners: &[ListenerAddress],
-    store: &Store,
-) -> Result<i64, String> {
+/// How long an orderly shutdown waits for others to take over what this broker leads.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+
+fn told_listeners(listeners: &[ListenerAddress]) -> Vec<Listener> {
     let listener = |listener: &ListenerAddress| Listener {
         name: listener.name.clone().into(),
         host: listener.host.clone().into(),
         port: listener.port,
         security_protocol: SecurityProtocol::Plaintext.id(),
     };
+    listeners.iter().map(listener).collect()
+}
+
+fn features() -> Vec<Feature> {
     let feature = |(name, levels): (&'static str, _)| {
         let tidelog_metadata::image::SupportedLevels { min, max } = levels;
         Feature {
@@ -52,12 +54,24 @@ pub(crate) async fn register(
             max_supported_version: max,
         }
     };
+    registered_features().map(feature).collect()
+}
+
+/// Asks the controller to make this node a member of its cluster. Where a former process of it still counts as alive, waits
+/// until it does not. Gives the epoch of the registration.
+pub(crate) async fn register(
+    controller: &ActiveController,
+    config: &BrokerConfig,
+    cluster_id: &str,
+    listeners: &[ListenerAddress],
+    store: &Store,
+) -> Result<i64, String> {
     let registration = BrokerRegistrationRequest {
         broker_id: config.node_id(),
         cluster_id: cluster_id.into(),
         incarnation_id: random_uuid(),
-        listeners: listeners.iter().map(listener).collect(),
-        features: registered_features().map(feature).collect(),
+        listeners: told_listeners(listeners),
+        features: features(),
         rack: config.broker_rack().map(Str::from),
         log_dirs: store
             .directories()
@@ -67,32 +81,59 @@ pub(crate) async fn register(
         previous_broker_epoch: store.previous_broker_epoch(),
         ..Default::default()
     };
-    let request = ControllerRequest::BrokerRegistration(registration);
-    match controller.request(request).await {
-        Ok(ControllerResponse::BrokerRegistration(Ok(epoch))) => Ok(epoch),
-        Ok(ControllerResponse::BrokerRegistration(Err(error))) => Err(error.to_string()),
-        Ok(_) => Err("the controller answered something else".to_owned()),
-        Err(code) => Err(code.to_string()),
+    let limit = config.initial_broker_registration_timeout_ms();
+    let limit = Duration::from_millis(u64::try_from(limit).unwrap_or(0));
+    let deadline = Instant::now() + limit;
+    let mut refusal = "no active controller was found".to_owned();
+    let mut is_said = false;
+    loop {
+        let request = ControllerRequest::BrokerRegistration(registration.clone());
+        refusal = match timeout_at(deadline, controller.request(request)).await {
+            Ok(Ok(ControllerResponse::BrokerRegistration(Ok(epoch)))) => return Ok(epoch),
+            Ok(Ok(ControllerResponse::BrokerRegistration(Err(error)))) => {
+                if error.code != ErrorCode::DUPLICATE_BROKER_REGISTRATION {
+                    return Err(error.to_string());
+                }
+                report_former_self(controller, &registration).await;
+                error.to_string()
+            }
+            Ok(Ok(_)) => return Err("the controller answered something else".to_owned()),
+            Ok(Err(code)) => match controller.local().failure() {
+                Some(failure) => return Err(failure.to_owned()),
+                None => code.to_string(),
+            },
+            // What was heard last says more.
+            Err(_) => refusal,
+        };
+        if Instant::now() >= deadline {
+            return Err(refusal);
+        }
+        if !std::mem::replace(&mut is_said, true) {
+            tracing::warn!(refusal, "this broker is not registered yet");
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }
 
-/// Tells the controller that the former process of this node is gone: this one has its directories.
-pub(crate) async fn report_former_self(
-    controller: &ControllerHandle,
-    broker_id: NodeId,
-    broker_epoch: i64,
-) {
-    let request = ControllerRequest::BrokerUnreachable {
-        broker_id,
-        broker_epoch,
+/// Tells the controller that the former process of this node is gone, if that is certain: this one has its directories.
+async fn report_former_self(controller: &ActiveController, now: &BrokerRegistrationRequest) {
+    let image = controller.local().published().image.load_full();
+    let Some(former) = image.broker(now.broker_id) else {
+        return;
     };
-    // Without a controller the registration that follows fails, too, and says so.
-    let _ = controller.request(request).await;
+    if former.log_dirs.iter().any(|id| now.log_dirs.contains(id)) {
+        let request = ControllerRequest::BrokerUnreachable {
+            broker_id: former.id,
+            broker_epoch: former.epoch,
+        };
+        // Where it does not come to be known, the session of the former process ends after a while.
+        let _ = controller.request(request).await;
+    }
 }
 
 /// A registered broker, and what its heartbeats tell.
 pub(crate) struct Member {
-    pub(crate) controller: ControllerHandle,
+    pub(crate) controller: Arc<ActiveController>,
     pub(crate) id: NodeId,
     pub(crate) broker_epoch: i64,
     /// The offset up to which the metadata is applied, exclusive.
@@ -135,7 +176,14 @@ impl Member {
             match left {
                 None => {}
                 Some(false) => return,
-                Some(true) => return self.leave().await,
+                Some(true) => {
+                    if timeout(LEAVE_MAX, self.leave()).await.is_err() {
+                        tracing::warn!(
+                            "nobody has taken over what this broker leads; it stops all the same"
+                        );
+                    }
+                    return;
+                }
             }
             match self.heartbeat(false).await {
                 Ok(_) => (wait, retry) = (interval, RETRY),
@@ -205,6 +253,50 @@ impl Member {
             })
             .map(|directory| directory.id)
             .collect()
+    }
+}
+
+/// Registers this node as a controller (KIP-919), and again whenever the metadata does not show it.
+pub(crate) async fn register_controller(
+    active: Arc<ActiveController>,
+    node_id: NodeId,
+    listeners: Vec<ListenerAddress>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let incarnation_id = random_uuid();
+    let request = ControllerRegistrationRequest {
+        controller_id: node_id,
+        incarnation_id,
+        listeners: told_listeners(&listeners),
+        features: features(),
+        ..Default::default()
+    };
+    let register = async {
+        loop {
+            let image = active.local().published().image.load_full();
+            if !image.metadata_version().has_controller_registrations() {
+                // Older clusters know of no such records.
+                tokio::time::sleep(RETRY * 10).await;
+                continue;
+            }
+            let is_shown = image.controllers().any(|controller| {
+                controller.controller_id == node_id && controller.incarnation_id == incarnation_id
+            });
+            if is_shown {
+                return;
+            }
+            let request = ControllerRequest::ControllerRegistration(request.clone());
+            match active.request(request).await {
+                Ok(ControllerResponse::ControllerRegistration(Ok(()))) => return,
+                Ok(answer) => tracing::warn!(?answer, "this controller is not registered"),
+                Err(error) => tracing::debug!(%error, "this controller is not registered yet"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    tokio::select! {
+        () = register => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
     }
 }
 

@@ -16,7 +16,7 @@ use tidelog_types::{ErrorCode, NodeId, PartitionIndex, Str, TopicId, TopicName};
 use crate::clock::Clock;
 use crate::fetch_session::FetchSessions;
 use crate::groups::Groups;
-use crate::metadata::ControllerHandle;
+use crate::metadata::ActiveController;
 use crate::producer_ids::ProducerIds;
 use crate::store::Store;
 use crate::store::partition::Partition;
@@ -37,7 +37,7 @@ pub(crate) struct Node {
     pub(crate) metadata_offset: Arc<AtomicI64>,
     pub(crate) store: Arc<Store>,
     pub(crate) groups: Arc<Groups>,
-    pub(crate) controller: ControllerHandle,
+    pub(crate) controller: Arc<ActiveController>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) fetch_sessions: FetchSessions,
 }

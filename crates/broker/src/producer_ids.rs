@@ -4,7 +4,7 @@ use tidelog_metadata::controller::{BrokerEpoch, ControllerRequest, ControllerRes
 use tidelog_types::{ErrorCode, ProducerId};
 use tokio::sync::Mutex;
 
-use crate::metadata::ControllerHandle;
+use crate::metadata::ActiveController;
 
 /// What is left of the current block. The lock is held while a new one is fetched, so that concurrent first producers
 /// share one block.
@@ -17,7 +17,7 @@ impl ProducerIds {
     /// A producer id that nobody had before.
     pub(crate) async fn next(
         &self,
-        controller: &ControllerHandle,
+        controller: &ActiveController,
         broker: BrokerEpoch,
     ) -> Result<ProducerId, ErrorCode> {
         let mut left = self.left.lock().await;
@@ -31,7 +31,7 @@ impl ProducerIds {
 }
 
 async fn allocate(
-    controller: &ControllerHandle,
+    controller: &ActiveController,
     broker: BrokerEpoch,
 ) -> Result<std::ops::Range<i64>, ErrorCode> {
     match controller

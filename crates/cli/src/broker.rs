@@ -173,7 +173,12 @@ async fn serve(builder: Builder, arguments: &Arguments) -> Result<(), Box<dyn Er
     // Before anything else, so that a signal during the start is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let broker = builder.start().await?;
+    // A node of several may wait for the others.
+    let broker = tokio::select! {
+        broker = builder.start() => broker?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     if arguments.config.is_some() {
         // Harnesses made for Kafka wait for this line.
         say(&format!(

@@ -202,7 +202,19 @@ fn a_damaged_configuration_is_refused() {
         ),
         ("listeners=SSL://localhost:0", &["SSL", "PLAINTEXT"]),
         ("process.roles=broker", &["process.roles=broker,controller"]),
-        ("controller.quorum.voters=1@a:1,2@b:1", &["2@b:1"]),
+        (
+            "controller.quorum.voters=1@a:1,2@b:1",
+            &["controller.listener.names"],
+        ),
+        (
+            "controller.quorum.voters=1@a:1,2",
+            &["controller.quorum.voters", "id@host:port"],
+        ),
+        (
+            "listeners=PLAINTEXT://localhost:0,CONTROLLER://localhost:0\n\
+             controller.quorum.voters=1@a:1,2@b:1",
+            &["not formatted", "tidelog format"],
+        ),
         ("tidelog.durability=hope", &["tidelog.durability", "hope"]),
     ] {
         // Where something would go wrong after all, it goes wrong inside of the home.

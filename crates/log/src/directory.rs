@@ -189,7 +189,7 @@ fn suffixed_name(name: &str, id: Uuid, suffix: &str) -> String {
 /// ```
 #[derive(Debug)]
 pub struct LogDirectory {
-    dir: Arc<dyn Dir>,
+    pub(crate) dir: Arc<dyn Dir>,
     _lock: Box<dyn Lock>,
 }
 
@@ -212,11 +212,11 @@ impl LogDirectory {
         self.dir.clone()
     }
 
-    fn read(&self, path: &Path) -> Result<Option<bytes::Bytes>, LogError> {
+    pub(crate) fn read(&self, path: &Path) -> Result<Option<bytes::Bytes>, LogError> {
         read_file(&*self.dir, path).context("read", path)
     }
 
-    fn replace(&self, path: &Path, content: &[u8]) -> Result<(), LogError> {
+    pub(crate) fn replace(&self, path: &Path, content: &[u8]) -> Result<(), LogError> {
         replace_file(&*self.dir, path, content).context("write", path)?;
         let parent = path.parent().unwrap_or_else(|| Path::new(""));
         self.dir.sync_dir(parent).context("sync", parent)
@@ -395,83 +395,6 @@ impl LogDirectory {
         let folder = folder.as_ref();
         Ok(remove_tree(&*self.dir, folder).context("remove", folder)?)
     }
-
-    // The metadata quorum
-
-    /// Reads `quorum-state` in the folder of the metadata log; `None` if there is none.
-    pub fn read_quorum_state(&self, folder: &str) -> Result<Option<QuorumState>, DirectoryError> {
-        let path = Path::new(folder).join(QUORUM_STATE);
-        let Some(bytes) = self.read(&path)? else {
-            return Ok(None);
-        };
-        let state = QuorumState::parse(&String::from_utf8_lossy(&bytes));
-        state.map(Some).map_err(|reason| DirectoryError::Damaged {
-            path,
-            reason,
-            mend: "restore it from a copy; without it this node could vote twice in one epoch",
-        })
-    }
-
-    /// Replaces `quorum-state` in the folder of the metadata log, durably, also the folder if it is new.
-    pub fn write_quorum_state(
-        &self,
-        folder: &str,
-        state: &QuorumState,
-    ) -> Result<(), DirectoryError> {
-        let path = Path::new(folder).join(QUORUM_STATE);
-        // A file that is there has a folder that is durable.
-        let is_new = self.read(&path)?.is_none();
-        if is_new {
-            let folder = Path::new(folder);
-            self.dir.create_dir(folder).context("create", folder)?;
-        }
-        self.replace(&path, state.encode().as_bytes())?;
-        if is_new {
-            let root = Path::new("");
-            self.dir.sync_dir(root).context("sync", root)?;
-        }
-        Ok(())
-    }
-
-    /// The snapshots in the folder of the metadata log, oldest first.
-    pub fn snapshots(&self, folder: &str) -> Result<Vec<SnapshotId>, DirectoryError> {
-        let entries = match self.dir.list(Path::new(folder)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).context("list", Path::new(folder))?,
-        };
-        let ids = entries
-            .iter()
-            .filter_map(|entry| SnapshotId::parse(&entry.name));
-        let mut ids: Vec<_> = ids.collect();
-        ids.sort_unstable();
-        Ok(ids)
-    }
-
-    /// Reads a snapshot: batches, back to back. `None` if it does not exist.
-    pub fn read_snapshot(
-        &self,
-        folder: &str,
-        id: SnapshotId,
-    ) -> Result<Option<bytes::Bytes>, DirectoryError> {
-        Ok(self.read(&Path::new(folder).join(id.file_name()))?)
-    }
-
-    /// Writes a snapshot, durably and as a whole.
-    pub fn write_snapshot(
-        &self,
-        folder: &str,
-        id: SnapshotId,
-        content: &[u8],
-    ) -> Result<(), DirectoryError> {
-        Ok(self.replace(&Path::new(folder).join(id.file_name()), content)?)
-    }
-
-    /// Removes a snapshot.
-    pub fn remove_snapshot(&self, folder: &str, id: SnapshotId) -> Result<(), DirectoryError> {
-        let path = Path::new(folder).join(id.file_name());
-        Ok(remove_if_exists(&*self.dir, &path).context("remove", &path)?)
-    }
 }
 
 fn unusable(source: io::Error) -> DirectoryError {
@@ -495,87 +418,6 @@ pub(crate) fn broker_epoch_in(mark: &[u8]) -> i64 {
     let text = String::from_utf8_lossy(mark);
     let broker_epoch = json::field(&text, "brokerEpoch").and_then(|e| e.parse().ok());
     broker_epoch.unwrap_or(-1)
-}
-
-const QUORUM_STATE: &str = "quorum-state";
-
-/// Whom a voter of the metadata quorum follows or voted for: what it must not forget (KIP-595).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QuorumState {
-    /// The leader of the epoch, if known.
-    pub leader_id: Option<NodeId>,
-    /// The epoch.
-    pub leader_epoch: i32,
-    /// Whom the voter voted for in this epoch.
-    pub voted_id: Option<NodeId>,
-    /// The directory of that candidate; zero if unknown.
-    pub voted_directory_id: Uuid,
-}
-
-impl QuorumState {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let number = |name: &str| {
-            let value = json::field(text, name);
-            let value = value.ok_or_else(|| format!("the field {name} is missing"))?;
-            value
-                .parse::<i32>()
-                .map_err(|_| format!("{name} is {value:?}, expected a number"))
-        };
-        match number("data_version")? {
-            0 | 1 => {}
-            version => return Err(format!("data_version is {version}, expected 0 or 1")),
-        }
-        let node = |id: i32| (id >= 0).then(|| NodeId::new(id));
-        let directory = json::field(text, "votedDirectoryId").map_or(Ok(Uuid::ZERO), str::parse);
-        Ok(Self {
-            leader_id: node(number("leaderId")?),
-            leader_epoch: number("leaderEpoch")?,
-            voted_id: node(number("votedId")?),
-            voted_directory_id: directory.map_err(|error| format!("votedDirectoryId: {error}"))?,
-        })
-    }
-
-    /// Version 1 of the file (KIP-853).
-    fn encode(&self) -> String {
-        format!(
-            "{{\"leaderId\":{},\"leaderEpoch\":{},\"votedId\":{},\"votedDirectoryId\":\"{}\",\"data_version\":1}}",
-            self.leader_id.unwrap_or(NodeId::NONE),
-            self.leader_epoch,
-            self.voted_id.unwrap_or(NodeId::NONE),
-            self.voted_directory_id,
-        )
-    }
-}
-
-/// Which part of the metadata log a snapshot replaces (KIP-630).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SnapshotId {
-    /// The offset behind the last record that the snapshot reflects.
-    pub end_offset: Offset,
-    /// The leader epoch of that record.
-    pub epoch: i32,
-}
-
-impl SnapshotId {
-    /// The name of the file: 20 digits of offset, 10 of epoch.
-    pub fn file_name(&self) -> String {
-        format!(
-            "{:020}-{:010}.checkpoint",
-            self.end_offset.value(),
-            self.epoch
-        )
-    }
-
-    /// Reads the name of a file; unfinished ones have others.
-    pub fn parse(name: &str) -> Option<Self> {
-        let (offset, epoch) = name.strip_suffix(".checkpoint")?.split_once('-')?;
-        let is_right = offset.len() == 20 && epoch.len() == 10;
-        is_right.then_some(())?;
-        Some(Self {
-            end_offset: Offset::new(offset.parse().ok()?),
-            epoch: epoch.parse().ok()?,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -650,38 +492,6 @@ mod tests {
         dir.crash(Crash::LoseUnsynced);
         let directory = LogDirectory::open(Arc::new(dir)).unwrap();
         assert_eq!(directory.take_clean_shutdown().unwrap(), None);
-    }
-
-    #[test]
-    fn quorum_state_is_kafkas() {
-        let text = "{\"leaderId\":1,\"leaderEpoch\":4,\"votedId\":-1,\
-                    \"votedDirectoryId\":\"AAAAAAAAAAAAAAAAAAAAAA\",\"data_version\":1}";
-        let state = QuorumState::parse(text).unwrap();
-        assert_eq!(state.leader_id, Some(NodeId::new(1)));
-        assert_eq!(state.voted_id, None);
-        assert_eq!(state.encode(), text);
-        let old = "{\"clusterId\":\"\",\"leaderId\":-1,\"leaderEpoch\":2,\"votedId\":3,\
-                   \"appliedOffset\":0,\"currentVoters\":[{\"voterId\":3}],\"data_version\":0}";
-        assert_eq!(
-            QuorumState::parse(old).unwrap().voted_id,
-            Some(NodeId::new(3))
-        );
-        assert_eq!(
-            QuorumState::parse("{}").unwrap_err(),
-            "the field data_version is missing"
-        );
-    }
-
-    #[test]
-    fn snapshots_are_named_by_offset_and_epoch() {
-        let id = SnapshotId {
-            end_offset: Offset::new(178),
-            epoch: 1,
-        };
-        assert_eq!(id.file_name(), "00000000000000000178-0000000001.checkpoint");
-        assert_eq!(SnapshotId::parse(&id.file_name()), Some(id));
-        assert_eq!(SnapshotId::parse("bootstrap.checkpoint"), None);
-        assert_eq!(SnapshotId::parse(&format!("{}.part", id.file_name())), None);
     }
 
     #[test]

@@ -27,13 +27,14 @@ use tidelog_types::{Offset, ProducerId, Timestamp, TopicId, TopicPartition};
 
 use crate::checkpoint;
 use crate::dir::{Access, Dir, File, read_file};
-use crate::directory::{Checkpoint, QuorumState, SnapshotId, broker_epoch_in};
+use crate::directory::{Checkpoint, broker_epoch_in};
 use crate::epochs::EpochEntry;
 use crate::error::{Context, LogError};
 use crate::index::{Entry, OffsetEntry, TimeEntry};
 use crate::meta_properties::MetaProperties;
 use crate::names;
 use crate::producers::{ProducerState, Producers};
+use crate::quorum_files::{QuorumState, SnapshotId};
 use crate::scan::WHOLE_CHUNK;
 use crate::transactions::AbortedTransaction;
 

@@ -51,6 +51,7 @@ mod log;
 mod meta_properties;
 mod names;
 mod producers;
+mod quorum_files;
 mod reader;
 mod recovery;
 mod rest;
@@ -70,7 +71,6 @@ pub use config::LogConfig;
 pub use dir::{Access, Dir, DirEntry, File, FileIdentity, Lock};
 pub use directory::{
     Checkpoint, CleanShutdown, DirectoryError, FolderKind, LogDirectory, PartitionFolder,
-    QuorumState, SnapshotId,
 };
 pub use epochs::{EpochEntry, LeaderEpochs};
 pub use error::{CleanError, LogError};
@@ -81,6 +81,7 @@ pub use fs::FsDir;
 pub use log::{Appended, Log, LogEnd};
 pub use meta_properties::MetaProperties;
 pub use producers::{ProducerBatch, ProducerState};
+pub use quorum_files::{QuorumState, SnapshotId};
 pub use reader::{Batches, FileSlice, LogReader, Slice, TimestampAndOffset};
 pub use recovery::{Recovery, Start};
 pub use rest::{LogSummary, PendingRest};

@@ -11,6 +11,7 @@ mod def;
 mod describe;
 mod group;
 mod listener;
+mod quorum;
 mod topic;
 mod value;
 
@@ -31,6 +32,7 @@ pub use describe::{
 };
 pub use group::{group_config, group_configs, group_override};
 pub use listener::{Listener, SecurityProtocol};
+pub use quorum::{HostPort, QuorumVoter};
 pub use topic::{
     CompressionType, Durability, TimestampType, TopicConfig, topic_config, topic_configs,
 };

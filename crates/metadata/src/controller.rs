@@ -261,6 +261,10 @@ impl Controller {
                 self.on_request(now, request_id, request, effects);
             }
             Input::Committed { offset } => self.on_committed(offset, effects),
+            Input::ControlRecordsAppended { end } => {
+                assert!(end >= self.end_offset, "a log does not shrink");
+                self.end_offset = end;
+            }
             Input::KRaftVersion { level } => self.kraft_version = level,
             Input::Timeout => self.on_timeout(now, effects),
             Input::Resign => self.on_resign(effects),

@@ -1,22 +1,23 @@
 //! ApiVersions: what this broker understands (KIP-35, KIP-511).
 
-use std::sync::atomic::Ordering;
-
-use tidelog_metadata::bootstrap::SUPPORTED_FEATURES;
+use tidelog_metadata::bootstrap::{KRAFT_VERSION, SUPPORTED_FEATURES};
+use tidelog_metadata::image::SupportedLevels;
 use tidelog_protocol::ApiKey;
 use tidelog_protocol::messages::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
 use tidelog_types::{ErrorCode, Str};
 
-use super::{Answer, Context, SERVED};
+use super::{Answer, Context, Role};
 
 /// Clients before this version cannot read a feature whose lowest level is 0.
 const FEATURES_FROM_ZERO_VERSION: i16 = 4;
+/// The levels of kraft.version that this version knows.
+const KRAFT_VERSIONS: SupportedLevels = SupportedLevels { min: 0, max: 1 };
 /// From this version on the client says what it is.
 const SOFTWARE_FROM_VERSION: i16 = 3;
 
-pub(super) async fn handle(context: Context, request: ApiVersionsRequest) -> Answer {
+pub(super) async fn handle<R: Role>(context: Context<R>, request: ApiVersionsRequest) -> Answer {
     let version = context.header.api_version;
     let named = is_software_name(&request.client_software_name)
         && is_software_name(&request.client_software_version);
@@ -27,37 +28,40 @@ pub(super) async fn handle(context: Context, request: ApiVersionsRequest) -> Ans
             ..Default::default()
         });
     }
-    let image = context.node.image.load();
-    let supported = SUPPORTED_FEATURES
-        .iter()
-        .filter(|(_, levels)| levels.min > 0 || version >= FEATURES_FROM_ZERO_VERSION);
+    let image = context.node.image();
+    let kraft_version = context.node.kraft_version();
+    let kraft_versions = kraft_version.map(|_| (KRAFT_VERSION, KRAFT_VERSIONS));
+    let supported = SUPPORTED_FEATURES.iter().copied().chain(kraft_versions);
+    let supported = supported
+        .filter(|(_, levels)| levels.min > 0 || version >= FEATURES_FROM_ZERO_VERSION)
+        .map(|(name, levels)| SupportedFeatureKey {
+            name: Str::from_static(name),
+            min_version: levels.min,
+            max_version: levels.max,
+        });
+    let finalized = image.features().iter();
+    let finalized = finalized.map(|(name, level)| (name.clone(), *level));
+    let kraft_version = kraft_version.map(|level| (Str::from_static(KRAFT_VERSION), level));
+    let finalized = finalized
+        .chain(kraft_version)
+        .filter(|(_, level)| *level > 0)
+        .map(|(name, level)| FinalizedFeatureKey {
+            name,
+            max_version_level: level,
+            min_version_level: level,
+        });
     context.answer(&ApiVersionsResponse {
-        api_keys: api_keys(),
-        supported_features: supported
-            .map(|(name, levels)| SupportedFeatureKey {
-                name: Str::from_static(name),
-                min_version: levels.min,
-                max_version: levels.max,
-            })
-            .collect(),
-        finalized_features_epoch: context.node.metadata_offset.load(Ordering::Acquire),
-        finalized_features: image
-            .features()
-            .iter()
-            .filter(|(_, level)| **level > 0)
-            .map(|(name, level)| FinalizedFeatureKey {
-                name: name.clone(),
-                max_version_level: *level,
-                min_version_level: *level,
-            })
-            .collect(),
+        api_keys: api_keys::<R>(),
+        supported_features: supported.collect(),
+        finalized_features_epoch: context.node.metadata_offset().value(),
+        finalized_features: finalized.collect(),
         ..Default::default()
     })
 }
 
 /// Answers a version that this broker does not know: in version 0, with what it knows.
-pub(super) async fn refuse_version(context: Context) -> Answer {
-    let own = api_keys()
+pub(super) async fn refuse_version<R: Role>(context: Context<R>) -> Answer {
+    let own = api_keys::<R>()
         .into_iter()
         .filter(|api| api.api_key == ApiKey::ApiVersions);
     context.answer(&ApiVersionsResponse {
@@ -67,8 +71,8 @@ pub(super) async fn refuse_version(context: Context) -> Answer {
     })
 }
 
-fn api_keys() -> Vec<ApiVersion> {
-    SERVED
+fn api_keys<R: Role>() -> Vec<ApiVersion> {
+    R::SERVED
         .iter()
         .filter_map(|key| key.api())
         .map(|api| ApiVersion {

@@ -1,8 +1,32 @@
 //! From a frame to an answer: one file per API, each of which translates, asks the rest of the broker, and translates back.
 
+/// Lists the handlers of a role, and with them the APIs that are served and advertised on its listeners, in the order of
+/// their numbers.
+macro_rules! handlers {
+    ($($api:ident => $module:ident,)*) => {
+        /// The codec knows more.
+        const SERVED: &'static [ApiKey] = &[$(ApiKey::$api),*];
+
+        fn is_served(key: ApiKey) -> bool {
+            matches!(key, $(ApiKey::$api)|*)
+        }
+
+        fn route(context: Context<Self>, request: Request) -> Started {
+            match request {
+                $(Request::$api(request) => Box::pin($module::handle(context, request)),)*
+                other => {
+                    let closed = Closed::BadRequest(format!("{} is not served here", other.key()));
+                    Box::pin(std::future::ready(Answer::Close(closed)))
+                }
+            }
+        }
+    };
+}
+
 mod admin;
 mod api_versions;
 mod authorized_operations;
+pub(crate) mod controller;
 mod delete_records;
 mod describe_cluster;
 mod describe_configs;
@@ -17,29 +41,34 @@ mod produce;
 mod wait;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidelog_log::FileSlice;
+use tidelog_metadata::controller::{ControllerRequest, ControllerResponse};
+use tidelog_metadata::image::Image;
 use tidelog_protocol::{
     ApiKey, ApiResponse, Chunk, DecodeErrorKind, Reader, Request, RequestHeader, Writer,
     encode_response,
 };
-use tidelog_types::Str;
+use tidelog_types::{ErrorCode, Offset, Str};
 
 use self::admin::{
     alter_configs, alter_partition_reassignments, create_partitions, create_topics, delete_topics,
-    elect_leaders, incremental_alter_configs, list_partition_reassignments,
+    elect_leaders, incremental_alter_configs, list_partition_reassignments, unregister_broker,
+    update_features,
 };
+use self::controller::quorum::{add_raft_voter, describe_quorum, remove_raft_voter};
 use self::groups::{
     consumer_group_describe, consumer_group_heartbeat, delete_groups, describe_groups,
     find_coordinator, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
-use crate::node::Node;
+use crate::node::{Node, Settings};
 use crate::store::partition::Partition;
 
 /// Who is at the other end of a connection, and what its requests have left to do.
@@ -142,14 +171,58 @@ pub(crate) struct Response {
 /// A request in progress.
 pub(crate) type Started = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
+/// What answers the requests that come to a listener.
+pub(crate) trait Service: Send + Sync {
+    /// What connections go by.
+    fn settings(&self) -> &Settings;
+
+    /// Reads a request and starts its handler. Where the frame is not a request that is known here there is nobody who
+    /// could understand an answer, and the connection is closed.
+    fn start(self: Arc<Self>, peer: &Arc<Peer>, frame: Bytes) -> Result<Started, Closed>;
+}
+
+/// A node in one of its roles, with the APIs of the listeners of that role.
+pub(crate) trait Role: Send + Sync + Sized + 'static {
+    /// The APIs that are served and advertised, in the order of their numbers.
+    const SERVED: &'static [ApiKey];
+
+    /// Whether it is one of them.
+    fn is_served(key: ApiKey) -> bool;
+
+    /// Starts the handler of a request.
+    fn route(context: Context<Self>, request: Request) -> Started;
+
+    /// What connections go by.
+    fn settings(&self) -> &Settings;
+
+    /// The metadata of the cluster, as far as it is committed and applied here.
+    fn image(&self) -> Arc<Image>;
+
+    /// The offset of the metadata log up to which it is applied.
+    fn metadata_offset(&self) -> Offset;
+
+    /// The level of kraft.version, where it is told.
+    fn kraft_version(&self) -> Option<i16>;
+}
+
+/// A role whose listeners take requests to change the cluster.
+pub(crate) trait Controlled: Role {
+    /// Has a controller decide, in the name of a client with this address.
+    fn decide(
+        &self,
+        client: IpAddr,
+        request: ControllerRequest,
+    ) -> impl Future<Output = Result<ControllerResponse, ErrorCode>> + Send;
+}
+
 /// What every handler gets besides the request itself.
-pub(crate) struct Context {
-    pub(crate) node: Arc<Node>,
+pub(crate) struct Context<R = Node> {
+    pub(crate) node: Arc<R>,
     pub(crate) peer: Arc<Peer>,
     pub(crate) header: RequestHeader,
 }
 
-impl Context {
+impl<R> Context<R> {
     /// The response to this request.
     pub(crate) fn answer<M: ApiResponse>(&self, message: &M) -> Answer {
         self.answer_with_files(message, Vec::new())
@@ -189,99 +262,114 @@ impl Context {
     }
 }
 
-/// Reads a request and starts its handler. Where the frame is not a request that this broker knows there is nobody who
-/// could understand an answer, and the connection is closed.
-pub(crate) fn start(node: &Arc<Node>, peer: &Arc<Peer>, frame: Bytes) -> Result<Started, Closed> {
-    let mut reader = Reader::new(frame);
-    let bad = |error: tidelog_protocol::DecodeError| {
-        tracing::warn!(peer = %peer.address, %error, "refused a request, the connection is closed");
-        Closed::BadRequest(error.to_string())
-    };
-    let mut header = RequestHeader::read(&mut reader).map_err(bad)?;
-    // The header outlives the frame, which is to be free for the next read as soon as its records are written.
-    header.client_id = header.client_id.map(|id| id.detach());
-    let api = header.api_key.api().filter(|api| is_served(api.key));
-    let Some(api) = api else {
-        return Err(Closed::BadRequest(format!(
-            "{} is not served here",
-            header.api_key
-        )));
-    };
-    let context = |header| Context {
-        node: Arc::clone(node),
-        peer: Arc::clone(peer),
-        header,
-    };
-    let version = header.api_version;
-    if !api.supported.contains(version) {
-        if api.key != ApiKey::ApiVersions {
-            let error = reader.error(DecodeErrorKind::UnsupportedVersion { version });
-            return Err(bad(error.in_field(api.name, "version")));
-        }
-        // The client finds out which versions there are, in the only version that it must understand.
-        let context = context(RequestHeader {
-            api_version: 0,
-            ..header
-        });
-        return Ok(Box::pin(api_versions::refuse_version(context)));
+impl<R: Role> Service for R {
+    fn settings(&self) -> &Settings {
+        Role::settings(self)
     }
-    let request = Request::read(&mut reader, api.key, version).map_err(bad)?;
-    Ok(route(context(header), request))
-}
 
-/// Lists the handlers, and with them the APIs that this broker serves and advertises, in the order of their numbers.
-macro_rules! handlers {
-    ($($api:ident => $module:ident,)*) => {
-        /// What is served on the listeners of a broker. The codec knows more.
-        const SERVED: &[ApiKey] = &[$(ApiKey::$api),*];
-
-        const fn is_served(key: ApiKey) -> bool {
-            matches!(key, $(ApiKey::$api)|*)
-        }
-
-        fn route(context: Context, request: Request) -> Started {
-            match request {
-                $(Request::$api(request) => Box::pin($module::handle(context, request)),)*
-                other => {
-                    let closed = Closed::BadRequest(format!("{} is not served here", other.key()));
-                    Box::pin(std::future::ready(Answer::Close(closed)))
-                }
+    fn start(self: Arc<Self>, peer: &Arc<Peer>, frame: Bytes) -> Result<Started, Closed> {
+        let mut reader = Reader::new(frame);
+        let bad = |error: tidelog_protocol::DecodeError| {
+            tracing::warn!(peer = %peer.address, %error, "refused a request, the connection is closed");
+            Closed::BadRequest(error.to_string())
+        };
+        let mut header = RequestHeader::read(&mut reader).map_err(bad)?;
+        // The header outlives the frame, which is to be free for the next read as soon as its records are written.
+        header.client_id = header.client_id.map(|id| id.detach());
+        let api = header.api_key.api().filter(|api| R::is_served(api.key));
+        let Some(api) = api else {
+            return Err(Closed::BadRequest(format!(
+                "{} is not served here",
+                header.api_key
+            )));
+        };
+        let version = header.api_version;
+        let context = |header| Context {
+            node: self,
+            peer: Arc::clone(peer),
+            header,
+        };
+        if !api.supported.contains(version) {
+            if api.key != ApiKey::ApiVersions {
+                let error = reader.error(DecodeErrorKind::UnsupportedVersion { version });
+                return Err(bad(error.in_field(api.name, "version")));
             }
+            // The client finds out which versions there are, in the only version that it must understand.
+            let context = context(RequestHeader {
+                api_version: 0,
+                ..header
+            });
+            return Ok(Box::pin(api_versions::refuse_version(context)));
         }
-    };
+        let request = Request::read(&mut reader, api.key, version).map_err(bad)?;
+        Ok(R::route(context(header), request))
+    }
 }
 
-handlers! {
-    Produce => produce,
-    Fetch => fetch,
-    ListOffsets => list_offsets,
-    Metadata => metadata,
-    OffsetCommit => offset_commit,
-    OffsetFetch => offset_fetch,
-    FindCoordinator => find_coordinator,
-    JoinGroup => join_group,
-    Heartbeat => heartbeat,
-    LeaveGroup => leave_group,
-    SyncGroup => sync_group,
-    DescribeGroups => describe_groups,
-    ListGroups => list_groups,
-    ApiVersions => api_versions,
-    CreateTopics => create_topics,
-    DeleteTopics => delete_topics,
-    DeleteRecords => delete_records,
-    InitProducerId => init_producer_id,
-    OffsetForLeaderEpoch => offset_for_leader_epoch,
-    DescribeConfigs => describe_configs,
-    AlterConfigs => alter_configs,
-    CreatePartitions => create_partitions,
-    DeleteGroups => delete_groups,
-    ElectLeaders => elect_leaders,
-    IncrementalAlterConfigs => incremental_alter_configs,
-    AlterPartitionReassignments => alter_partition_reassignments,
-    ListPartitionReassignments => list_partition_reassignments,
-    OffsetDelete => offset_delete,
-    DescribeCluster => describe_cluster,
-    ConsumerGroupHeartbeat => consumer_group_heartbeat,
-    ConsumerGroupDescribe => consumer_group_describe,
-    DescribeTopicPartitions => describe_topic_partitions,
+impl Role for Node {
+    handlers! {
+        Produce => produce,
+        Fetch => fetch,
+        ListOffsets => list_offsets,
+        Metadata => metadata,
+        OffsetCommit => offset_commit,
+        OffsetFetch => offset_fetch,
+        FindCoordinator => find_coordinator,
+        JoinGroup => join_group,
+        Heartbeat => heartbeat,
+        LeaveGroup => leave_group,
+        SyncGroup => sync_group,
+        DescribeGroups => describe_groups,
+        ListGroups => list_groups,
+        ApiVersions => api_versions,
+        CreateTopics => create_topics,
+        DeleteTopics => delete_topics,
+        DeleteRecords => delete_records,
+        InitProducerId => init_producer_id,
+        OffsetForLeaderEpoch => offset_for_leader_epoch,
+        DescribeConfigs => describe_configs,
+        AlterConfigs => alter_configs,
+        CreatePartitions => create_partitions,
+        DeleteGroups => delete_groups,
+        ElectLeaders => elect_leaders,
+        IncrementalAlterConfigs => incremental_alter_configs,
+        AlterPartitionReassignments => alter_partition_reassignments,
+        ListPartitionReassignments => list_partition_reassignments,
+        OffsetDelete => offset_delete,
+        DescribeQuorum => describe_quorum,
+        UpdateFeatures => update_features,
+        DescribeCluster => describe_cluster,
+        UnregisterBroker => unregister_broker,
+        ConsumerGroupHeartbeat => consumer_group_heartbeat,
+        ConsumerGroupDescribe => consumer_group_describe,
+        DescribeTopicPartitions => describe_topic_partitions,
+        AddRaftVoter => add_raft_voter,
+        RemoveRaftVoter => remove_raft_voter,
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.config
+    }
+
+    fn image(&self) -> Arc<Image> {
+        self.image.load_full()
+    }
+
+    fn metadata_offset(&self) -> Offset {
+        Offset::new(self.metadata_offset.load(Ordering::Acquire))
+    }
+
+    fn kraft_version(&self) -> Option<i16> {
+        None
+    }
+}
+
+impl Controlled for Node {
+    async fn decide(
+        &self,
+        client: IpAddr,
+        request: ControllerRequest,
+    ) -> Result<ControllerResponse, ErrorCode> {
+        self.controller.request_for(client, request).await
+    }
 }

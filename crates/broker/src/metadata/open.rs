@@ -1,104 +1,302 @@
 //! Opens the metadata log, and starts the thread that owns it.
 
-use std::sync::{Arc, mpsc};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidelog_log::{Log, LogConfig, LogDirectory, SnapshotId, Start};
-use tidelog_metadata::Delta;
-use tidelog_metadata::bootstrap::{MetadataVersion, bootstrap_records, registered_features};
 use tidelog_metadata::configs::BrokerConfig;
-use tidelog_metadata::controller::{Config as ControllerConfig, ControllerRequest};
+use tidelog_metadata::controller::Config as ControllerConfig;
 use tidelog_metadata::image::Image;
-use tidelog_protocol::records::metadata::MetadataRecord;
 use tidelog_replication::quorum::{
-    self, ControlRecord, EpochStart, Quorum, QuorumState, ReplicaKey, VersionRange, Voter, VoterSet,
+    self, ControlRecord, Endpoint, EpochStart, Quorum, QuorumState, ReplicaKey, Restored,
+    VersionRange, Voter, VoterSet,
 };
-use tidelog_types::{LeaderEpoch, Offset, TopicId, Uuid};
-use tokio::sync::oneshot;
+use tidelog_types::{LeaderEpoch, NodeId, Offset, Str, Timestamp, TopicId, Uuid};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
-use super::control::{self, snapshot_records};
+use super::links::Links;
 use super::log::MetadataLog;
 use super::snapshot::{Snapshot, read_snapshot};
-use super::thread::{MetadataThread, Setup, apply};
-use super::{ControllerHandle, METADATA_FOLDER, MetadataHandle, unserved};
+use super::snapshots::{Retention, Snapshots};
+use super::thread::{Applied, MetadataThread, Setup, SnapshotLimits};
+use super::wire::Cluster;
+use super::{ActiveController, ControllerHandle, METADATA_FOLDER, MetadataHandle, Published};
+use super::{Leadership, control};
 use crate::clock::Clock;
 use crate::error::StartError;
+use crate::format::KRAFT_VERSIONS;
+use crate::peers::{self, Network};
 use crate::random::{random_bytes, random_seed};
 use crate::store::directories::DataDirectory;
 
-/// Opens the metadata in `directory`, and returns when this node leads the quorum and a fresh cluster has its first
-/// records.
-pub(crate) async fn open(
-    clock: Clock,
-    config: &BrokerConfig,
-    cluster_id: &str,
-    directory: &DataDirectory,
-) -> Result<MetadataHandle, StartError> {
+/// How long a leader holds back the answer to a fetch for which there is nothing, as in Kafka.
+const FETCH_MAX_WAIT: Duration = Duration::from_millis(500);
+/// How long nothing is sent to a node that cannot be reached, at most: it may be back any moment.
+const RECONNECT_BACKOFF_MAX: Duration = Duration::from_millis(320);
+
+/// What it takes to be part of a quorum.
+pub(crate) struct QuorumSetup<'a> {
+    pub(crate) clock: Clock,
+    pub(crate) config: &'a BrokerConfig,
+    pub(crate) cluster_id: &'a str,
+    /// Where the metadata log is.
+    pub(crate) directory: &'a DataDirectory,
+    /// Where others reach this node as a controller.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Where connections to other nodes are served.
+    pub(crate) runtime: Handle,
+    pub(crate) network: Arc<dyn Network>,
+}
+
+/// Opens the metadata, and takes part in the quorum from then on.
+pub(crate) fn open(
+    setup: QuorumSetup<'_>,
+) -> Result<(MetadataHandle, ActiveController), StartError> {
+    let QuorumSetup {
+        clock,
+        config,
+        directory,
+        ..
+    } = &setup;
+    let clock = *clock;
     let refuse = |reason: String| StartError::Metadata {
         path: directory.path.join(METADATA_FOLDER),
         reason,
     };
     let files = &directory.files;
-    let node = ReplicaKey {
-        id: config.node_id(),
-        directory_id: directory.id,
-    };
     let Loaded {
-        mut image,
-        end: snapshot_end,
+        image,
+        id: snapshot_id,
+        applied,
         mut control_records,
     } = load_snapshot(files).map_err(refuse)?;
+    let snapshot_end = applied.offset;
     let log = open_log(clock, config, directory, snapshot_end).map_err(refuse)?;
-    // With one voter everything in the log was, or will be, committed by this node.
-    let mut applied = snapshot_end;
     for batch in log.reader().batches(snapshot_end, log.log_end_offset()) {
         let batch = batch.map_err(|error| refuse(error.to_string()))?;
         control_records.extend(control::control_records(&batch).map_err(refuse)?);
-        apply(&mut image, &batch, &mut Delta::default()).map_err(refuse)?;
-        applied = batch.header().next_offset();
     }
-    check_voters(&control_records, node).map_err(refuse)?;
-    unserved::warn_of(&image);
-    let quorum = quorum(clock, files, node, &log, snapshot_end, control_records);
-    let quorum = quorum.map_err(refuse)?;
-    let fresh = image.features().is_empty();
-    let former = image.broker(node.id).filter(|broker| !broker.fenced);
-    let former_epoch = former.map(|broker| broker.epoch);
+    let machine = quorum_config(&setup);
+    check_alone(config, &machine, &control_records).map_err(refuse)?;
+    // What was being fetched when the node stopped is fetched anew.
+    files
+        .remove_snapshot_parts(METADATA_FOLDER, None)
+        .map_err(|error| refuse(error.to_string()))?;
+    let restored = Restored {
+        quorum_state: quorum_state(files).map_err(refuse)?,
+        log_start_offset: log.log_start_offset(),
+        log_end_offset: log.log_end_offset(),
+        durable_end_offset: log.recovery_point(),
+        epochs: epochs(&log),
+        snapshots: Snapshots::new(Arc::clone(files)).all().map_err(refuse)?,
+        control_records,
+        high_watermark: snapshot_end,
+    };
+    tracing::debug!(?snapshot_id, end = %restored.log_end_offset, "the metadata log is open");
+    let cluster = cluster(&setup, &machine.listener);
+    let quorum = Quorum::new(clock.now(), machine, restored);
     let (commands, received) = mpsc::channel();
     let log = MetadataLog::new(log, Arc::clone(&directory.flusher), commands.clone());
     // What recovery found counts as committed once it is known to be on the disk.
     log.request_flush();
-    let (leading, leads) = oneshot::channel();
-    let setup = Setup {
+    let (leadership, leads) = watch::channel(Leadership::default());
+    let controller = ControllerHandle {
+        commands: commands.clone(),
+        published: Published::default(),
+        leadership: leads,
+        failure: Arc::new(OnceLock::new()),
+    };
+    let active = active_controller(&setup, &controller, &cluster);
+    let thread = MetadataThread::new(Setup {
         clock,
+        node_id: config.node_id(),
         log,
-        directory: Arc::clone(files),
+        files: Arc::clone(files),
         quorum,
-        controller: ControllerConfig::new(config.clone(), cluster_id.into(), random_bytes()),
+        links: Links {
+            runtime: setup.runtime.clone(),
+            network: Arc::clone(&setup.network),
+            config: peer_config(
+                config,
+                millis(config.controller_quorum_request_timeout_ms()),
+            ),
+            listener: cluster.listener.clone(),
+            commands: commands.clone(),
+            links: HashMap::new(),
+            uses: 0,
+        },
+        cluster,
+        controller: controller_config(&setup),
         image,
         applied,
-        commands: received,
-        leading,
-    };
-    let (thread, received) = MetadataThread::new(setup);
+        limits: limits(config),
+        commands,
+        published: controller.published.clone(),
+        leadership,
+        failure: Arc::clone(&controller.failure),
+    });
     let thread = thread::Builder::new()
         .name("tidelog-metadata".into())
         .spawn(move || thread.run(&received))?;
     let handle = MetadataHandle {
-        controller: ControllerHandle { commands },
-        former_epoch,
+        controller,
         thread: Some(thread),
     };
-    leads
-        .await
-        .map_err(|_| refuse("the node could not become leader of the quorum".into()))?;
-    if fresh {
-        let records = first_records(files).map_err(refuse)?;
-        let request = ControllerRequest::Bootstrap(records);
-        let answer = handle.controller.request(request).await;
-        answer.map_err(|code| refuse(format!("the first records were not written: {code}")))?;
+    Ok((handle, active))
+}
+
+fn millis(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+fn peer_config(config: &BrokerConfig, request_timeout: Duration) -> peers::Config {
+    let setup_timeout = config.socket_connection_setup_timeout_ms();
+    let setup_timeout = Duration::from_millis(u64::try_from(setup_timeout).unwrap_or(0));
+    peers::Config {
+        client_id: format!("tidelog-{}", config.node_id()).into(),
+        connect_timeout: setup_timeout.min(request_timeout),
+        request_timeout,
+        reconnect_backoff: millis(config.controller_quorum_retry_backoff_ms()),
+        reconnect_backoff_max: RECONNECT_BACKOFF_MAX,
+        response_bytes_max: usize::try_from(config.socket_request_max_bytes()).unwrap_or(0),
     }
-    Ok(handle)
+}
+
+fn active_controller(
+    setup: &QuorumSetup<'_>,
+    local: &ControllerHandle,
+    cluster: &Cluster,
+) -> ActiveController {
+    let config = setup.config;
+    ActiveController {
+        local: local.clone(),
+        node_id: config.node_id(),
+        is_alone: config.is_alone(),
+        listener: cluster.listener.clone(),
+        request_timeout: millis(config.request_timeout_ms()),
+        runtime: setup.runtime.clone(),
+        network: Arc::clone(&setup.network),
+        config: peer_config(config, millis(config.controller_socket_timeout_ms())),
+        peer: Mutex::new(None),
+    }
+}
+
+fn controller_config(setup: &QuorumSetup<'_>) -> ControllerConfig {
+    let cluster_id = Str::from(setup.cluster_id);
+    let mut config = ControllerConfig::new(setup.config.clone(), cluster_id, random_bytes());
+    if setup.config.is_alone() {
+        // There is nobody to whom empty records could show how far it is.
+        config.idle_interval = None;
+    }
+    config
+}
+
+fn cluster(setup: &QuorumSetup<'_>, listener: &Str) -> Cluster {
+    let config = setup.config;
+    Cluster {
+        id: setup.cluster_id.into(),
+        listener: listener.clone(),
+        fetch_max_bytes: config.controller_quorum_fetch_max_bytes(),
+        fetch_snapshot_max_bytes: config.controller_quorum_fetch_snapshot_max_bytes(),
+        voter_change_timeout_ms: config.controller_quorum_request_timeout_ms(),
+    }
+}
+
+fn limits(config: &BrokerConfig) -> SnapshotLimits {
+    let interval = config.metadata_log_max_snapshot_interval_ms();
+    let interval = u64::try_from(interval).unwrap_or(0);
+    SnapshotLimits {
+        bytes: config.metadata_log_max_record_bytes_between_snapshots(),
+        interval: (interval > 0).then_some(Duration::from_millis(interval)),
+        retention: Retention {
+            bytes: config.metadata_max_retention_bytes(),
+            ms: config.metadata_max_retention_ms(),
+        },
+    }
+}
+
+/// Who this node is in the quorum, and whom it knows by its configuration.
+fn quorum_config(setup: &QuorumSetup<'_>) -> quorum::Config {
+    let config = setup.config;
+    let mut names = config.controller_listener_names().iter();
+    let listener = names.next().map_or("CONTROLLER", String::as_str);
+    let listener = Str::from(listener.to_uppercase());
+    let endpoint = |host: &str, port| Endpoint {
+        listener: listener.clone(),
+        host: host.into(),
+        port,
+    };
+    let voter = |id: NodeId, endpoints| Voter {
+        key: ReplicaKey {
+            id,
+            directory_id: Uuid::ZERO,
+        },
+        endpoints,
+        kraft_versions: VersionRange {
+            min: KRAFT_VERSIONS.min_supported_version,
+            max: KRAFT_VERSIONS.max_supported_version,
+        },
+    };
+    let configured = config.quorum_voters().iter();
+    let mut voters: Vec<_> = configured
+        .map(|fixed| {
+            let address = endpoint(&fixed.address.host, fixed.address.port);
+            voter(fixed.id, vec![address])
+        })
+        .collect();
+    if voters.is_empty() && config.is_alone() {
+        voters.push(voter(config.node_id(), setup.endpoints.clone()));
+    }
+    let node = ReplicaKey {
+        id: config.node_id(),
+        directory_id: setup.directory.id,
+    };
+    let servers = config.quorum_bootstrap_servers().iter();
+    quorum::Config {
+        can_become_voter: config.roles().controller,
+        endpoints: setup.endpoints.clone(),
+        bootstrap_servers: servers
+            .map(|server| endpoint(&server.host, server.port))
+            .collect(),
+        listener: listener.clone(),
+        election_timeout: millis(config.controller_quorum_election_timeout_ms()),
+        fetch_timeout: millis(config.controller_quorum_fetch_timeout_ms()),
+        election_backoff_max: millis(config.controller_quorum_election_backoff_max_ms()),
+        request_timeout: millis(config.controller_quorum_request_timeout_ms()),
+        retry_backoff: millis(config.controller_quorum_retry_backoff_ms()),
+        fetch_max_wait: FETCH_MAX_WAIT,
+        auto_join: config.controller_quorum_auto_join_enable(),
+        ..quorum::Config::new(node, VoterSet::new(voters), random_seed())
+    }
+}
+
+/// A node of which nothing says where others are can only be part of a quorum of one.
+fn check_alone(
+    config: &BrokerConfig,
+    machine: &quorum::Config,
+    control_records: &[ControlRecord],
+) -> Result<(), String> {
+    let in_log = control_records
+        .iter()
+        .rev()
+        .find_map(|record| match record {
+            ControlRecord::Voters { voters, .. } => Some(voters),
+            ControlRecord::KRaftVersion { .. } => None,
+        });
+    let voters = in_log.unwrap_or(&machine.voters);
+    let other = voters.keys().find(|voter| voter.id != machine.node.id);
+    match other {
+        Some(other) if config.is_alone() && machine.endpoints.is_empty() => Err(format!(
+            "node {} is a voter of the metadata quorum as well; give this node a controller listener \
+             (controller.listener.names and listeners), and controller.quorum.bootstrap.servers",
+            other.id
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn log_config(config: &BrokerConfig) -> LogConfig {
@@ -112,12 +310,10 @@ fn log_config(config: &BrokerConfig) -> LogConfig {
 }
 
 /// What a snapshot replaces of the log.
-#[derive(Default)]
 struct Loaded {
+    id: Option<SnapshotId>,
     image: Image,
-    /// The offset behind the last record that is in the image.
-    end: Offset,
-    /// What it says of the voters.
+    applied: Applied,
     control_records: Vec<ControlRecord>,
 }
 
@@ -137,7 +333,18 @@ fn load_snapshot(files: &LogDirectory) -> Result<Loaded, String> {
             }
         }
     }
-    Ok(Loaded::default())
+    Ok(Loaded {
+        id: None,
+        image: Image::default(),
+        applied: Applied {
+            offset: Offset::ZERO,
+            epoch: LeaderEpoch::NONE,
+            timestamp: Timestamp::NONE,
+            voters: None,
+            bytes: 0,
+        },
+        control_records: Vec::new(),
+    })
 }
 
 fn load(snapshot: Snapshot, id: SnapshotId) -> Result<Loaded, String> {
@@ -147,9 +354,16 @@ fn load(snapshot: Snapshot, id: SnapshotId) -> Result<Loaded, String> {
         applied.map_err(|error| format!("{}: {error}", id.file_name()))?;
     }
     Ok(Loaded {
+        id: Some(id),
         image,
-        end: id.end_offset,
-        control_records: snapshot_records(snapshot.voters, id.end_offset),
+        control_records: control::control_records_of(&snapshot, id.end_offset + -1),
+        applied: Applied {
+            offset: id.end_offset,
+            epoch: LeaderEpoch::new(id.epoch),
+            timestamp: snapshot.last_contained_log_timestamp,
+            voters: snapshot.voters,
+            bytes: 0,
+        },
     })
 }
 
@@ -184,106 +398,26 @@ fn open_log(
     Ok(log)
 }
 
-/// This version leads a quorum of its own only.
-fn check_voters(records: &[ControlRecord], node: ReplicaKey) -> Result<(), String> {
-    for record in records {
-        let ControlRecord::Voters { voters, .. } = record else {
-            continue;
-        };
-        if let Some(other) = voters.keys().find(|voter| voter.id != node.id) {
-            return Err(format!(
-                "node {} is a voter of the metadata quorum; this version runs clusters of one node",
-                other.id
-            ));
-        }
-        if !voters.contains(&node) {
-            return Err(format!(
-                "the voter {} of the metadata quorum has another log directory than {}",
-                node.id, node.directory_id
-            ));
-        }
-    }
-    Ok(())
+fn epochs(log: &Log) -> Vec<EpochStart> {
+    let epochs = log.leader_epochs().into_iter();
+    epochs
+        .map(|entry| EpochStart {
+            leader_epoch: entry.epoch,
+            start_offset: entry.start_offset,
+        })
+        .collect()
 }
 
-fn quorum(
-    clock: Clock,
-    files: &LogDirectory,
-    node: ReplicaKey,
-    log: &Log,
-    snapshot_end: Offset,
-    control_records: Vec<ControlRecord>,
-) -> Result<Quorum, String> {
+fn quorum_state(files: &LogDirectory) -> Result<Option<QuorumState>, String> {
     let state = files
         .read_quorum_state(METADATA_FOLDER)
         .map_err(|error| error.to_string())?;
-    let epochs = log.leader_epochs().into_iter().map(|entry| EpochStart {
-        leader_epoch: entry.epoch,
-        start_offset: entry.start_offset,
-    });
-    let snapshots = files.snapshots(METADATA_FOLDER);
-    let snapshots = snapshots.map_err(|error| error.to_string())?;
-    let restored = quorum::Restored {
-        quorum_state: state.map(|state| QuorumState {
-            leader_epoch: LeaderEpoch::new(state.leader_epoch),
-            leader_id: state.leader_id,
-            voted: state.voted_id.map(|id| ReplicaKey {
-                id,
-                directory_id: state.voted_directory_id,
-            }),
+    Ok(state.map(|state| QuorumState {
+        leader_epoch: LeaderEpoch::new(state.leader_epoch),
+        leader_id: state.leader_id,
+        voted: state.voted_id.map(|id| ReplicaKey {
+            id,
+            directory_id: state.voted_directory_id,
         }),
-        log_start_offset: log.log_start_offset(),
-        log_end_offset: log.log_end_offset(),
-        durable_end_offset: log.recovery_point(),
-        epochs: epochs.collect(),
-        snapshots: snapshots
-            .into_iter()
-            .map(|id| quorum::Snapshot {
-                id: quorum::SnapshotId {
-                    end_offset: id.end_offset,
-                    epoch: LeaderEpoch::new(id.epoch),
-                },
-                // Nobody fetches it.
-                size: 0,
-            })
-            .collect(),
-        control_records,
-        high_watermark: snapshot_end,
-    };
-    let voters = VoterSet::new(vec![Voter {
-        key: ReplicaKey {
-            directory_id: Uuid::ZERO,
-            ..node
-        },
-        endpoints: Vec::new(),
-        kraft_versions: VersionRange { min: 0, max: 1 },
-    }]);
-    let config = quorum::Config::new(node, voters, random_seed());
-    Ok(Quorum::new(clock.now(), config, restored))
-}
-
-/// What `format` wrote for the first start, or else what a new cluster begins with. Kafka's format switches on features that
-/// this version does not have; they stay switched on for when Kafka goes on. Those that nobody knows are left out.
-fn first_records(files: &LogDirectory) -> Result<Vec<MetadataRecord>, String> {
-    let content = files.read_bootstrap().map_err(|error| error.to_string())?;
-    let Some(content) = content else {
-        return Ok(bootstrap_records(MetadataVersion::LATEST));
-    };
-    let mut records = read_snapshot(content)
-        .map_err(|error| error.to_string())?
-        .records;
-    records.retain(|record| match record {
-        MetadataRecord::FeatureLevel(feature) => {
-            let known = registered_features().any(|(name, levels)| {
-                feature.name == *name && levels.contains(feature.feature_level)
-            });
-            if !known {
-                tracing::warn!(feature = %feature.name, level = feature.feature_level,
-                    "a feature of bootstrap.checkpoint is not known and stays off");
-            }
-            known
-        }
-        _ => true,
-    });
-    Ok(records)
+    }))
 }

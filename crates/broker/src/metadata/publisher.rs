@@ -1,8 +1,7 @@
-//! Makes this node be what the committed metadata says: first what requests look at, then partitions, then coordinators.
+//! Makes this node be what the committed metadata says, when requests see it: first partitions, then coordinators.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use tidelog_coordinator::group::DeletedTopic;
@@ -20,9 +19,6 @@ use crate::store::{Store, Wanted};
 /// The parts of the node that follow the metadata.
 pub(crate) struct Publisher {
     pub(crate) node_id: NodeId,
-    pub(crate) image: Arc<ArcSwap<Image>>,
-    /// The offset up to which the image is applied.
-    pub(crate) metadata_offset: Arc<AtomicI64>,
     pub(crate) store: Arc<Store>,
     pub(crate) groups: Arc<Groups>,
     /// What the configuration file says.
@@ -32,14 +28,12 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Takes over the image at `offset` of the metadata log, which differs from the last one by `delta`.
-    pub(crate) fn publish(&self, image: &Image, delta: &Delta, offset: Offset) {
-        self.image.store(Arc::new(image.clone()));
-        self.metadata_offset
-            .store(offset.value(), Ordering::Release);
+    /// Takes over the image at `offset` of the metadata log, which differs from the last one by `delta`. It is the one that
+    /// requests see already.
+    pub(crate) fn publish(&self, image: &Arc<Image>, delta: &Delta, offset: Offset) {
         self.publish_broker_config(image, delta);
         self.groups.cluster_changed(
-            self.image.load_full(),
+            Arc::clone(image),
             self.broker_config.load_full(),
             offset.value(),
             delta,

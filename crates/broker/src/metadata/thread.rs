@@ -1,87 +1,175 @@
-//! The thread that owns quorum and controller.
+//! The thread that owns the metadata log.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tidelog_log::LogDirectory;
 use tidelog_metadata::Delta;
-use tidelog_metadata::bootstrap::record_version;
 use tidelog_metadata::controller::{
-    Config as ControllerConfig, Controller, ControllerRequest, ControllerResponse, Effect, Input,
-    Restored,
+    Config as ControllerConfig, Controller, ControllerResponse, Input,
 };
 use tidelog_metadata::image::Image;
+use tidelog_protocol::Response;
+use tidelog_protocol::records::control::VotersRecord;
 use tidelog_protocol::records::metadata::MetadataRecord;
-use tidelog_record::{Batch, BatchBuilder, Codec};
-use tidelog_replication::quorum::{self, Appended, EpochStart, Quorum, QuorumState};
-use tidelog_types::{LeaderEpoch, Offset};
-use tokio::sync::oneshot;
+use tidelog_record::Batch;
+use tidelog_replication::quorum::{
+    self, Anomaly, Appended, ControlRecord, Effect, EpochStart, Quorum, QuorumState,
+};
+use tidelog_types::{LeaderEpoch, NodeId, Offset, Timestamp};
+use tokio::sync::{oneshot, watch};
 
-use super::control::{control_records, leader_change, voters_batch};
+use super::links::Links;
 use super::log::MetadataLog;
-use super::publisher::Publisher;
-use super::{Command, METADATA_FOLDER};
+use super::questions::Asked;
+use super::snapshots::{Plan, Retention, Snapshots};
+use super::wire::{self, Brought, Cluster};
+use super::{Command, Follow, Leadership, METADATA_FOLDER, Published, Publisher, control};
 use crate::clock::Clock;
+use crate::peers::{Address, PeerError};
+
+/// How long a node that stops goes on, so that its successor hears of it.
+const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 
 /// What the thread starts with.
-pub(crate) struct Setup {
+pub(super) struct Setup {
     pub(super) clock: Clock,
+    pub(super) node_id: NodeId,
     pub(super) log: Arc<MetadataLog>,
-    pub(super) directory: Arc<LogDirectory>,
+    pub(super) files: Arc<LogDirectory>,
     pub(super) quorum: Quorum,
+    pub(super) cluster: Cluster,
+    pub(super) links: Links,
     pub(super) controller: ControllerConfig,
-    /// The metadata as the log has it, already applied up to `applied`.
+    /// The metadata as the newest snapshot has it.
     pub(super) image: Image,
-    pub(super) applied: Offset,
-    pub(super) commands: Receiver<Command>,
-    /// Told once when this node leads.
-    pub(super) leading: oneshot::Sender<()>,
+    pub(super) applied: Applied,
+    pub(super) limits: SnapshotLimits,
+    pub(super) commands: Sender<Command>,
+    pub(super) published: Published,
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) failure: Arc<OnceLock<String>>,
+}
+
+/// Up to where the log is in the image, and what else a snapshot of it must say.
+#[derive(Clone, Debug)]
+pub(super) struct Applied {
+    /// Everything below it is in the image.
+    pub(super) offset: Offset,
+    /// The epoch of the last record below.
+    pub(super) epoch: LeaderEpoch,
+    /// When the batch with that record was appended.
+    pub(super) timestamp: Timestamp,
+    /// The voters, where they are part of the log.
+    pub(super) voters: Option<VotersRecord>,
+    /// How many bytes of the log were applied since the last snapshot.
+    pub(super) bytes: i64,
+}
+
+/// When a snapshot is made, and how many are kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SnapshotLimits {
+    /// After so many bytes of records.
+    pub(super) bytes: i64,
+    /// After so long, if there are new records.
+    pub(super) interval: Option<Duration>,
+    pub(super) retention: Retention,
 }
 
 /// The state of the thread.
 pub(super) struct MetadataThread {
-    clock: Clock,
-    log: Arc<MetadataLog>,
-    directory: Arc<LogDirectory>,
-    quorum: Quorum,
-    controller_config: ControllerConfig,
-    controller: Option<Controller>,
+    pub(super) clock: Clock,
+    node_id: NodeId,
+    pub(super) log: Arc<MetadataLog>,
+    pub(super) files: Arc<LogDirectory>,
+    pub(super) quorum: Quorum,
+    pub(super) cluster: Cluster,
+    pub(super) links: Links,
+    pub(super) snapshots: Snapshots,
+    limits: SnapshotLimits,
+    commands: Sender<Command>,
+    /// Whether a snapshot is being made.
+    making_snapshot: bool,
+    next_snapshot_at: Option<Instant>,
+    /// Requests that the machine has not answered.
+    pub(super) asked: HashMap<u64, Asked>,
+    pub(super) controller_config: ControllerConfig,
+    pub(super) controller: Option<Controller>,
+    /// Requests that the controller has not answered.
+    pub(super) parked: HashMap<u64, oneshot::Sender<ControllerResponse>>,
+    pub(super) next_id: u64,
     publisher: Option<Publisher>,
-    image: Image,
-    /// Everything below it is in the image.
-    applied: Offset,
-    parked: HashMap<u64, oneshot::Sender<ControllerResponse>>,
-    request_id: u64,
-    leading: Option<oneshot::Sender<()>>,
+    /// Those who wait until enough is applied.
+    followers: Vec<Follow>,
+    pub(super) image: Image,
+    applied: Applied,
+    published: Published,
+    leadership: watch::Sender<Leadership>,
+    failure: Arc<OnceLock<String>>,
+    /// What the machine has said is committed, and was not applied yet.
+    committed: Option<Offset>,
+    /// Where the log ends behind control records that the controller has not heard of.
+    control_records_end: Option<Offset>,
+    /// The epoch for which the controller is to begin its work, when what is committed is applied.
+    leads: Option<LeaderEpoch>,
+    /// Until when the thread hands over.
+    stopping: Option<Instant>,
+    /// When it was last said that nodes of another cluster ask.
+    pub(super) strangers_said_at: Option<Instant>,
 }
 
 /// Why the thread cannot go on.
-type Fatal = String;
+pub(super) type Fatal = String;
 
 impl MetadataThread {
-    pub(super) fn new(setup: Setup) -> (Self, Receiver<Command>) {
-        let thread = Self {
+    pub(super) fn new(setup: Setup) -> Self {
+        let mut thread = Self {
             clock: setup.clock,
+            node_id: setup.node_id,
             log: setup.log,
-            directory: setup.directory,
+            snapshots: Snapshots::new(Arc::clone(&setup.files)),
+            files: setup.files,
             quorum: setup.quorum,
+            cluster: setup.cluster,
+            links: setup.links,
+            limits: setup.limits,
+            commands: setup.commands,
+            making_snapshot: false,
+            next_snapshot_at: None,
+            asked: HashMap::new(),
             controller_config: setup.controller,
             controller: None,
+            parked: HashMap::new(),
+            next_id: 0,
             publisher: None,
+            followers: Vec::new(),
             image: setup.image,
             applied: setup.applied,
-            parked: HashMap::new(),
-            request_id: 0,
-            leading: Some(setup.leading),
+            published: setup.published,
+            leadership: setup.leadership,
+            failure: setup.failure,
+            committed: None,
+            control_records_end: None,
+            leads: None,
+            stopping: None,
+            strangers_said_at: None,
         };
-        (thread, setup.commands)
+        let image = Arc::new(thread.image.clone());
+        thread.published.image.store(image);
+        thread.publish(&Delta::default());
+        thread
     }
 
     /// Serves commands and deadlines until it is told to stop.
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
-        loop {
+        // An observer looks for the leader from now on; it has no deadline of its own.
+        if let Err(error) = self.drive(quorum::Input::Timeout, Brought::Nothing) {
+            self.fail(error);
+        }
+        while !self.is_done() {
             let command = match self.deadline() {
                 None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(deadline) => {
@@ -89,132 +177,244 @@ impl MetadataThread {
                 }
             };
             let done = match command {
-                Ok(Command::Request(request, reply)) => self.request(*request, reply),
-                Ok(Command::Follow(publisher, done)) => {
-                    self.follow(*publisher);
-                    // Whoever asked may have given up.
-                    let _ = done.send(());
-                    Ok(())
-                }
-                Ok(Command::Flushed(Ok(end))) => self.quorum(quorum::Input::Flushed { end }),
-                Ok(Command::Flushed(Err(error))) => Err(error),
-                Err(RecvTimeoutError::Timeout) => self.timeout(),
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(command) => self.command(command),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Err(RecvTimeoutError::Disconnected) => break,
             };
-            if let Err(error) = done {
-                tracing::error!(%error, "the metadata log failed; this node takes no more changes of the cluster");
-                self.resign();
-                break;
+            if let Err(error) = done.and_then(|()| self.due()) {
+                self.fail(error);
             }
         }
-        self.shut_down();
+        self.resign();
+        if let Err(error) = self.log.with(|log| log.close()) {
+            tracing::warn!(%error, "the metadata log was not closed in order");
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Result<(), Fatal> {
+        match command {
+            Command::Request(request, reply) => self.request(*request, reply),
+            Command::Question(question) => self.question(*question),
+            Command::Answered {
+                request_id,
+                from,
+                answer,
+            } => {
+                if let Some(from) = from.filter(|_| answer.is_ok()) {
+                    self.links.answered(&from);
+                }
+                self.answered(request_id, answer)
+            }
+            Command::Refused(address) => match self.links.refused(&address) {
+                Some(node) => self.drive(quorum::Input::Unreachable { node }, Brought::Nothing),
+                None => Ok(()),
+            },
+            Command::Follow(follow) => {
+                self.followers.push(*follow);
+                self.let_follow();
+                Ok(())
+            }
+            Command::Flushed(Ok(_)) => {
+                // The log knows better: it may have been cut since.
+                let end = self.log.with(|log| log.recovery_point());
+                self.drive(quorum::Input::Flushed { end }, Brought::Nothing)
+            }
+            Command::Flushed(Err(error)) => Err(error),
+            Command::SnapshotMade(made) => self.snapshot_made(made),
+            Command::Stop => self.stop(),
+            Command::Abort => {
+                self.stopping = Some(Instant::now());
+                Ok(())
+            }
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let controller = self.controller.as_ref().and_then(Controller::deadline);
-        self.quorum.deadline().into_iter().chain(controller).min()
+        let snapshot = self.next_snapshot_at.filter(|_| self.wants_snapshot());
+        let deadlines = self.quorum.deadline().into_iter();
+        deadlines
+            .chain(controller)
+            .chain(snapshot)
+            .chain(self.stopping)
+            .min()
     }
 
-    fn timeout(&mut self) -> Result<(), Fatal> {
+    /// Does what has come due.
+    fn due(&mut self) -> Result<(), Fatal> {
         let now = Instant::now();
-        if self
-            .quorum
-            .deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
-            self.quorum(quorum::Input::Timeout)?;
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if is_due(self.quorum.deadline()) {
+            self.drive(quorum::Input::Timeout, Brought::Nothing)?;
         }
-        let deadline = self.controller.as_ref().and_then(Controller::deadline);
-        if deadline.is_some_and(|deadline| deadline <= now) {
+        if is_due(self.controller.as_ref().and_then(Controller::deadline)) {
             self.controller(Input::Timeout)?;
+        }
+        if is_due(self.next_snapshot_at) && self.wants_snapshot() {
+            self.make_snapshot();
         }
         Ok(())
     }
 
-    fn request(
-        &mut self,
-        request: ControllerRequest,
-        reply: oneshot::Sender<ControllerResponse>,
-    ) -> Result<(), Fatal> {
-        if self.controller.is_none() {
-            // Dropping the sender tells that there is no controller here.
-            return Ok(());
+    /// The node takes no further part in the quorum. What the machine still has to say, that it leads no longer, is said.
+    fn fail(&mut self, error: Fatal) {
+        if self.failure.set(error.clone()).is_ok() {
+            tracing::error!(%error, "the metadata log failed; this node takes no further part in the quorum");
         }
-        self.request_id += 1;
-        let request_id = self.request_id;
-        self.parked.insert(request_id, reply);
-        self.controller(Input::Request {
-            request_id,
-            request,
-        })
+        self.resign();
+        // It is over already.
+        let _ = self.drive(quorum::Input::Failed, Brought::Nothing);
+        self.leadership.send_modify(|_| {});
     }
 
-    /// From now on what is committed is published. All that is there already is published at once.
-    fn follow(&mut self, publisher: Publisher) {
-        publisher.publish(&self.image, &everything(&self.image), self.applied);
-        self.publisher = Some(publisher);
+    fn stop(&mut self) -> Result<(), Fatal> {
+        self.resign();
+        self.stopping = Some(Instant::now() + HAND_OVER_MAX);
+        self.drive(quorum::Input::Shutdown, Brought::Nothing)
     }
 
-    /// Hands inputs to the quorum until it has no more to say. What became of the log comes before anything else.
-    fn quorum(&mut self, input: quorum::Input) -> Result<(), Fatal> {
+    fn is_done(&self) -> bool {
+        self.stopping
+            .is_some_and(|until| self.quorum.has_handed_over() || until <= Instant::now())
+    }
+
+    /// An answer to a request of this node, with what it brings.
+    fn answered(
+        &mut self,
+        request_id: u64,
+        answer: Result<Box<Response>, PeerError>,
+    ) -> Result<(), Fatal> {
+        let brought = match answer {
+            Ok(response) => {
+                wire::brought(&self.cluster, *response).map_err(|code| code.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match brought {
+            Ok((response, brought)) => {
+                let input = quorum::Input::Response {
+                    request_id,
+                    response,
+                };
+                self.drive(input, brought)
+            }
+            Err(error) => {
+                tracing::debug!(error, "a request of the quorum failed");
+                self.drive(
+                    quorum::Input::RequestFailed { request_id },
+                    Brought::Nothing,
+                )
+            }
+        }
+    }
+
+    /// Hands inputs to the quorum until it has no more to say, and then applies what has become committed.
+    pub(super) fn drive(
+        &mut self,
+        input: quorum::Input,
+        mut brought: Brought,
+    ) -> Result<(), Fatal> {
         let mut inputs = VecDeque::from([input]);
         let mut effects = Vec::new();
         while let Some(input) = inputs.pop_front() {
             self.quorum.handle(self.clock.now(), input, &mut effects);
             for effect in effects.drain(..) {
-                match effect {
-                    quorum::Effect::StoreQuorumState(state) => {
-                        self.store(state)?;
-                        inputs.push_back(quorum::Input::QuorumStateStored(state));
-                    }
-                    quorum::Effect::AppendLeaderChange(change) => {
-                        let batch = leader_change(&change, self.now())?;
-                        inputs.push_front(self.append_control(&batch, change.leader_epoch)?);
-                    }
-                    quorum::Effect::AppendVoters {
-                        leader_epoch,
-                        voters,
-                    } => {
-                        let batch = voters_batch(&voters, self.now())?;
-                        inputs.push_front(self.append_control(&batch, leader_epoch)?);
-                    }
-                    quorum::Effect::PublishHighWatermark(offset) => self.committed(offset)?,
-                    quorum::Effect::Lead { .. } => self.lead()?,
-                    quorum::Effect::StopLeading { .. } => self.resign(),
-                    quorum::Effect::AnnounceLeader(_) => {}
-                    quorum::Effect::Report(anomaly) => {
-                        tracing::warn!(?anomaly, "something is wrong with the metadata quorum");
-                    }
-                    // There is nobody to talk to, and nobody to fetch from.
-                    other => return Err(format!("a quorum of one voter wants {other:?}")),
-                }
+                self.carry_out(effect, &mut brought, &mut inputs)?;
             }
+        }
+        if let Some(end) = self.control_records_end.take() {
+            self.controller(Input::ControlRecordsAppended { end })?;
+        }
+        if let Some(offset) = self.committed.take() {
+            self.apply_committed(offset)?;
+        }
+        self.announce_kraft_version()?;
+        if let Some(leader_epoch) = self.leads.take()
+            && self.quorum.is_leader()
+            && self.quorum.leader_epoch() == leader_epoch
+        {
+            self.lead()?;
         }
         Ok(())
     }
 
-    /// Appends a control batch; gives what the quorum is to hear of it.
-    fn append_control(
-        &self,
-        batch: &Batch,
-        leader_epoch: LeaderEpoch,
-    ) -> Result<quorum::Input, Fatal> {
-        let start_offset = self.quorum.log_end_offset();
-        let end = self.append(batch, leader_epoch)?;
-        // A built batch counts its records from 0.
-        let records = control_records(batch)?.into_iter();
-        let records = records.map(|record| record.based_at(start_offset));
-        Ok(quorum::Input::Appended(Appended {
-            end,
-            epochs: vec![EpochStart {
+    /// Carries out one effect. What changes the log is reported before anything else.
+    fn carry_out(
+        &mut self,
+        effect: Effect,
+        brought: &mut Brought,
+        inputs: &mut VecDeque<quorum::Input>,
+    ) -> Result<(), Fatal> {
+        match effect {
+            Effect::Send {
+                request_id,
+                to,
+                request,
+            } => {
+                let request = wire::ask(&self.cluster, &request);
+                self.links.send(request_id, &to, request);
+            }
+            Effect::Answer {
+                request_id,
+                response,
+            } => self.answer(request_id, response),
+            Effect::StoreQuorumState(state) => {
+                self.store(state)?;
+                inputs.push_back(quorum::Input::QuorumStateStored(state));
+            }
+            Effect::AppendLeaderChange(change) => {
+                let batch = control::leader_change(&change, self.now())?;
+                let appended = self.append_control(&batch, change.leader_epoch)?;
+                inputs.push_front(quorum::Input::Appended(appended));
+            }
+            Effect::AppendVoters {
                 leader_epoch,
-                start_offset,
-            }],
-            control_records: records.collect(),
-        }))
+                voters,
+            } => {
+                let batch = control::voters_change(&voters, self.now())?;
+                let appended = self.append_control(&batch, leader_epoch)?;
+                self.control_records_end = Some(appended.end);
+                inputs.push_front(quorum::Input::Appended(appended));
+            }
+            Effect::AppendFetched { .. } => {
+                let appended = self.append_fetched(std::mem::replace(brought, Brought::Nothing))?;
+                inputs.push_front(quorum::Input::Appended(appended));
+            }
+            Effect::Truncate { end } => {
+                let end = self.truncate(end)?;
+                inputs.push_front(quorum::Input::Truncated { end });
+            }
+            Effect::WriteSnapshotChunk {
+                snapshot_id,
+                position,
+                ..
+            } => {
+                let Brought::Piece(bytes) = brought else {
+                    return Err("a piece of a snapshot came without its bytes".into());
+                };
+                let position = self.snapshots.write_piece(snapshot_id, position, bytes)?;
+                inputs.push_front(quorum::Input::SnapshotChunkWritten {
+                    snapshot_id,
+                    position,
+                });
+            }
+            Effect::InstallSnapshot { snapshot_id } => {
+                inputs.push_front(self.install_snapshot(snapshot_id)?);
+            }
+            Effect::PublishHighWatermark(offset) => self.committed = Some(offset),
+            Effect::AnnounceLeader(leader) => self.announce(&leader),
+            Effect::Lead { leader_epoch } => self.leads = Some(leader_epoch),
+            Effect::StopLeading { leader_epoch } => {
+                tracing::info!(%leader_epoch, "this node leads the metadata quorum no longer");
+                self.leads = None;
+                self.resign();
+            }
+            Effect::Report(anomaly) => report(&anomaly),
+        }
+        Ok(())
     }
 
-    fn now(&self) -> tidelog_types::Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.clock.now().timestamp
     }
 
@@ -226,13 +426,13 @@ impl MetadataThread {
             voted_id: voted.map(|voter| voter.id),
             voted_directory_id: voted.map_or_else(Default::default, |voter| voter.directory_id),
         };
-        self.directory
+        self.files
             .write_quorum_state(METADATA_FOLDER, &state)
             .map_err(|error| error.to_string())
     }
 
-    /// Appends a batch and asks for its flush; gives the end of the log.
-    fn append(&self, batch: &Batch, leader_epoch: LeaderEpoch) -> Result<Offset, Fatal> {
+    /// Appends a batch of this leader and asks for its flush; gives the end of the log.
+    pub(super) fn append(&self, batch: &Batch, leader_epoch: LeaderEpoch) -> Result<Offset, Fatal> {
         let now = self.now();
         let appended = self
             .log
@@ -242,128 +442,334 @@ impl MetadataThread {
         Ok(end)
     }
 
+    fn append_control(&self, batch: &Batch, leader_epoch: LeaderEpoch) -> Result<Appended, Fatal> {
+        let start_offset = self.log.with(|log| log.log_end_offset());
+        let end = self.append(batch, leader_epoch)?;
+        let placed = batch.clone().with_leader_fields(start_offset, leader_epoch);
+        Ok(Appended {
+            end,
+            epochs: vec![EpochStart {
+                leader_epoch,
+                start_offset,
+            }],
+            control_records: control::control_records(&placed)?,
+        })
+    }
+
+    /// Appends what the leader has sent, as it is.
+    fn append_fetched(&self, brought: Brought) -> Result<Appended, Fatal> {
+        let Brought::Records(batches) = brought else {
+            return Err("records were fetched and did not come".into());
+        };
+        let now = self.now();
+        let mut appended = Appended {
+            end: self.log.with(|log| log.log_end_offset()),
+            epochs: Vec::new(),
+            control_records: Vec::new(),
+        };
+        for batch in &batches {
+            let header = batch.header();
+            if header.next_offset() <= appended.end {
+                // It is here already, and was not known to be on the disk when it was asked for.
+                continue;
+            }
+            let done = self.log.with(|log| log.append_as_follower(batch, now));
+            appended.end = done.map_err(|error| error.to_string())?.end.offset;
+            appended.epochs.push(EpochStart {
+                leader_epoch: header.partition_leader_epoch,
+                start_offset: header.base_offset,
+            });
+            appended
+                .control_records
+                .extend(control::control_records(batch)?);
+        }
+        self.log.request_flush();
+        Ok(appended)
+    }
+
+    fn truncate(&self, end: Offset) -> Result<Offset, Fatal> {
+        let now = self.clock.now();
+        let cut = self.log.with(|log| log.truncate_to(end, now));
+        let cut = cut.map_err(|error| error.to_string())?;
+        tracing::warn!(%cut, "the metadata log is cut: another leader has other records from there on");
+        assert!(
+            cut >= self.applied.offset,
+            "what is committed is never cut off"
+        );
+        self.log.request_flush();
+        Ok(cut)
+    }
+
     /// Applies what has been committed since the last time, batch by batch, and publishes it.
-    fn committed(&mut self, offset: Offset) -> Result<(), Fatal> {
+    fn apply_committed(&mut self, offset: Offset) -> Result<(), Fatal> {
         let mut delta = Delta::default();
         let reader = self.log.with(|log| log.reader());
-        for batch in reader.batches(self.applied, offset) {
+        for batch in reader.batches(self.applied.offset, offset) {
             let batch = batch.map_err(|error| error.to_string())?;
             apply(&mut self.image, &batch, &mut delta)?;
+            let header = batch.header();
+            self.applied.offset = header.next_offset();
+            self.applied.epoch = header.partition_leader_epoch;
+            self.applied.timestamp = header.max_timestamp;
+            self.applied.bytes += i64::try_from(batch.size()).unwrap_or(i64::MAX);
+            for record in control::control_records(&batch)? {
+                if let ControlRecord::Voters { voters, .. } = record {
+                    self.applied.voters = Some(control::voters_record(&voters));
+                }
+            }
         }
-        self.applied = self.applied.max(offset);
-        if let Some(publisher) = &self.publisher
-            && !delta.is_empty()
-        {
-            publisher.publish(&self.image, &delta, self.applied);
-        }
+        self.publish(&delta);
         if self.controller.is_some() {
             self.controller(Input::Committed { offset })?;
         }
+        if self.applied.bytes >= self.limits.bytes {
+            self.make_snapshot();
+        } else if self.next_snapshot_at.is_none() {
+            let interval = self.limits.interval;
+            self.next_snapshot_at = interval.map(|interval| Instant::now() + interval);
+        }
         Ok(())
     }
 
-    /// This node leads the quorum, and all that was before is applied: it is the controller.
-    fn lead(&mut self) -> Result<(), Fatal> {
-        let restored = Restored {
+    /// Makes the image of the moment the one that is seen.
+    fn publish(&mut self, delta: &Delta) {
+        let offset = self.applied.offset;
+        let image = Arc::new(self.image.clone());
+        if !delta.is_empty() {
+            self.published.image.store(Arc::clone(&image));
+        }
+        self.published
+            .offset
+            .store(offset.value(), Ordering::Release);
+        if let Some(publisher) = self.publisher.as_ref().filter(|_| !delta.is_empty()) {
+            publisher.publish(&image, delta, offset);
+        }
+        self.let_follow();
+    }
+
+    /// Begins to publish for those who have waited for what is applied now. All that is there already is published at once.
+    fn let_follow(&mut self) {
+        let applied = self.applied.offset;
+        for follow in self
+            .followers
+            .extract_if(.., |follow| follow.from <= applied)
+        {
+            let Follow {
+                publisher, done, ..
+            } = follow;
+            let image = Arc::new(self.image.clone());
+            publisher.publish(&image, &everything(&image), applied);
+            self.publisher = Some(publisher);
+            // Whoever asked may have given up.
+            let _ = done.send(());
+        }
+    }
+
+    fn announce(&self, leader: &quorum::message::LeaderAndEpoch) {
+        let mut endpoints = leader.endpoints.iter();
+        let endpoint = endpoints
+            .find(|endpoint| {
+                endpoint
+                    .listener
+                    .eq_ignore_ascii_case(&self.cluster.listener)
+            })
+            .or_else(|| leader.endpoints.first());
+        let address = endpoint.map(|endpoint| Address {
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+        });
+        match leader.leader_id {
+            Some(leader_id) => {
+                let leader_epoch = leader.leader_epoch;
+                tracing::info!(%leader_id, %leader_epoch, "the metadata quorum has a leader");
+            }
+            None => {
+                let leader_epoch = leader.leader_epoch;
+                tracing::info!(%leader_epoch, "the leader of the metadata quorum is not known");
+            }
+        }
+        self.leadership.send_modify(|known| {
+            let is_here = leader.leader_id == Some(self.node_id) && self.controller.is_some();
+            *known = Leadership {
+                leader_id: leader.leader_id,
+                leader_epoch: leader.leader_epoch,
+                address,
+                is_here,
+                kraft_version: known.kraft_version,
+            };
+        });
+    }
+
+    /// Tells whether the controller of this node is at work.
+    pub(super) fn announce_controller(&self) {
+        let is_here = self.controller.is_some();
+        self.leadership.send_if_modified(|known| {
+            let is_changed = known.is_here != is_here;
+            known.is_here = is_here;
+            is_changed
+        });
+    }
+
+    /// Tells of a level of kraft.version that was not known before.
+    fn announce_kraft_version(&mut self) -> Result<(), Fatal> {
+        let level = self.quorum.kraft_version();
+        let is_new = self.leadership.send_if_modified(|known| {
+            let is_new = known.kraft_version != level;
+            known.kraft_version = level;
+            is_new
+        });
+        match is_new {
+            true => self.controller(Input::KRaftVersion { level }),
+            false => Ok(()),
+        }
+    }
+
+    fn wants_snapshot(&self) -> bool {
+        !self.making_snapshot && self.applied.bytes > 0
+    }
+
+    fn make_snapshot(&mut self) {
+        if !self.wants_snapshot() || self.image.in_transaction() {
+            return;
+        }
+        let plan = Plan {
+            id: quorum::SnapshotId {
+                end_offset: self.applied.offset,
+                epoch: self.applied.epoch,
+            },
             image: self.image.clone(),
-            end_offset: self.quorum.log_end_offset(),
+            voters: self.applied.voters.clone(),
+            last_contained_log_timestamp: self.applied.timestamp,
+            now: self.now(),
         };
-        let config = self.controller_config.clone();
-        let controller = Controller::new(self.clock.now(), config, restored);
-        self.controller = Some(controller);
-        if let Some(leading) = self.leading.take() {
-            // The starting broker may have given up.
-            let _ = leading.send(());
-        }
-        Ok(())
-    }
-
-    fn controller(&mut self, input: Input) -> Result<(), Fatal> {
-        let Some(controller) = &mut self.controller else {
-            return Ok(());
-        };
-        let mut effects = Vec::new();
-        controller.handle(self.clock.now(), input, &mut effects);
-        for effect in effects {
-            match effect {
-                Effect::Append {
-                    base_offset,
-                    records,
-                } => self.append_records(base_offset, &records)?,
-                Effect::Reply {
-                    request_id,
-                    response,
-                } => {
-                    // A client that has gone does not hear the answer.
-                    let parked = self.parked.remove(&request_id);
-                    let _ = parked.map(|reply| reply.send(response));
-                }
-                other => return Err(format!("the controller wants what is not known: {other:?}")),
+        self.next_snapshot_at = None;
+        match self.snapshots.make(plan, self.commands.clone()) {
+            Ok(()) => {
+                self.making_snapshot = true;
+                self.applied.bytes = 0;
             }
+            Err(error) => tracing::warn!(%error, "no snapshot of the metadata was made"),
         }
-        Ok(())
     }
 
-    fn append_records(
+    /// Deletes what the new snapshot makes superfluous, as far as the configuration wants that.
+    fn snapshot_made(&mut self, made: Result<quorum::SnapshotId, String>) -> Result<(), Fatal> {
+        self.making_snapshot = false;
+        let id = match made {
+            Ok(id) => id,
+            Err(error) => {
+                // A disk that fails will fail the log as well.
+                tracing::error!(error, "no snapshot of the metadata was made");
+                return Ok(());
+            }
+        };
+        tracing::info!(?id, "a snapshot of the metadata was made");
+        let now = self.clock.now();
+        let log_bytes = self.log.with(|log| log.size());
+        let retention = self.limits.retention;
+        let kept_from = self
+            .snapshots
+            .kept_from(log_bytes, retention, now.timestamp)?;
+        if let Some(kept_from) = kept_from {
+            let start = kept_from.end_offset;
+            let deleted = self.log.with(|log| {
+                log.advance_log_start(start)?;
+                log.delete_old_segments(now, start)
+            });
+            for segment in deleted.map_err(|error| error.to_string())? {
+                segment.remove().map_err(|error| error.to_string())?;
+            }
+            self.snapshots.remove_before(kept_from)?;
+        }
+        let changed = quorum::Input::SnapshotsChanged {
+            snapshots: self.snapshots.all()?,
+            log_start_offset: self.log.with(|log| log.log_start_offset()),
+        };
+        self.drive(changed, Brought::Nothing)
+    }
+
+    /// Begins anew with a snapshot that was fetched.
+    fn install_snapshot(
         &mut self,
-        base_offset: Offset,
-        records: &[MetadataRecord],
-    ) -> Result<(), Fatal> {
-        let end = self.quorum.log_end_offset();
-        if base_offset != end {
-            return Err(format!(
-                "a batch was to begin at {base_offset}, but the log ends at {end}"
-            ));
-        }
-        let now = self.now();
-        // What the records are written for, which the committed metadata may not have reached yet.
-        let controller = self.controller.as_ref().map(Controller::image);
-        let version = controller.unwrap_or(&self.image).metadata_version();
-        let mut batch = BatchBuilder::new(Codec::None.into());
-        for record in records {
-            let value = record.encode(record_version(record, version));
-            let value = value.map_err(|error| error.to_string())?;
-            batch.push(now, None, Some(&value), &[]);
-        }
-        let batch = batch.build().map_err(|error| error.to_string())?;
-        let end = self.append(&batch, self.quorum.leader_epoch())?;
-        self.quorum(quorum::Input::Appended(Appended {
-            end,
-            epochs: Vec::new(),
-            control_records: Vec::new(),
-        }))
-    }
-
-    /// Refuses everything that waits.
-    fn resign(&mut self) {
-        if let Some(mut controller) = self.controller.take() {
-            let mut effects = Vec::new();
-            controller.handle(self.clock.now(), Input::Resign, &mut effects);
-            for effect in effects {
-                if let Effect::Reply {
-                    request_id,
-                    response,
-                } = effect
-                {
-                    let parked = self.parked.remove(&request_id);
-                    let _ = parked.map(|reply| reply.send(response));
-                }
+        snapshot_id: quorum::SnapshotId,
+    ) -> Result<quorum::Input, Fatal> {
+        let snapshot = match self.snapshots.finish(snapshot_id)? {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                tracing::warn!(?snapshot_id, %error, "a snapshot came damaged; it is fetched again");
+                return Ok(quorum::Input::SnapshotRefused { snapshot_id });
             }
+        };
+        let mut image = Image::default();
+        for record in &snapshot.records {
+            let applied = image.apply(record);
+            applied.map_err(|error| format!("snapshot {snapshot_id:?}: {error}"))?;
         }
-        self.parked.clear();
+        let end = snapshot_id.end_offset;
+        let now = self.clock.now();
+        let begun = self
+            .log
+            .with(|log| log.truncate_fully_and_start_at(end, now));
+        begun.map_err(|error| error.to_string())?;
+        self.log.request_flush();
+        self.snapshots.remove_before(snapshot_id)?;
+        tracing::info!(
+            ?snapshot_id,
+            "the metadata begins anew with a snapshot of the leader"
+        );
+        let mut delta = everything(&image);
+        let gone = self.image.topics();
+        let gone = gone.filter(|topic| image.topic_by_id(topic.id).is_none());
+        delta
+            .topics_deleted
+            .extend(gone.map(|topic| (topic.id, Arc::clone(topic))));
+        let configured = self.image.configured().map(|(resource, _)| resource);
+        delta.configs.extend(configured);
+        self.image = image;
+        self.applied = Applied {
+            offset: end,
+            epoch: snapshot_id.epoch,
+            timestamp: snapshot.last_contained_log_timestamp,
+            voters: snapshot.voters.clone(),
+            bytes: 0,
+        };
+        self.publish(&delta);
+        let installed = self.snapshots.all()?;
+        let installed = installed.into_iter().find(|found| found.id == snapshot_id);
+        Ok(quorum::Input::SnapshotInstalled {
+            snapshot: installed.ok_or("a snapshot is gone that was just written")?,
+            control_records: control::control_records_of(&snapshot, end + -1),
+        })
     }
+}
 
-    fn shut_down(mut self) {
-        self.resign();
-        let _ = self.quorum(quorum::Input::Shutdown);
-        if let Err(error) = self.log.with(|log| log.close()) {
-            tracing::warn!(%error, "the metadata log was not closed in order");
-        }
+/// Says what is wrong and needs a look.
+fn report(anomaly: &Anomaly) {
+    match anomaly {
+        Anomaly::TruncationBelowHighWatermark {
+            end,
+            high_watermark,
+        } => tracing::error!(
+            %end, %high_watermark,
+            "the leader of the metadata quorum wants committed records cut off, which are kept; its disk may have lost them"
+        ),
+        Anomaly::InconsistentLeader {
+            leader_epoch,
+            known,
+            claimed,
+        } => tracing::error!(
+            %leader_epoch, ?known, %claimed,
+            "two nodes claim to lead the metadata quorum in the same epoch; is a node id used twice?"
+        ),
+        Anomaly::DuplicateNodeId { replica } => tracing::error!(
+            node = %replica.id, directory = %replica.directory_id,
+            "another node fetches with the id of this one; give it a node.id of its own"
+        ),
     }
 }
 
 /// Applies the records of a batch of the metadata log.
-pub(super) fn apply(image: &mut Image, batch: &Batch, delta: &mut Delta) -> Result<(), Fatal> {
+fn apply(image: &mut Image, batch: &Batch, delta: &mut Delta) -> Result<(), Fatal> {
     if batch.header().attributes.is_control() {
         return Ok(());
     }

@@ -19,8 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::output::Output;
 use super::transport::Transport;
-use crate::handlers::{self, Answer, Closed, Peer};
-use crate::node::Node;
+use crate::handlers::{Answer, Closed, Peer, Service};
 
 /// How many requests of one connection may be in progress before the broker stops reading from it.
 const REQUESTS_IN_PROGRESS_MAX: usize = 256;
@@ -47,7 +46,7 @@ type Started = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// The state of one connection.
 pub(crate) struct Connection<T> {
     transport: T,
-    node: Arc<Node>,
+    service: Arc<dyn Service>,
     peer: Arc<Peer>,
     /// How many connections the thread serves, if all it does is to serve connections.
     thread_connections: Option<Arc<AtomicUsize>>,
@@ -93,14 +92,14 @@ impl Step {
 impl<T: Transport> Connection<T> {
     pub(crate) fn new(
         transport: T,
-        node: Arc<Node>,
+        service: Arc<dyn Service>,
         peer: Peer,
         thread_connections: Option<Arc<AtomicUsize>>,
     ) -> Self {
-        let idle_timeout = node.config.connections_max_idle;
+        let idle_timeout = service.settings().connections_max_idle;
         Self {
             transport,
-            node,
+            service,
             peer: Arc::new(peer),
             thread_connections,
             input: BytesMut::new(),
@@ -197,7 +196,7 @@ impl<T: Transport> Connection<T> {
     fn start_requests(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
         let mut progress = false;
         while self.has_room() {
-            let max = self.node.config.socket_request_max_bytes;
+            let max = self.service.settings().socket_request_max_bytes;
             let frame = match frame::next_frame(&mut self.input, max) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
@@ -207,7 +206,7 @@ impl<T: Transport> Connection<T> {
             self.frame_bytes_seen = self.frame_bytes_seen.max(frame.len());
             let mut step = Step {
                 bytes: frame.len(),
-                state: State::Waiting(handlers::start(&self.node, &self.peer, frame)?),
+                state: State::Waiting(Arc::clone(&self.service).start(&self.peer, frame)?),
             };
             step.poll(cx);
             self.bytes_in_progress += step.bytes;

@@ -13,8 +13,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::connection::Connection;
-use crate::handlers::Peer;
-use crate::node::Node;
+use crate::handlers::{Peer, Service};
 
 /// How many connections the kernel keeps that were not accepted yet.
 const BACKLOG: i32 = 1024;
@@ -95,6 +94,17 @@ impl Bound {
         Ok(Self { name, sockets })
     }
 
+    /// Takes a socket that listens already.
+    pub(crate) fn take(name: Str, socket: &std::net::TcpListener) -> io::Result<Self> {
+        let socket = socket.try_clone()?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        Ok(Self {
+            name,
+            sockets: vec![(socket, address)],
+        })
+    }
+
     /// The port on which all addresses listen.
     pub(crate) fn port(&self) -> u16 {
         self.sockets
@@ -149,7 +159,7 @@ fn listen(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)
 pub(crate) async fn serve(
     socket: std::net::TcpListener,
     listener: Str,
-    node: Arc<Node>,
+    service: Arc<dyn Service>,
     workers: Arc<[Worker]>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -170,7 +180,7 @@ pub(crate) async fn serve(
         };
         let worker = &workers[turn % workers.len()];
         turn += 1;
-        if let Err(error) = hand_over(stream, address, &listener, &node, worker, stop.clone()) {
+        if let Err(error) = hand_over(stream, address, &listener, &service, worker, stop.clone()) {
             tracing::debug!(%error, "an accepted connection was lost at once");
         }
     }
@@ -182,13 +192,13 @@ fn hand_over(
     stream: TcpStream,
     address: SocketAddr,
     listener: &Str,
-    node: &Arc<Node>,
+    service: &Arc<dyn Service>,
     worker: &Worker,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let stream = stream.into_std()?;
-    let node = Arc::clone(node);
+    let service = Arc::clone(service);
     let peer = Peer::new(address, listener.clone());
     let counted = Counted::new(worker.connections.as_ref());
     worker.handle.spawn(async move {
@@ -197,7 +207,7 @@ fn hand_over(
             Err(error) => return tracing::warn!(%error, "cannot register a connection"),
         };
         tokio::select! {
-            () = Connection::new(stream, node, peer, counted.0.clone()).run() => {}
+            () = Connection::new(stream, service, peer, counted.0.clone()).run() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     });

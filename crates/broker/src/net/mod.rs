@@ -3,4 +3,4 @@
 pub(crate) mod connection;
 pub(crate) mod listener;
 mod output;
-mod transport;
+pub(crate) mod transport;

@@ -3,6 +3,7 @@
 //! Tests named `corner_N` prove statement N of the list of hard corners, on which other brokers and clients have stumbled.
 
 mod client;
+mod cluster;
 mod compaction;
 mod connections;
 mod consumer_groups;
@@ -17,6 +18,7 @@ mod offsets;
 mod old_formats;
 mod ops;
 mod produce;
+mod quorum;
 mod restart;
 mod server;
 mod topics;

@@ -6,6 +6,7 @@
 )]
 
 use bytes::Bytes;
+use tidelog_protocol::messages::add_raft_voter::AddRaftVoterRequest;
 use tidelog_protocol::messages::alter_configs::{
     AlterConfigsRequest, AlterConfigsResource, AlterableConfig,
 };
@@ -26,6 +27,7 @@ use tidelog_protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
 use tidelog_protocol::messages::describe_groups::DescribeGroupsRequest;
+use tidelog_protocol::messages::describe_quorum::{self, DescribeQuorumRequest};
 use tidelog_protocol::messages::describe_topic_partitions::{
     DescribeTopicPartitionsRequest, TopicRequest,
 };
@@ -50,7 +52,10 @@ use tidelog_protocol::messages::offset_fetch::{
 use tidelog_protocol::messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
+use tidelog_protocol::messages::remove_raft_voter::RemoveRaftVoterRequest;
 use tidelog_protocol::messages::sync_group::SyncGroupRequest;
+use tidelog_protocol::messages::unregister_broker::UnregisterBrokerRequest;
+use tidelog_protocol::messages::update_features::UpdateFeaturesRequest;
 use tidelog_protocol::messages::{alter_partition_reassignments as reassignments, elect_leaders};
 use tidelog_protocol::{APIS, Api, ApiKey, Request};
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, Uuid};
@@ -332,6 +337,33 @@ fn request(api: &Api, version: i16, topic: &Topic) -> Request {
         ApiKey::ConsumerGroupDescribe => ConsumerGroupDescribeRequest {
             group_ids: vec![group.into()],
             include_authorized_operations: true,
+        }
+        .into(),
+        ApiKey::DescribeQuorum => DescribeQuorumRequest {
+            topics: vec![describe_quorum::TopicData {
+                topic_name: "__cluster_metadata".into(),
+                partitions: vec![describe_quorum::PartitionData { partition_index: 0 }],
+            }],
+        }
+        .into(),
+        ApiKey::UpdateFeatures => UpdateFeaturesRequest {
+            timeout_ms: 1000,
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::UnregisterBroker => UnregisterBrokerRequest {
+            broker_id: NodeId::new(77),
+        }
+        .into(),
+        ApiKey::AddRaftVoter => AddRaftVoterRequest {
+            timeout_ms: 1000,
+            voter_id: NodeId::new(77),
+            ..Default::default()
+        }
+        .into(),
+        ApiKey::RemoveRaftVoter => RemoveRaftVoterRequest {
+            voter_id: NodeId::new(77),
+            ..Default::default()
         }
         .into(),
         other => panic!("{other} is advertised and has no request here"),

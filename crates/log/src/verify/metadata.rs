@@ -7,8 +7,8 @@ use tidelog_record::control::ControlType;
 use tidelog_types::Offset;
 
 use super::{Severity, Verifier};
-use crate::directory::SnapshotId;
 use crate::inspect::{FileKind, StoredBatches};
+use crate::quorum_files::SnapshotId;
 
 impl Verifier<'_> {
     /// A snapshot, or `bootstrap.checkpoint`: batches between a header and a footer.

@@ -8,6 +8,7 @@ use crate::configs::ConfigMap;
 use crate::configs::broker_table::TABLES;
 use crate::configs::def::{ConfigDef, ConfigError, UpdateMode};
 use crate::configs::listener::{Listener, ProtocolMap, parse_listeners};
+use crate::configs::quorum::{self, HostPort, QuorumVoter};
 use crate::configs::topic::Durability;
 use crate::configs::value::Value;
 
@@ -84,6 +85,8 @@ pub struct BrokerConfig {
     effective: Vec<Value>,
     listeners: Vec<Listener>,
     advertised_listeners: Vec<Listener>,
+    quorum_voters: Vec<QuorumVoter>,
+    quorum_bootstrap_servers: Vec<HostPort>,
 }
 
 impl Default for BrokerConfig {
@@ -145,10 +148,15 @@ impl BrokerConfig {
             effective,
             listeners: Vec::new(),
             advertised_listeners: Vec::new(),
+            quorum_voters: Vec::new(),
+            quorum_bootstrap_servers: Vec::new(),
         };
         config.unify_node_id()?;
         config.validate()?;
         config.resolve_listeners()?;
+        config.quorum_voters = quorum::voters(&config)?;
+        config.quorum_bootstrap_servers = quorum::bootstrap_servers(&config)?;
+        quorum::check_roles(&config)?;
         Ok((config, warnings))
     }
 
@@ -223,10 +231,30 @@ impl BrokerConfig {
             .filter(|l| self.roles().controller && self.is_controller_listener(l))
     }
 
-    fn is_controller_listener(&self, listener: &Listener) -> bool {
+    pub(crate) fn is_controller_listener(&self, listener: &Listener) -> bool {
         self.controller_listener_names()
             .iter()
             .any(|n| n.eq_ignore_ascii_case(&listener.name))
+    }
+
+    /// The fixed voters of the metadata quorum; none if they are part of the log, or if this node is alone.
+    pub fn quorum_voters(&self) -> &[QuorumVoter] {
+        &self.quorum_voters
+    }
+
+    /// Where the metadata quorum can be found.
+    pub fn quorum_bootstrap_servers(&self) -> &[HostPort] {
+        &self.quorum_bootstrap_servers
+    }
+
+    /// Whether nothing is said of other nodes: broker and controller in one, which needs no controller listener.
+    pub fn is_alone(&self) -> bool {
+        let roles = self.roles();
+        let only_itself = |voter: &QuorumVoter| voter.id == self.node_id();
+        roles.broker
+            && roles.controller
+            && self.quorum_bootstrap_servers.is_empty()
+            && self.quorum_voters.iter().all(only_itself)
     }
 
     /// The name of the listener that brokers use among themselves, if one fits.
@@ -529,6 +557,15 @@ accessors! {
     pub controller_quorum_bootstrap_servers: &[String] = "controller.quorum.bootstrap.servers";
     pub controller_quorum_election_timeout_ms: i32 = "controller.quorum.election.timeout.ms";
     pub controller_quorum_fetch_timeout_ms: i32 = "controller.quorum.fetch.timeout.ms";
+    pub controller_quorum_election_backoff_max_ms: i32 = "controller.quorum.election.backoff.max.ms";
+    pub controller_quorum_request_timeout_ms: i32 = "controller.quorum.request.timeout.ms";
+    pub controller_quorum_retry_backoff_ms: i32 = "controller.quorum.retry.backoff.ms";
+    pub controller_quorum_fetch_max_bytes: i32 = "controller.quorum.fetch.max.bytes";
+    pub controller_quorum_fetch_snapshot_max_bytes: i32 = "controller.quorum.fetch.snapshot.max.bytes";
+    pub controller_quorum_auto_join_enable: bool = "controller.quorum.auto.join.enable";
+    pub controller_socket_timeout_ms: i32 = "controller.socket.timeout.ms";
+    pub initial_broker_registration_timeout_ms: i32 = "initial.broker.registration.timeout.ms";
+    pub socket_connection_setup_timeout_ms: i64 = "socket.connection.setup.timeout.ms";
     pub broker_heartbeat_interval_ms: i32 = "broker.heartbeat.interval.ms";
     pub broker_session_timeout_ms: i32 = "broker.session.timeout.ms";
     pub controlled_shutdown_enable: bool = "controlled.shutdown.enable";

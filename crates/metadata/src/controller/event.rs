@@ -27,6 +27,11 @@ pub enum Input {
         /// The high watermark, exclusive.
         offset: Offset,
     },
+    /// The quorum itself has appended control records, such as new voters, of which the controller knows nothing.
+    ControlRecordsAppended {
+        /// The log end offset behind them.
+        end: Offset,
+    },
     /// The quorum has finalized kraft.version at this level; without a word of it, it is 0.
     KRaftVersion {
         /// The level.
@@ -176,7 +181,7 @@ pub enum ControllerResponse {
 
 impl ControllerRequest {
     /// How long the sender waits, in milliseconds, if it says.
-    pub(super) const fn timeout_ms(&self) -> Option<i32> {
+    pub const fn timeout_ms(&self) -> Option<i32> {
         match self {
             Self::CreateTopics(request) => Some(request.timeout_ms),
             Self::DeleteTopics { request, .. } => Some(request.timeout_ms),

@@ -1,0 +1,211 @@
+//! Several nodes with one metadata quorum: a leader is found, changes of the cluster go to it from everywhere, and another
+//! one takes over when it is gone.
+
+use tidelog_broker::format::InitialControllers;
+use tidelog_protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
+use tidelog_protocol::messages::describe_cluster::DescribeClusterRequest;
+use tidelog_types::{ErrorCode, NodeId};
+
+use crate::client::{Client, soon};
+use crate::cluster::{Cluster, Voters, quorum};
+
+const THREE: &[(i32, &str)] = &[
+    (1, "broker,controller"),
+    (2, "broker,controller"),
+    (3, "broker,controller"),
+];
+
+/// Creates a topic; who leads its partition is of no interest.
+async fn create(client: &mut Client, name: &str) {
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: name.into(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        }],
+        timeout_ms: 30_000,
+        ..Default::default()
+    };
+    let created = soon(client.ask(&request)).await.topics.remove(0);
+    let is_there = [ErrorCode::NONE, ErrorCode::TOPIC_ALREADY_EXISTS];
+    assert!(is_there.contains(&created.error_code), "{created:?}");
+}
+
+/// Waits until the broker knows the topic.
+async fn sees(client: &mut Client, name: &str) {
+    soon(async { while client.describe(name).await.error_code.is_err() {} }).await;
+}
+
+/// Waits until a leader other than `former` is known by way of node `id`.
+async fn successor(cluster: &Cluster, id: i32, former: NodeId) -> i32 {
+    let mut client = cluster.client(id).await;
+    soon(async {
+        loop {
+            let leader_id = quorum(&mut client).await.leader_id;
+            if leader_id != former {
+                return leader_id.value();
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn three_nodes_elect_a_leader_and_topics_created_anywhere_are_seen_everywhere() {
+    for voters in [Voters::Fixed, Voters::InLog] {
+        let mut cluster = Cluster::start(THREE, voters).await;
+        let found = cluster.quorum(1).await;
+        assert!((1..=3).contains(&found.leader_id.value()), "{found:?}");
+        assert_eq!(found.current_voters.len(), 3);
+        for id in 1..=3 {
+            assert_eq!(cluster.quorum(id).await.leader_id, found.leader_id);
+            create(&mut cluster.client(id).await, &format!("by-{id}")).await;
+        }
+        for id in 1..=3 {
+            let mut client = cluster.client(id).await;
+            for by in 1..=3 {
+                sees(&mut client, &format!("by-{by}")).await;
+            }
+            let described = client.ask(&DescribeClusterRequest::default()).await;
+            assert_eq!(described.brokers.len(), 3, "{described:?}");
+        }
+        for id in 1..=3 {
+            cluster.stop(id).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_node_leads_when_the_leader_stops_and_when_it_crashes() {
+    let mut cluster = Cluster::start(THREE, Voters::Fixed).await;
+    let first = cluster.quorum(1).await.leader_id;
+    create(&mut cluster.client(first.value()).await, "first").await;
+    cluster.stop(first.value()).await;
+    let others: Vec<i32> = (1..=3).filter(|id| *id != first.value()).collect();
+    let second = successor(&cluster, others[0], first).await;
+    assert_ne!(second, first.value());
+    for id in &others {
+        let mut client = cluster.client(*id).await;
+        sees(&mut client, "first").await;
+        create(&mut client, &format!("second-{id}")).await;
+    }
+    cluster.run(&[first.value()]).await;
+    sees(&mut cluster.client(first.value()).await, "first").await;
+
+    cluster.crash(second);
+    let rest: Vec<i32> = (1..=3).filter(|id| *id != second).collect();
+    let third = successor(&cluster, rest[0], NodeId::new(second)).await;
+    assert_ne!(third, second);
+    for id in &rest {
+        let mut client = cluster.client(*id).await;
+        create(&mut client, &format!("third-{id}")).await;
+        for name in ["first", &format!("second-{}", others[0])] {
+            sees(&mut client, name).await;
+        }
+    }
+    cluster.run(&[second]).await;
+    sees(&mut cluster.client(second).await, &format!("third-{third}")).await;
+}
+
+#[tokio::test]
+async fn a_node_with_an_empty_disk_comes_back_by_a_snapshot() {
+    let mut cluster = Cluster::new(THREE, Voters::Fixed);
+    for member in cluster.members.values_mut() {
+        // A snapshot after almost every change, and nothing before it is kept.
+        member.set("metadata.log.max.record.bytes.between.snapshots", "200");
+        member.set("metadata.max.retention.bytes", "0");
+    }
+    cluster.run(&[1, 2, 3]).await;
+    let leader = cluster.quorum(1).await.leader_id;
+    for round in 0..5 {
+        create(
+            &mut cluster.client(leader.value()).await,
+            &format!("t-{round}"),
+        )
+        .await;
+    }
+    let lost = 1 + leader.value() % 3;
+    cluster.crash(lost);
+    cluster
+        .member(lost)
+        .replace_disk(InitialControllers::Unsaid);
+    cluster.run(&[lost]).await;
+    let mut client = cluster.client(lost).await;
+    for round in 0..5 {
+        sees(&mut client, &format!("t-{round}")).await;
+    }
+    let folder = cluster.members[&lost]
+        .dir
+        .path()
+        .join("__cluster_metadata-0");
+    let names = std::fs::read_dir(folder).unwrap();
+    let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.any(|name| name.ends_with(".checkpoint")));
+}
+
+#[tokio::test]
+async fn brokers_without_a_vote_and_controllers_without_partitions() {
+    for voters in [Voters::Fixed, Voters::InLog] {
+        let nodes = [
+            (1, "controller"),
+            (2, "controller"),
+            (3, "controller"),
+            (4, "broker"),
+            (5, "broker"),
+        ];
+        let mut cluster = Cluster::start(&nodes, voters).await;
+        let found = cluster.quorum(4).await;
+        assert_eq!(found.current_voters.len(), 3);
+        create(&mut cluster.client(4).await, "by-4").await;
+        sees(&mut cluster.client(5).await, "by-4").await;
+        // Controllers say who they are to those who ask them, and serve nothing else.
+        let mut controller = cluster.controller_client(1).await;
+        let described = soon(async {
+            loop {
+                let request = DescribeClusterRequest {
+                    endpoint_type: 2,
+                    ..Default::default()
+                };
+                let described = controller.ask(&request).await;
+                if described.brokers.len() == 3 {
+                    return described;
+                }
+            }
+        });
+        assert_eq!(described.await.controller_id, found.leader_id);
+        let leader = found.leader_id.value();
+        cluster.crash(leader);
+        create(&mut cluster.client(5).await, "by-5").await;
+        sees(&mut cluster.client(4).await, "by-5").await;
+        assert_ne!(cluster.quorum(4).await.leader_id.value(), leader);
+        for id in [4, 5] {
+            cluster.stop(id).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_belong_to_the_cluster_is_refused() {
+    let mut cluster = Cluster::start(&[(1, "controller"), (4, "broker")], Voters::Fixed).await;
+    // An unformatted disk does not say to which cluster the node belongs.
+    let mut stray = Cluster::new(&[(1, "controller"), (7, "broker")], Voters::Fixed);
+    let stray = stray.member(7);
+    let empty = tempfile::tempdir().unwrap();
+    stray.set("log.dirs", empty.path().to_str().unwrap());
+    let refusal = stray.refusal().await.to_string();
+    assert!(refusal.contains("not formatted"), "{refusal}");
+    // Two brokers with one id: the second gives up, the first goes on.
+    let address = {
+        let broker = cluster.member(1).broker.as_ref().unwrap();
+        broker.bootstrap_servers()
+    };
+    stray.replace_disk(InitialControllers::Unsaid);
+    stray.set("node.id", "4");
+    stray.replace_disk(InitialControllers::Unsaid);
+    stray.set("controller.quorum.voters", &format!("1@{address}"));
+    stray.set("initial.broker.registration.timeout.ms", "200");
+    let refusal = stray.refusal().await.to_string();
+    assert!(refusal.contains("registered"), "{refusal}");
+    create(&mut cluster.client(4).await, "goes-on").await;
+}
