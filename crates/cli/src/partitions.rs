@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::time::SystemTime;
 
-use tidelog_client::{Client, OffsetAt, OffsetSpec};
+use tidelog_client::{Client, ClientError, OffsetAt, OffsetSpec};
 use tidelog_types::{ErrorCode, Offset, PartitionIndex, TopicName, TopicPartition};
 
 /// The partitions of topics, each named TOPIC or TOPIC:0,1,2. All of them have to exist.
@@ -39,22 +39,11 @@ async fn partitions_of(
     client: &Client,
     topic: &TopicName,
 ) -> Result<Vec<PartitionIndex>, Box<dyn Error>> {
-    let metadata = client.metadata(Some(std::slice::from_ref(topic))).await?;
-    let found = metadata.topics.into_iter().next();
-    let found = found.ok_or_else(|| format!("there is no topic {topic}"))?;
-    if found.error_code.is_err() {
-        return Err(format!(
-            "topic {topic}: {} ({})",
-            found.error_code.text(),
-            found.error_code
-        )
-        .into());
-    }
-    Ok(found
-        .partitions
-        .iter()
-        .map(|partition| partition.partition_index)
-        .collect())
+    let described = client.describe_topics(Some(std::slice::from_ref(topic)));
+    let described = described.await?.into_values().next();
+    let described = described.ok_or_else(|| format!("there is no topic {topic}"))??;
+    let partitions = described.partitions.iter();
+    Ok(partitions.map(|partition| partition.partition).collect())
 }
 
 /// What was found for each partition.
@@ -73,14 +62,18 @@ pub(crate) async fn at(
     }
 }
 
-/// One of them, which has to be there.
+/// One of them; none, if there is no record of that time.
 pub(crate) fn offset(
     found: &Found,
     partition: &TopicPartition,
-) -> Result<Option<Offset>, Box<dyn Error>> {
+) -> Result<Option<Offset>, ClientError> {
     match found.get(partition) {
         Some(Ok(at)) => Ok(at.offset),
-        Some(Err(code)) => Err(format!("partition {partition}: {} ({code})", code.text()).into()),
+        Some(Err(code)) => Err(ClientError::Refused {
+            subject: format!("partition {partition}"),
+            code: *code,
+            message: None,
+        }),
         None => Ok(None),
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use serde_json::json;
-use tidelog_client::{Client, OffsetSpec};
+use tidelog_client::{Client, ClientError, OffsetSpec};
 use tidelog_types::{Offset, Timestamp, TopicPartition};
 
 use crate::output::{Format, Outcome, failure, pretty, table};
-use crate::partitions::{at, named, offset, since_1970, time};
+use crate::partitions::{Found, at, named, offset, since_1970, time};
 
 #[derive(Args)]
 pub(super) struct DeleteRecords {
@@ -65,8 +65,7 @@ impl DeleteRecords {
         client: &Client,
         format: Format,
     ) -> Result<Outcome, Box<dyn Error>> {
-        let mut cuts = self.plan(client).await?;
-        let mut failures = BTreeMap::new();
+        let (mut cuts, mut failures) = self.plan(client).await?;
         if !self.dry_run {
             let wanted = cuts.iter().filter(|cut| cut.to > cut.from);
             let wanted = wanted.map(|cut| (cut.partition.clone(), Some(cut.to)));
@@ -115,28 +114,54 @@ impl DeleteRecords {
         Ok(Outcome::new(said, failures.into_values().collect()))
     }
 
-    async fn plan(&self, client: &Client) -> Result<Vec<Cut>, Box<dyn Error>> {
+    /// What is to be done, and of which partitions nobody can say.
+    async fn plan(
+        &self,
+        client: &Client,
+    ) -> Result<(Vec<Cut>, BTreeMap<TopicPartition, ClientError>), Box<dyn Error>> {
         let partitions = named(client, &self.partitions).await?;
-        let first = at(client, partitions.clone(), OffsetSpec::Earliest).await?;
-        let last = at(client, partitions.clone(), OffsetSpec::Latest).await?;
-        let by_time = match self.until.timestamp() {
-            Some(time) => at(client, partitions.clone(), OffsetSpec::At(time)).await?,
-            None => BTreeMap::new(),
+        let offsets = Offsets {
+            first: at(client, partitions.clone(), OffsetSpec::Earliest).await?,
+            last: at(client, partitions.clone(), OffsetSpec::Latest).await?,
+            by_time: match self.until.timestamp() {
+                Some(time) => at(client, partitions.clone(), OffsetSpec::At(time)).await?,
+                None => BTreeMap::new(),
+            },
         };
-        let mut cuts = Vec::new();
+        let (mut cuts, mut failures) = (Vec::new(), BTreeMap::new());
         for partition in partitions {
-            let from = offset(&first, &partition)?.unwrap_or(Offset::ZERO);
-            let last = offset(&last, &partition)?.unwrap_or(from);
-            // No record is that young, or all of them are asked for.
-            let by_time = offset(&by_time, &partition)?.unwrap_or(last);
-            let to = self.until.before_offset.map_or(by_time, Offset::new);
-            cuts.push(Cut {
-                // Records may have gone in between, so that the partition begins behind what was its end.
-                to: to.min(last).max(from),
-                from,
-                partition,
-            });
+            match offsets.cut(&partition, self.until.before_offset) {
+                Ok((from, to)) => cuts.push(Cut {
+                    partition,
+                    from,
+                    to,
+                }),
+                Err(error) => drop(failures.insert(partition, error)),
+            }
         }
-        Ok(cuts)
+        Ok((cuts, failures))
+    }
+}
+
+/// Where partitions begin and end, and where their records of a time begin.
+struct Offsets {
+    first: Found,
+    last: Found,
+    by_time: Found,
+}
+
+impl Offsets {
+    fn cut(
+        &self,
+        partition: &TopicPartition,
+        before_offset: Option<i64>,
+    ) -> Result<(Offset, Offset), ClientError> {
+        let from = offset(&self.first, partition)?.unwrap_or(Offset::ZERO);
+        let last = offset(&self.last, partition)?.unwrap_or(from);
+        // Otherwise no record is that young, or all of them are asked for.
+        let by_time = offset(&self.by_time, partition)?.unwrap_or(last);
+        let to = before_offset.map_or(by_time, Offset::new);
+        // Records may have gone in between, so that the partition begins behind what was its end.
+        Ok((from, to.min(last).max(from)))
     }
 }

@@ -79,6 +79,8 @@ struct Shown {
     /// What is set for it.
     configs: Vec<ConfigEntry>,
     min_isr: Option<usize>,
+    /// How many partitions there are, shown or not.
+    partitions: usize,
 }
 
 /// Where partitions begin, and where they end.
@@ -172,6 +174,7 @@ async fn with_configs(
         configs.retain(|entry| entry.source == ConfigSource::Topic);
         configs.sort_by(|a, b| a.name.cmp(&b.name));
         shown.push(Shown {
+            partitions: topic.partitions.len(),
             topic,
             configs,
             min_isr,
@@ -213,7 +216,10 @@ impl Offsets {
 fn in_text(shown: &Shown, offsets: Option<&Offsets>) -> String {
     let topic = &shown.topic;
     let mut text = format!("topic {}: ", topic.name);
-    text.push_str(&count(topic.partitions.len(), "partition"));
+    if topic.partitions.len() < shown.partitions {
+        text.push_str(&format!("{} of ", topic.partitions.len()));
+    }
+    text.push_str(&count(shown.partitions, "partition"));
     if let Some(id) = topic.topic_id {
         text.push_str(&format!(", id {id}"));
     }
