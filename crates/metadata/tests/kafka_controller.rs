@@ -1,8 +1,9 @@
-//! The life of brokers as Apache Kafka 4.3.1 decides about it: what its controller answered, and what it wrote.
+//! Brokers and partitions as Apache Kafka 4.3.1 decides about them: what its controller answered, and what it wrote.
 //!
-//! `kafka-4.3.1-brokers.txt` was recorded over the controller listener of a node that was nothing but a controller, with
-//! `broker.session.timeout.ms=3000` and `metadata.max.idle.interval.ms=0`; no brokers were there but the ones that the requests
-//! pretend to be. `request KEY VERSION BODY` and `answer BODY` are messages in hexadecimal, `pass` is time in milliseconds,
+//! `kafka-4.3.1-brokers.txt` and `kafka-4.3.1-partitions.txt` were recorded over the controller listener of a node that was
+//! nothing but a controller, with `broker.session.timeout.ms=3000` (600000 for the partitions) and
+//! `metadata.max.idle.interval.ms=0`; no brokers were there but the ones that the requests pretend to be. What was asked about
+//! partitions is random: ISRs, elections, reassignments, brokers that go and return, configs, more partitions. `request KEY VERSION BODY` and `answer BODY` are messages in hexadecimal, `pass` is time in milliseconds,
 //! `takeover OFFSET` begins anew with what the log has below that offset, and `batch OFFSET RECORD..` are the batches of the log.
 
 use std::collections::BTreeMap;
@@ -13,23 +14,32 @@ use tidelog_metadata::ApiError;
 use tidelog_metadata::bootstrap::record_version;
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_metadata::controller::{
-    BrokerEpoch, Config, Controller, ControllerRequest, ControllerResponse, Effect, Input, Restored,
+    BrokerEpoch, Config, Controller, ControllerRequest, ControllerResponse, Effect, Input,
+    Restored, list_partition_reassignments,
 };
 use tidelog_metadata::image::Image;
 use tidelog_protocol::messages::allocate_producer_ids::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse,
 };
+use tidelog_protocol::messages::alter_partition::AlterPartitionResponse;
+use tidelog_protocol::messages::alter_partition_reassignments::AlterPartitionReassignmentsResponse;
 use tidelog_protocol::messages::assign_replicas_to_dirs::AssignReplicasToDirsResponse;
 use tidelog_protocol::messages::broker_heartbeat::BrokerHeartbeatResponse;
 use tidelog_protocol::messages::broker_registration::BrokerRegistrationResponse;
 use tidelog_protocol::messages::controller_registration::ControllerRegistrationResponse;
+use tidelog_protocol::messages::create_partitions::CreatePartitionsResponse;
+use tidelog_protocol::messages::delete_topics::DeleteTopicsResponse;
+use tidelog_protocol::messages::elect_leaders::ElectLeadersResponse;
+use tidelog_protocol::messages::incremental_alter_configs::IncrementalAlterConfigsResponse;
+use tidelog_protocol::messages::list_partition_reassignments::ListPartitionReassignmentsResponse;
 use tidelog_protocol::messages::unregister_broker::UnregisterBrokerResponse;
 use tidelog_protocol::messages::update_features::UpdateFeaturesResponse;
 use tidelog_protocol::records::metadata::MetadataRecord;
 use tidelog_protocol::{Message, Reader};
 use tidelog_types::{ErrorCode, Now, Offset, Timestamp};
 
-const TOLD: &str = include_str!("../testdata/kafka-4.3.1-brokers.txt");
+const BROKERS: &str = include_str!("../testdata/kafka-4.3.1-brokers.txt");
+const PARTITIONS: &str = include_str!("../testdata/kafka-4.3.1-partitions.txt");
 const PROPERTIES: &str =
     "node.id=100\nbroker.session.timeout.ms=3000\nmetadata.max.idle.interval.ms=0";
 
@@ -82,6 +92,19 @@ impl Stand {
         answer
     }
 
+    fn answer(&mut self, key: i16, version: i16, body: &Bytes) -> String {
+        if key == 46 {
+            let image = self.controller.image();
+            return ongoing(list_partition_reassignments(image, &read(body, version)));
+        }
+        let request = request(key, version, body);
+        let answer = self.handle(Input::Request {
+            request_id: 1,
+            request,
+        });
+        ours(version, answer.expect("an answer"))
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
         if self
@@ -129,6 +152,15 @@ fn read<M: Message>(bytes: &Bytes, version: i16) -> M {
 
 fn request(key: i16, version: i16, body: &Bytes) -> ControllerRequest {
     match key {
+        20 => ControllerRequest::DeleteTopics {
+            api_version: version,
+            request: read(body, version),
+        },
+        37 => ControllerRequest::CreatePartitions(read(body, version)),
+        43 => ControllerRequest::ElectLeaders(read(body, version)),
+        44 => ControllerRequest::IncrementalAlterConfigs(read(body, version)),
+        45 => ControllerRequest::AlterPartitionReassignments(read(body, version)),
+        56 => ControllerRequest::AlterPartition(read(body, version)),
         57 => ControllerRequest::UpdateFeatures(read(body, version)),
         62 => ControllerRequest::BrokerRegistration(read(body, version)),
         63 => ControllerRequest::BrokerHeartbeat(read(body, version)),
@@ -149,6 +181,13 @@ fn request(key: i16, version: i16, body: &Bytes) -> ControllerRequest {
 /// What an answer of Kafka's says, without the texts of errors.
 fn kafkas(key: i16, version: i16, body: &Bytes) -> String {
     match key {
+        20 => deleted(read(body, version)),
+        37 => grown(read(body, version)),
+        43 => elected(read(body, version)),
+        44 => configured(read(body, version)),
+        45 => reassigned(version, read(body, version)),
+        46 => ongoing(read(body, version)),
+        56 => format!("{:?}", read::<AlterPartitionResponse>(body, version)),
         57 => features(version, read(body, version)),
         62 => {
             let answer: BrokerRegistrationResponse = read(body, version);
@@ -174,6 +213,12 @@ fn kafkas(key: i16, version: i16, body: &Bytes) -> String {
 /// The same of an answer of ours.
 fn ours(version: i16, response: ControllerResponse) -> String {
     match response {
+        ControllerResponse::DeleteTopics(answer) => deleted(answer),
+        ControllerResponse::CreatePartitions(answer) => grown(answer),
+        ControllerResponse::ElectLeaders(answer) => elected(answer),
+        ControllerResponse::IncrementalAlterConfigs(answer) => configured(answer),
+        ControllerResponse::AlterPartitionReassignments(answer) => reassigned(version, answer),
+        ControllerResponse::AlterPartition(answer) => format!("{answer:?}"),
         ControllerResponse::UpdateFeatures(answer) => features(version, answer),
         ControllerResponse::BrokerRegistration(answer) => {
             format!("{} epoch {}", code(&answer), answer.unwrap_or(-1))
@@ -213,6 +258,72 @@ fn features(version: i16, answer: UpdateFeaturesResponse) -> String {
     format!("{} {results:?}", answer.error_code)
 }
 
+/// Lines in an order of their own: that of topics and partitions is not the same.
+fn sorted(lines: impl Iterator<Item = String>) -> String {
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+fn deleted(answer: DeleteTopicsResponse) -> String {
+    let topics = answer.responses.into_iter();
+    sorted(topics.map(|topic| format!("{:?} {}", topic.name, topic.error_code)))
+}
+
+fn grown(answer: CreatePartitionsResponse) -> String {
+    sorted(
+        answer
+            .results
+            .into_iter()
+            .map(|topic| format!("{} {}", topic.name, topic.error_code)),
+    )
+}
+
+fn configured(answer: IncrementalAlterConfigsResponse) -> String {
+    let resources = answer.responses.into_iter();
+    sorted(resources.map(|resource| format!("{} {}", resource.resource_name, resource.error_code)))
+}
+
+fn elected(answer: ElectLeadersResponse) -> String {
+    let topics = answer.replica_election_results.into_iter();
+    let lines = topics.map(|topic| {
+        let mut of: Vec<_> = topic
+            .partition_result
+            .iter()
+            .map(|p| (p.partition_id, p.error_code))
+            .collect();
+        of.sort();
+        format!("{} {of:?}", topic.topic)
+    });
+    format!("{} {}", answer.error_code, sorted(lines))
+}
+
+fn reassigned(version: i16, answer: AlterPartitionReassignmentsResponse) -> String {
+    let topics = answer.responses.into_iter();
+    let lines = topics.map(|topic| {
+        let of: Vec<_> = topic
+            .partitions
+            .iter()
+            .map(|p| (p.partition_index, p.error_code))
+            .collect();
+        format!("{} {of:?}", topic.name)
+    });
+    // Version 0 does not tell.
+    let may = version == 0 || answer.allow_replication_factor_change;
+    format!("{} {may} {}", answer.error_code, sorted(lines))
+}
+
+fn ongoing(answer: ListPartitionReassignmentsResponse) -> String {
+    let topics = answer.topics.into_iter();
+    let lines = topics.map(|mut topic| {
+        topic
+            .partitions
+            .sort_by_key(|partition| partition.partition_index);
+        format!("{topic:?}")
+    });
+    format!("{} {}", answer.error_code, sorted(lines))
+}
+
 fn bytes(hex: &str) -> Bytes {
     let digit = |c: u8| (c as char).to_digit(16).expect("a hexadecimal digit") as u8;
     let byte = |hex: &[u8]| digit(hex[0]) << 4 | digit(hex[1]);
@@ -220,9 +331,9 @@ fn bytes(hex: &str) -> Bytes {
 }
 
 /// The records of the log by offset.
-fn log() -> BTreeMap<i64, MetadataRecord> {
+fn log(told: &str) -> BTreeMap<i64, MetadataRecord> {
     let mut log = BTreeMap::new();
-    for batch in TOLD.lines().filter_map(|line| line.strip_prefix("batch ")) {
+    for batch in told.lines().filter_map(|line| line.strip_prefix("batch ")) {
         let (offset, records) = batch.split_once(' ').expect("an offset");
         let records = records
             .split(' ')
@@ -235,14 +346,23 @@ fn log() -> BTreeMap<i64, MetadataRecord> {
 
 #[test]
 fn brokers_live_as_with_kafkas_controller() {
-    let log = log();
+    play(BROKERS);
+}
+
+#[test]
+fn partitions_change_as_with_kafkas_controller() {
+    play(PARTITIONS);
+}
+
+fn play(told: &str) {
+    let log = log(told);
     let end = log.keys().next_back().expect("there are records") + 1;
     let mut time = now();
     let (mut cluster_id, mut from, mut what) = ("", 0, "");
     let mut asked = None;
     let mut stand: Option<Stand> = None;
     let mut count = 0;
-    for line in TOLD.lines() {
+    for line in told.lines() {
         let (word, rest) = line.split_once(' ').expect("a word and more");
         match word {
             "#" => what = rest,
@@ -268,13 +388,9 @@ fn brokers_live_as_with_kafkas_controller() {
                 let mut word = || words.next().expect("KEY VERSION BODY");
                 let key = word().parse().expect("a key");
                 let version = word().parse().expect("a version");
-                let request = request(key, version, &bytes(word()));
+                let body = bytes(word());
                 let stand = stand.as_mut().expect("a controller");
-                let answer = stand.handle(Input::Request {
-                    request_id: 1,
-                    request,
-                });
-                let answer = ours(version, answer.expect("an answer"));
+                let answer = stand.answer(key, version, &body);
                 assert_eq!(answer, kafkas(key, version, &bytes(rest)), "{what}");
                 count += 1;
             }
