@@ -5,6 +5,10 @@
 //! answer waits until they are committed, and an answer without records waits for whatever it was based on. So there
 //! is nothing to roll back: if an append fails the machine is dropped and built again from the log.
 //!
+//! Who is alive is not in the log: brokers say so in heartbeats, and a controller that takes over gives each a fresh
+//! session. What follows from it is: a broker that was not heard of for too long is fenced by a record, as is one whose
+//! process is known to be gone. So the same broker is alive or not for every node, in the same order of events.
+//!
 //! The controller is the only writer of the metadata log while it leads, apart from the control batch at the beginning
 //! of its epoch. It counts offsets itself, and every append names the offset where it must begin; a broker's epoch is
 //! the offset at which the batch of its registration begins, as in Kafka.
