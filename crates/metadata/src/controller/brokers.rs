@@ -79,6 +79,11 @@ impl Controller {
             );
             return Err(ApiError::new(ErrorCode::INCONSISTENT_CLUSTER_ID, message));
         }
+        if id < NodeId::new(0) {
+            // The numbers below have meanings of their own where a leader is named.
+            let message = format!("{id} is no number of a broker");
+            return Err(ApiError::new(ErrorCode::INVALID_REGISTRATION, message));
+        }
         if let Some(broker) = self.image.broker(id)
             && broker.incarnation_id != request.incarnation_id
             && self.heartbeats.has_session(now, epoch(broker))
