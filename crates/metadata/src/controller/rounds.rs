@@ -54,15 +54,27 @@ impl Schedule {
             },
             _ => None,
         };
+        if self.due.is_none() {
+            self.resume_after = None;
+        }
     }
 
-    /// Whether a round is due. If so it is over as far as the schedule goes.
-    fn begin(&mut self, now: Instant) -> bool {
-        let is_due = self.due.is_some_and(|due| due <= now);
-        if is_due {
-            self.due = None;
-        }
-        is_due
+    /// Whether a round is due.
+    fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// A round has been held, up to its limit if that is where it has ended.
+    fn held(&mut self, resume_after: Option<(TopicId, PartitionIndex)>) {
+        self.due = None;
+        self.at_once = resume_after.is_some();
+        self.resume_after = resume_after;
+    }
+
+    /// What was not possible may be now: all of it is looked at once more, at once.
+    const fn expedite(&mut self) {
+        self.at_once = true;
+        self.resume_after = None;
     }
 }
 
@@ -130,24 +142,24 @@ impl Rounds {
 impl Controller {
     /// Holds the rounds that are due.
     pub(super) fn hold_rounds(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.rounds.preferred.begin(now.instant) {
-            let (records, resume_after) = self.round(
-                &self.rounds.imbalanced,
-                &self.rounds.preferred,
-                Election::Preferred,
-            );
-            self.rounds.preferred.at_once = resume_after.is_some();
-            self.rounds.preferred.resume_after = resume_after;
+        if self.rounds.preferred.is_due(now.instant) {
+            let Rounds {
+                imbalanced,
+                preferred,
+                ..
+            } = &self.rounds;
+            let (records, end) = self.round(imbalanced, preferred, Election::Preferred);
+            self.rounds.preferred.held(end);
             self.append(records, effects);
         }
-        if self.rounds.unclean.begin(now.instant) {
-            let (records, resume_after) = self.round(
-                &self.rounds.leaderless,
-                &self.rounds.unclean,
-                Election::Unclean,
-            );
-            self.rounds.unclean.at_once = resume_after.is_some();
-            self.rounds.unclean.resume_after = resume_after;
+        if self.rounds.unclean.is_due(now.instant) {
+            let Rounds {
+                leaderless,
+                unclean,
+                ..
+            } = &self.rounds;
+            let (records, end) = self.round(leaderless, unclean, Election::Unclean);
+            self.rounds.unclean.held(end);
             self.append(records, effects);
         }
     }
@@ -201,7 +213,9 @@ impl Controller {
             ResourceKind::Broker => self.broker.unclean_leader_election_enable(),
             _ => false,
         });
-        self.rounds.unclean.at_once |= allowed;
+        if allowed {
+            self.rounds.unclean.expedite();
+        }
     }
 }
 

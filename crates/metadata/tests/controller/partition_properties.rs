@@ -24,6 +24,7 @@ use tidelog_types::{NodeId, PartitionIndex, Str, TopicId};
 use crate::partitions::wait;
 use crate::world::{World, registration};
 
+const PROPERTIES: &str = "min.insync.replicas=2\nleader.imbalance.check.interval.seconds=10";
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const BROKERS: [i32; 4] = [1, 2, 3, 4];
 
@@ -103,7 +104,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<bool>(), proptest::option::of(at))
             .prop_map(|(unclean, at)| Step::Elect { unclean, at }),
         2 => (name, 0..4_usize).prop_map(|(name, config)| Step::Configure { name, config }),
-        1 => prop_oneof![Just(1_000_u64), Just(400_000)].prop_map(|ms| Step::Wait { ms }),
+        1 => prop_oneof![Just(1_000_u64), Just(12_000)].prop_map(|ms| Step::Wait { ms }),
         1 => Just(Step::FailOver),
     ]
 }
@@ -124,7 +125,7 @@ impl Cluster {
             elections_per_round_max: 2,
             ..Limits::default()
         };
-        let mut world = World::new("min.insync.replicas=2", limits);
+        let mut world = World::new(PROPERTIES, limits);
         let mut records = bootstrap_records(MetadataVersion::LATEST);
         if elr {
             let record = FeatureLevelRecord {
@@ -482,7 +483,7 @@ fn partitions(image: &Image) -> BTreeMap<(TopicId, PartitionIndex), &PartitionIm
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn partitions_survive_what_happens(
@@ -512,7 +513,7 @@ proptest! {
         }
         let reassignments = list_partition_reassignments(image, &Default::default());
         prop_assert_eq!(reassignments.topics, vec![]);
-        drop(wait(&mut cluster.world, Duration::from_secs(400)));
+        drop(wait(&mut cluster.world, Duration::from_secs(12)));
         for partition in partitions(cluster.image()).values() {
             prop_assert!(partition.has_preferred_leader(), "{:?}", partition);
         }

@@ -40,8 +40,11 @@ pub(crate) fn wait(world: &mut World, time: Duration) -> Vec<Effect> {
     loop {
         let left = end.saturating_duration_since(world.now.instant);
         world.pass(left.min(BEAT));
-        let due = world.controller.deadline();
-        if due.is_some_and(|at| at <= world.now.instant) {
+        let is_due = |world: &World| {
+            let due = world.controller.deadline();
+            due.is_some_and(|at| at <= world.now.instant)
+        };
+        while is_due(world) {
             effects.extend(world.handle(Input::Timeout));
         }
         let brokers = world.controller.image().brokers();
