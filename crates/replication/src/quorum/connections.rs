@@ -93,6 +93,12 @@ impl Connections {
         Some(peer)
     }
 
+    #[cfg(test)]
+    pub(super) fn awaits(&self, request_id: u64) -> bool {
+        let awaited = |state: &State| matches!(state, State::Waiting { request_id: id, .. } if *id == request_id);
+        self.states.values().any(awaited)
+    }
+
     pub(super) fn back_off(&mut self, now: Instant, peer: Peer) {
         let until = now + self.retry_backoff;
         self.states.insert(peer, State::BackingOff { until });

@@ -246,7 +246,7 @@ impl Quorum {
     }
 
     fn role_deadline(&self) -> Option<Instant> {
-        let voter = self.is_voter();
+        let voter = self.may_stand();
         match &self.role {
             Role::Unattached(unattached) => voter.then_some(unattached.election_at),
             Role::Prospective(prospective) => Some(prospective.election_at),
@@ -408,6 +408,13 @@ impl Quorum {
     /// Whether this replica is one of the voters.
     pub fn is_voter(&self) -> bool {
         self.voters().contains(&self.config.node)
+    }
+
+    /// Whether this replica stands for election. One that is not among the voters any more still does as long as that is not
+    /// known to be committed: the others may need the records that only it has (Ongaro's dissertation, section 4.2.2).
+    fn may_stand(&self) -> bool {
+        let (own, committed) = (&self.config.node, self.high_watermark);
+        self.config.can_become_voter && self.history.may_vote(own, committed)
     }
 
     /// The voters, as the last record in the log says, committed or not.

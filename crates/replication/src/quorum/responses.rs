@@ -78,10 +78,9 @@ impl Quorum {
             self.hear_of(now, leader, effects);
             return Common::Done;
         }
-        let (known, _) = self.role.leader(self.config.node.id);
         let names_another = leader.leader_id.is_some_and(|id| !self.names_this_node(id));
-        if known.is_none() && names_another {
-            self.hear_of(now, leader, effects);
+        if names_another && !self.hear_of(now, leader, effects) {
+            return Common::Failed;
         }
         if error.is_ok() {
             Common::Continue

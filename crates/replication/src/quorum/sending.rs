@@ -40,7 +40,7 @@ impl Quorum {
         }
         match &self.role {
             Role::Unattached(unattached) => {
-                if self.is_voter() && unattached.election_at <= now.instant {
+                if self.may_stand() && unattached.election_at <= now.instant {
                     self.become_prospective(now, effects);
                     return true;
                 }
@@ -80,7 +80,7 @@ impl Quorum {
             }
             Role::Leader(_) => self.lead(now, effects),
             Role::Follower(follower) => {
-                if self.is_voter() && follower.fetch_until <= now.instant {
+                if self.may_stand() && follower.fetch_until <= now.instant {
                     self.become_prospective(now, effects);
                     return true;
                 }

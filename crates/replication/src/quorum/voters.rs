@@ -212,6 +212,19 @@ impl VoterHistory {
         self.voters.last().map(|(offset, _)| *offset)
     }
 
+    /// Whether `replica` is in the last set that is known to be committed, or in a later one.
+    pub(super) fn may_vote(&self, replica: &ReplicaKey, high_watermark: Offset) -> bool {
+        for (offset, voters) in self.voters.iter().rev() {
+            if voters.contains(replica) {
+                return true;
+            }
+            if *offset < high_watermark {
+                return false;
+            }
+        }
+        self.configured.contains(replica)
+    }
+
     pub(super) fn kraft_version(&self) -> i16 {
         self.kraft_versions
             .last()

@@ -20,3 +20,123 @@ pub(super) enum Planted {
     /// Voters are changed again before the last change is committed.
     OverlappingChanges,
 }
+
+mod disk;
+mod exhaustive;
+mod hostile;
+mod world;
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use self::world::{Options, World};
+
+/// A world of its own for each seed.
+fn options(seed: u64) -> Options {
+    let voters = 1 + (seed % 5) as usize;
+    Options {
+        seed,
+        nodes: (voters + (seed / 5 % 2) as usize).min(5),
+        voters,
+        dynamic: seed / 10 % 2 == 1,
+        faults_s: 15,
+        planted: None,
+    }
+}
+
+/// How many worlds a test looks at. More for a long run: `TIDELOG_QUORUM_SEEDS=100000 cargo test --release -p
+/// tidelog-replication whatever_happens`.
+fn seeds() -> u64 {
+    let asked = option_env!("TIDELOG_QUORUM_SEEDS");
+    asked.map_or(40, |seeds| seeds.parse().expect("a number of seeds"))
+}
+
+#[test]
+fn whatever_happens_no_committed_record_is_lost_and_all_ends_well() {
+    for seed in 0..seeds() {
+        let result = catch_unwind(AssertUnwindSafe(|| World::new(options(seed)).live()));
+        assert!(result.is_ok(), "seed {seed}");
+    }
+}
+
+/// Whether something that is wrong shows with one of these seeds.
+fn is_found(planted: Planted, mut seeds: Range<u64>) -> bool {
+    seeds.any(|seed| {
+        let options = Options {
+            planted: Some(planted),
+            ..options(seed)
+        };
+        catch_unwind(AssertUnwindSafe(|| World::new(options).live())).is_err()
+    })
+}
+
+/// Where the search begins is where it ended once; after a change of the machine it may take longer.
+#[test]
+fn planted_defects_are_found() {
+    for (planted, first_seed) in [
+        (Planted::AnswersBeforeStoring, 20),
+        (Planted::CommitsEarlierEpochs, 673),
+        (Planted::VotesForShorterLogs, 7),
+        (Planted::CountsUnflushed, 31),
+        (Planted::FetchesUnflushed, 447),
+        (Planted::OverlappingChanges, 1032),
+    ] {
+        let found = is_found(planted, first_seed..first_seed + 1000);
+        assert!(found, "{planted:?} was not found");
+    }
+}
+
+/// A leader that a majority can reach stays, whatever the others think who cannot reach it (KIP-996).
+fn is_undisturbed(seed: u64, is_one_way: bool, planted: Option<Planted>) -> bool {
+    let options = Options {
+        seed,
+        nodes: 3,
+        voters: 3,
+        dynamic: false,
+        faults_s: 0,
+        planted,
+    };
+    let mut world = World::new(options);
+    world.run_for(8000);
+    let (leader, epoch) = world.leader().expect("somebody leads by then");
+    let lost = (leader + 1) % 3;
+    world.cut[leader][lost] = true;
+    if !is_one_way {
+        world.cut[lost][leader] = true;
+        world.cut[lost][(leader + 2) % 3] = true;
+        world.cut[(leader + 2) % 3][lost] = true;
+    }
+    world.run_for(15_000);
+    world.calm_down();
+    world.run_for(5000);
+    world.check_all_is_well();
+    world.leader() == Some((leader, epoch))
+}
+
+#[test]
+fn who_is_cut_off_disturbs_nobody() {
+    for seed in 0..4 {
+        for is_one_way in [true, false] {
+            assert!(
+                is_undisturbed(seed, is_one_way, None),
+                "{seed} {is_one_way}"
+            );
+        }
+    }
+    let planted = [Planted::NoPreVote, Planted::PromisesAnyVote];
+    for planted in planted {
+        assert!(!is_undisturbed(0, true, Some(planted)), "{planted:?}");
+    }
+}
+
+#[test]
+fn no_message_causes_a_panic() {
+    for seed in 0..20 {
+        let mut world = World::new(Options {
+            faults_s: 3,
+            ..options(seed)
+        });
+        world.run_for(seed * 500);
+        hostile::bombard(&world, seed);
+    }
+}
