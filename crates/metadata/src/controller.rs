@@ -9,6 +9,11 @@
 //! session. What follows from it is: a broker that was not heard of for too long is fenced by a record, as is one whose
 //! process is known to be gone. So the same broker is alive or not for every node, in the same order of events.
 //!
+//! Partitions follow: whoever leads is alive and in sync, and a leader asks for every change of its ISR. Whatever changes
+//! a partition, the record is made in one place, so that one record may do what belongs together: let the last new replica
+//! in, end the reassignment, and elect a leader among those that stay. Elections that nobody asks for are held in rounds
+//! of bounded size, and only while there is something to elect.
+//!
 //! The controller is the only writer of the metadata log while it leads, apart from the control batch at the beginning
 //! of its epoch. It counts offsets itself, and every append names the offset where it must begin; a broker's epoch is
 //! the offset at which the batch of its registration begins, as in Kafka.
