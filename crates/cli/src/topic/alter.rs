@@ -4,19 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use tidelog_client::{
-    Client, ClientError, ConfigChange, ConfigChanges, ConfigResource, NewPartitions,
+    Client, ClientError, ConfigChange, ConfigChanges, ConfigResource, EndpointType, NewPartitions,
+    PerTopic, TopicDescription,
 };
-use tidelog_types::{ErrorCode, Str, TopicName};
+use tidelog_types::{ErrorCode, NodeId, Str, TopicName, TopicPartition};
 
-use super::{Topics, key_value};
-use crate::output::{Format, Outcome, failure, pretty};
+use super::key_value;
+use super::replicas::{Brokers, Placed};
+use crate::output::{Format, Outcome, count as counted, failure, ids, pretty, table};
 
 #[derive(Args)]
 pub(super) struct Alter {
     #[command(flatten)]
-    topics: Topics,
+    topics: super::Topics,
     #[command(flatten)]
     changes: Changes,
     /// Pass over topics that do not exist.
@@ -34,6 +36,16 @@ struct Changes {
     /// How many partitions the topics shall have; records with a key go to other partitions from then on.
     #[arg(long, short, value_name = "COUNT")]
     partitions: Option<i32>,
+    /// How many replicas each partition shall have; the cluster then moves them, while it goes on serving. Partitions are
+    /// added in a command of its own.
+    #[arg(
+        long,
+        short,
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u16).range(1..),
+        conflicts_with = "partitions"
+    )]
+    replication_factor: Option<u16>,
     /// A config to be set; may be given several times.
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = key_value)]
     config: Vec<(Str, Str)>,
@@ -54,14 +66,20 @@ impl Changes {
     /// In words.
     fn tell(&self) -> String {
         let partitions = self.partitions.map(|count| format!("partitions {count}"));
+        let replicas = self.replication_factor;
+        let replicas = replicas.map(|count| format!("replication factor {count}"));
         let set = self.config.iter();
         let set = set.map(|(name, value)| format!("{name}={value}"));
         let unset = self
             .delete_config
             .iter()
             .map(|name| format!("{name} unset"));
-        let all: Vec<_> = partitions.into_iter().chain(set).chain(unset).collect();
-        all.join(", ")
+        let numbers = partitions.into_iter().chain(replicas);
+        numbers
+            .chain(set)
+            .chain(unset)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// Makes the changes, or only has them checked; the topics at which a broker takes offence are left out of the rest.
@@ -104,6 +122,90 @@ impl Changes {
     }
 }
 
+/// A partition that gets other replicas.
+struct Move {
+    partition: TopicPartition,
+    from: Vec<NodeId>,
+    to: Vec<NodeId>,
+}
+
+/// The brokers in service, with the replicas that each has of all topics, and these topics. It is an error if there are fewer
+/// brokers than replicas are wanted.
+async fn brokers(
+    client: &Client,
+    count: usize,
+) -> Result<(Brokers, PerTopic<TopicDescription>), Box<dyn Error>> {
+    let nodes = client.describe_cluster(EndpointType::Brokers).await?.nodes;
+    let topics = client.describe_topics(None).await?;
+    let partitions = topics
+        .values()
+        .flatten()
+        .flat_map(|topic| &topic.partitions);
+    let brokers = Brokers::new(
+        nodes
+            .into_iter()
+            .filter(|node| !node.is_fenced)
+            .map(|node| (node.broker.id, node.rack)),
+        partitions.map(|partition| &partition.replicas[..]),
+    );
+    if brokers.len() < count {
+        let (wanted, there) = (counted(count, "replica"), counted(brokers.len(), "broker"));
+        return Err(format!("no room for {wanted} of each partition: {there} in service").into());
+    }
+    Ok((brokers, topics))
+}
+
+/// Moves replicas of these topics so that each partition has so many, or only says which; the topics at which a broker takes
+/// offence are told.
+async fn replicate(
+    client: &Client,
+    names: &mut BTreeSet<TopicName>,
+    count: usize,
+    dry_run: bool,
+) -> Result<(Vec<Move>, Vec<(TopicName, ClientError)>), Box<dyn Error>> {
+    let (mut brokers, topics) = brokers(client, count).await?;
+    let (mut moves, mut refused) = (Vec::new(), Vec::new());
+    for name in names.clone() {
+        let Some(Ok(topic)) = topics.get(&name) else {
+            names.remove(&name);
+            let unknown = ClientError::Refused {
+                subject: format!("topic {name}"),
+                code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                message: None,
+            };
+            refused.push((name, unknown));
+            continue;
+        };
+        for partition in &topic.partitions {
+            let placed = Placed {
+                replicas: &partition.replicas,
+                isr: &partition.isr,
+                leader: partition.leader,
+            };
+            let to = brokers.place(&placed, count);
+            if to != partition.replicas {
+                moves.push(Move {
+                    partition: TopicPartition::new(name.clone(), partition.partition),
+                    from: partition.replicas.clone(),
+                    to,
+                });
+            }
+        }
+    }
+    if !dry_run && !moves.is_empty() {
+        let wanted = moves.iter();
+        let wanted = wanted.map(|moved| (moved.partition.clone(), Some(moved.to.clone())));
+        for (partition, result) in client.alter_reassignments(&wanted.collect()).await? {
+            if let Err(error) = result {
+                moves.retain(|moved| moved.partition != partition);
+                names.remove(&partition.topic);
+                refused.push((partition.topic, error));
+            }
+        }
+    }
+    Ok((moves, refused))
+}
+
 impl Alter {
     pub(super) async fn run(
         &self,
@@ -111,10 +213,20 @@ impl Alter {
         format: Format,
     ) -> Result<Outcome, Box<dyn Error>> {
         let mut names: BTreeSet<_> = self.topics.names().into_iter().collect();
+        let replicas = self.changes.replication_factor.map(usize::from);
+        if let Some(count) = replicas {
+            brokers(client, count).await?;
+        }
         // First all is checked, so that no topic gets the one change without the other.
         let mut refused = self.changes.make(client, &mut names, true).await?;
         if !self.dry_run && !names.is_empty() {
             refused.extend(self.changes.make(client, &mut names, false).await?);
+        }
+        let mut moves = Vec::new();
+        if let Some(count) = replicas {
+            let done = replicate(client, &mut names, count, self.dry_run).await?;
+            moves = done.0;
+            refused.extend(done.1);
         }
         let is_missing = |(_, error): &(TopicName, ClientError)| {
             self.if_exists && error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
@@ -132,7 +244,8 @@ impl Alter {
                     .map(|name| format!("{what}: {name}, {changes}"));
                 let missing = missing.iter();
                 let missing = missing.map(|(name, _)| format!("does not exist: {name}"));
-                altered.chain(missing).collect::<Vec<_>>().join("\n")
+                let lines: Vec<_> = altered.chain(missing).collect();
+                lines.join("\n") + &moves_in_text(&moves)
             }
             Format::Json => {
                 let altered: Vec<_> = names.iter().map(|name| name.as_str()).collect();
@@ -143,6 +256,7 @@ impl Alter {
                     "executed": !self.dry_run,
                     "altered": altered,
                     "missing": missing,
+                    "replicas": moves.iter().map(move_in_json).collect::<Vec<_>>(),
                     "failed": failed.collect::<Vec<_>>(),
                 }))
             }
@@ -150,4 +264,30 @@ impl Alter {
         let failures = failed.into_iter().map(|(_, error)| error);
         Ok(Outcome::new(said, failures.collect()))
     }
+}
+
+fn moves_in_text(moves: &[Move]) -> String {
+    if moves.is_empty() {
+        return String::new();
+    }
+    let rows = moves.iter().map(|moved| {
+        vec![
+            moved.partition.topic.to_string(),
+            moved.partition.partition.to_string(),
+            ids(&moved.from),
+            ids(&moved.to),
+        ]
+    });
+    let heads = ["TOPIC", "PARTITION", "REPLICAS", "TO BE"];
+    format!("\n\n{}", table(&heads, rows))
+}
+
+fn move_in_json(moved: &Move) -> Value {
+    let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.value()).collect::<Vec<_>>();
+    json!({
+        "topic": moved.partition.topic.as_str(),
+        "partition": moved.partition.partition,
+        "from": numbers(&moved.from),
+        "to": numbers(&moved.to),
+    })
 }

@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod delete_records;
 mod describe;
+mod replicas;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -37,7 +38,7 @@ enum Command {
     Create(create::Create),
     /// Show partitions, leaders and replicas of topics, and the configs that are set for them.
     Describe(describe::Describe),
-    /// Give topics more partitions, or other configs.
+    /// Give topics more partitions, more or fewer replicas, or other configs.
     Alter(alter::Alter),
     /// Delete topics with their records.
     Delete(delete::Delete),

@@ -1,7 +1,7 @@
 //! `docs/guides/cli.md` shows what the commands print. `TIDELOG_BLESS=1` writes it anew.
 //!
-//! Blocks of `console` are run from the first to the last, against one broker. A comment `<!-- records TOPIC PARTITION COUNT -->`
-//! writes records.
+//! Blocks of `console` are run from the first to the last, against one broker; what differs each time stands in blocks of
+//! `text`. A comment `<!-- records TOPIC PARTITION COUNT -->` writes records.
 
 use std::path::Path;
 
@@ -60,20 +60,15 @@ fn run(server: &Server, command: &str) -> String {
     let output = tidelog(server.address(), &arguments);
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).unwrap();
-    // In a column it takes as much room as it had.
-    let (address, width) = (server.address(), server.address().len());
-    let said = said.replace(&format!("{address}  "), &format!("{ADDRESS:width$}  "));
-    let mut said = said.replace(address, ADDRESS);
-    for head in ["cluster ", "id "] {
-        for (at, _) in said.clone().match_indices(head) {
-            let id = at + head.len()..at + head.len() + ID.len();
-            let is_id = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-            if said
-                .get(id.clone())
-                .is_some_and(|text| text.chars().all(is_id))
-            {
-                said.replace_range(id, ID);
-            }
+    let mut said = said.replace(server.address(), ADDRESS);
+    for (at, head) in said.clone().match_indices("id ") {
+        let id = at + head.len()..at + head.len() + ID.len();
+        let is_id = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if said
+            .get(id.clone())
+            .is_some_and(|text| text.chars().all(is_id))
+        {
+            said.replace_range(id, ID);
         }
     }
     said

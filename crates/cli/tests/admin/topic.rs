@@ -68,6 +68,10 @@ async fn a_topics_life() {
     let configs = described.await[0]["configs"].clone();
     assert_eq!(configs, json!({ "cleanup.policy": "compact" }));
 
+    let enough = server.json(&["topic", "alter", orders, "-r", "1"]);
+    assert_eq!(enough["altered"], json!([orders]));
+    assert_eq!(enough["replicas"], json!([]));
+
     let delete = ["topic", "delete", orders, bills, "nowhere", "--if-exists"];
     let checked = server.says(&[&delete[..], &["--dry-run"]].concat());
     let line = format!("would be deleted: {orders}, 5 partitions");
@@ -139,7 +143,7 @@ async fn what_cannot_be_done_is_said_for_each_topic() {
     server.says(&["topic", "create", &topic]);
     let unknown = "topic nowhere: This broker does not know the topic or partition \
                    (UNKNOWN_TOPIC_OR_PARTITION)";
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["describe", "nowhere"], &[unknown]),
         (&["delete", "nowhere", "--dry-run"], &[unknown]),
         (
@@ -163,6 +167,11 @@ async fn what_cannot_be_done_is_said_for_each_topic() {
             &["retention.ms: Not a number of type LONG (INVALID_CONFIG)"],
         ),
         (&["alter", &topic, "-p", "1"], &["(INVALID_PARTITIONS)"]),
+        (&["alter", "nowhere", "-r", "1"], &[unknown]),
+        (
+            &["alter", &topic, "-r", "2"],
+            &["no room for 2 replicas of each partition: 1 broker in service"],
+        ),
     ];
     for (arguments, expected) in cases {
         let arguments = [&["topic"], arguments].concat();
