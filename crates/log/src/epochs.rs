@@ -75,8 +75,15 @@ impl LeaderEpochs {
         if latest.is_some_and(|l| l.epoch == epoch && start_offset >= l.start_offset) {
             return false;
         }
-        let contradicts = |e: &EpochEntry| e.epoch >= epoch || e.start_offset >= start_offset;
-        while self.entries.last().is_some_and(contradicts) {
+        // A leader that wrote nothing has left no records, and those of the epoch before it may go on.
+        let empty = |e: &EpochEntry| e.start_offset >= start_offset;
+        while self.entries.last().is_some_and(empty) {
+            self.entries.pop();
+        }
+        if self.entries.last().is_some_and(|l| l.epoch == epoch) {
+            return true;
+        }
+        while self.entries.last().is_some_and(|e| e.epoch >= epoch) {
             self.entries.pop();
         }
         // There are few, and of a hundred thousand logs each has its own.
@@ -155,6 +162,10 @@ mod tests {
         assert!(known.assign(LeaderEpoch::new(5), Offset::new(40)));
         assert_eq!(known, epochs(&[(1, 0), (5, 40)]));
         assert!(!known.assign(LeaderEpoch::new(5), Offset::new(60)));
+        // As a follower it may have to go on with the epoch before one in which it led and wrote nothing.
+        let mut led = epochs(&[(1, 0), (3, 50), (5, 60)]);
+        assert!(led.assign(LeaderEpoch::new(3), Offset::new(60)));
+        assert_eq!(led, epochs(&[(1, 0), (3, 50)]));
         // An epoch in which nothing was written leaves no trace.
         assert!(known.assign(LeaderEpoch::new(6), Offset::new(60)));
         assert!(known.assign(LeaderEpoch::new(7), Offset::new(60)));

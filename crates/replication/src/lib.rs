@@ -10,6 +10,8 @@
 //! has made durable, so with a flush behind every acknowledgement the high watermark never covers a record that a power
 //! failure could take back.
 //!
+//! Two replicas find the place where their logs part by [`divergence`], whichever machine they are of.
+//!
 //! ```
 //! use tidelog_replication::partition::{BecomeLeader, Config, Effect, Input, Replica, Restored};
 //! use tidelog_types::{LeaderEpoch, NodeId, Now, Offset, Timestamp};

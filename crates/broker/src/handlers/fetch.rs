@@ -10,7 +10,8 @@ use tidelog_protocol::messages::fetch::{
     AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, LeaderIdAndEpoch,
     PartitionData,
 };
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset};
+use tidelog_replication::divergence::{Branch, EpochEnd, compare};
+use tidelog_types::{ErrorCode, NodeId, Offset};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -172,13 +173,20 @@ impl<'a> Reader<'a> {
             records: Some(Payload::Bytes(Bytes::new())),
             ..Default::default()
         };
-        if let Some(diverging) = diverging_epoch(partition, wanted) {
+        let from = wanted.fetch_offset;
+        let branch = branch(partition, wanted);
+        if branch == Branch::Unknown || from < marks.log_start_offset {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        if let Branch::Diverging(end) = branch {
             reads.urgent = true;
-            data.diverging_epoch = diverging;
+            data.diverging_epoch = EpochEndOffset {
+                epoch: end.epoch,
+                end_offset: end.end_offset,
+            };
             return Ok(data);
         }
-        let from = wanted.fetch_offset;
-        if from < marks.log_start_offset || from > marks.log_end_offset {
+        if from > marks.log_end_offset {
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
         let until = if self.read_committed {
@@ -234,16 +242,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Where the fetcher's log parts from ours, if it does (KIP-595).
-fn diverging_epoch(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> {
-    if wanted.last_fetched_epoch == LeaderEpoch::NONE {
-        return None;
-    }
-    let (epoch, end_offset) = partition
-        .reader()
-        .end_offset_for_epoch(wanted.last_fetched_epoch);
-    let diverges = epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset;
-    diverges.then_some(EpochEndOffset { epoch, end_offset })
+/// Whether what the fetcher has is a beginning of our log (KIP-595).
+fn branch(partition: &Partition, wanted: &Wanted) -> Branch {
+    let last_fetched_epoch = wanted.last_fetched_epoch;
+    let (epoch, end_offset) = partition.reader().end_offset_for_epoch(last_fetched_epoch);
+    let ours = EpochEnd { epoch, end_offset };
+    compare(last_fetched_epoch, wanted.fetch_offset, ours)
 }
 
 /// The transactions whose records a reader of committed data must drop from what lies in this range.

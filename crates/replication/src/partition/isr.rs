@@ -138,7 +138,12 @@ impl IsrChange {
                 if state.leader_epoch == leader_epoch
                     && state.partition_epoch >= proposed.request.partition_epoch =>
             {
-                *self = Self::SETTLED;
+                // A controller that takes no note of a recovery is told again, but not at once.
+                *self = if state.recovering {
+                    settle_later
+                } else {
+                    Self::SETTLED
+                };
                 Outcome::Altered(state)
             }
             // The metadata is about to say who leads now.
