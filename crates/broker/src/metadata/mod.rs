@@ -19,6 +19,7 @@ pub(crate) mod snapshot;
 mod snapshots;
 mod thread;
 mod unserved;
+mod watched;
 mod wire;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -57,6 +58,12 @@ enum Command {
     },
     /// Nobody listens at an address any more.
     Refused(Address),
+    /// Nobody listens any more where a broker did.
+    BrokerGone {
+        broker_id: NodeId,
+        /// The epoch of its registration.
+        broker_epoch: i64,
+    },
     /// Publish what is committed, now and from now on.
     Follow(Box<Follow>),
     /// The metadata log was flushed, or could not be.

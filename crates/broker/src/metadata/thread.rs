@@ -26,6 +26,7 @@ use super::links::Links;
 use super::log::MetadataLog;
 use super::questions::Asked;
 use super::snapshots::{Plan, Retention, Snapshots};
+use super::watched::Watched;
 use super::wire::{self, Brought, Cluster};
 use super::{Command, Follow, Leadership, METADATA_FOLDER, Published, Publisher, control};
 use crate::clock::Clock;
@@ -98,6 +99,8 @@ pub(super) struct MetadataThread {
     pub(super) asked: HashMap<u64, Asked>,
     pub(super) controller_config: ControllerConfig,
     pub(super) controller: Option<Controller>,
+    /// The other brokers, while there is a controller here.
+    pub(super) watched: Watched,
     /// Requests that the controller has not answered.
     pub(super) parked: HashMap<u64, oneshot::Sender<ControllerResponse>>,
     pub(super) next_id: u64,
@@ -142,6 +145,7 @@ impl MetadataThread {
             asked: HashMap::new(),
             controller_config: setup.controller,
             controller: None,
+            watched: Watched::default(),
             parked: HashMap::new(),
             next_id: 0,
             publisher: None,
@@ -209,6 +213,10 @@ impl MetadataThread {
                 Some(node) => self.drive(quorum::Input::Unreachable { node }, Brought::Nothing),
                 None => Ok(()),
             },
+            Command::BrokerGone {
+                broker_id,
+                broker_epoch,
+            } => self.broker_gone(broker_id, broker_epoch),
             Command::Follow(follow) => {
                 self.followers.push(*follow);
                 self.let_follow();
@@ -521,6 +529,9 @@ impl MetadataThread {
         self.publish(&delta);
         if self.controller.is_some() {
             self.controller(Input::Committed { offset })?;
+            if !delta.brokers.is_empty() {
+                self.watch_brokers();
+            }
         }
         if self.applied.bytes >= self.limits.bytes {
             self.make_snapshot();

@@ -1,6 +1,8 @@
 //! Several nodes with one metadata quorum: a leader is found, changes of the cluster go to it from everywhere, and another
 //! one takes over when it is gone.
 
+use std::time::{Duration, Instant};
+
 use tidelog_broker::format::InitialControllers;
 use tidelog_protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use tidelog_protocol::messages::describe_cluster::DescribeClusterRequest;
@@ -38,6 +40,25 @@ async fn sees(client: &mut Client, name: &str) {
 }
 
 /// Waits until a leader other than `former` is known by way of node `id`.
+/// Waits until those and no other brokers serve.
+async fn shows(client: &mut Client, brokers: &[i32]) {
+    let seen = async {
+        loop {
+            let described = client.ask(&DescribeClusterRequest::default()).await;
+            let mut ids: Vec<_> = described
+                .brokers
+                .iter()
+                .map(|b| b.broker_id.value())
+                .collect();
+            ids.sort_unstable();
+            if ids == brokers {
+                return;
+            }
+        }
+    };
+    soon(seen).await;
+}
+
 async fn successor(cluster: &Cluster, id: i32, former: NodeId) -> i32 {
     let mut client = cluster.client(id).await;
     soon(async {
@@ -106,6 +127,30 @@ async fn another_node_leads_when_the_leader_stops_and_when_it_crashes() {
     }
     cluster.run(&[second]).await;
     sees(&mut cluster.client(second).await, &format!("third-{third}")).await;
+}
+
+/// A connection that closes and cannot be opened again is evidence: nobody waits for the session of 9 seconds. Nor does a
+/// shutdown in order wait for the heartbeats of others, which come every 2 seconds.
+#[tokio::test]
+async fn a_broker_that_dies_is_fenced_at_once() {
+    let nodes = [(1, "controller"), (2, "broker"), (3, "broker")];
+    let mut cluster = Cluster::start(&nodes, Voters::Fixed).await;
+    let mut client = cluster.client(2).await;
+    shows(&mut client, &[2, 3]).await;
+    let began = Instant::now();
+    cluster.crash(3);
+    shows(&mut client, &[2]).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        began.elapsed()
+    );
+
+    // Its place is free at once, too.
+    cluster.run(&[3]).await;
+    shows(&mut client, &[2, 3]).await;
+    cluster.stop(3).await;
+    shows(&mut client, &[2]).await;
 }
 
 #[tokio::test]
