@@ -289,13 +289,24 @@ impl Quorum {
     }
 
     fn appended(&mut self, now: Now, appended: Appended, effects: &mut Vec<Effect>) {
-        self.is_changing_log = false;
+        let was_changing = std::mem::take(&mut self.is_changing_log);
+        if was_changing && appended.end == self.log.end() {
+            // What came was damaged. Perhaps it is not when it comes again.
+            self.leave_leader_alone(now);
+        }
         self.log.appended(&appended);
         for record in appended.control_records {
             self.change_appended(&record, effects);
             self.history.replay(record);
         }
         self.serve_waiting(now, effects);
+    }
+
+    fn leave_leader_alone(&mut self, now: Now) {
+        if let Role::Follower(follower) = &self.role {
+            let leader = Peer::Node(follower.leader_id);
+            self.connections.back_off(now.instant, leader);
+        }
     }
 
     /// A leader counts what a majority of the voters has flushed; a follower takes the leader's word for what it has.

@@ -70,18 +70,18 @@ fn is_found(planted: Planted, mut seeds: Range<u64>) -> bool {
     })
 }
 
-/// Where the search begins is where it ended once; after a change of the machine it may take longer.
+/// Where the search begins is where it ended once; after a change of the machine it may take longer. What is not here is found
+/// by [`exhaustive`], which needs no luck.
 #[test]
 fn planted_defects_are_found() {
     for (planted, first_seed) in [
         (Planted::AnswersBeforeStoring, 20),
-        (Planted::CommitsEarlierEpochs, 673),
-        (Planted::VotesForShorterLogs, 7),
-        (Planted::CountsUnflushed, 31),
-        (Planted::FetchesUnflushed, 447),
-        (Planted::OverlappingChanges, 1032),
+        (Planted::VotesForShorterLogs, 2),
+        (Planted::CountsUnflushed, 0),
+        (Planted::FetchesUnflushed, 22),
+        (Planted::OverlappingChanges, 552),
     ] {
-        let found = is_found(planted, first_seed..first_seed + 1000);
+        let found = is_found(planted, first_seed..first_seed + 1500);
         assert!(found, "{planted:?} was not found");
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Node {
     cuts: u32,
     /// How fast its clock goes, in thousandths.
     clock: u64,
+    /// Until then it gets no time to do anything, as a process that is stopped.
+    paused_until: u64,
     /// Everything below it was published in this incarnation.
     applied: i64,
     /// The epoch for which its controller works.
@@ -103,6 +105,24 @@ enum Event {
     },
     Mishap,
     Work,
+}
+
+impl Event {
+    /// Whom it concerns.
+    fn node(&self) -> Option<usize> {
+        match self {
+            Self::Wake { node }
+            | Self::Stored { node, .. }
+            | Self::Flushed { node, .. }
+            | Self::Start { node }
+            | Self::Crash { node, .. } => Some(*node),
+            Self::Request { to, .. }
+            | Self::Response { to, .. }
+            | Self::Failed { to, .. }
+            | Self::Gone { to, .. } => Some(*to),
+            Self::Mishap | Self::Work => None,
+        }
+    }
 }
 
 /// What an answer carries that the machine does not see.
@@ -187,6 +207,7 @@ impl World {
                 incarnation: 0,
                 cuts: 0,
                 clock,
+                paused_until: 0,
                 applied: 0,
                 leads: None,
                 fetching: None,
@@ -223,7 +244,10 @@ impl World {
             self.events.pop();
             self.time = self.time.max(time);
             let event = self.bodies.remove(&id).expect("an event has a body");
-            self.happens(event);
+            match event.node().map(|node| self.nodes[node].paused_until) {
+                Some(resumed) if resumed > time => self.at(resumed, event),
+                _ => self.happens(event),
+            }
         }
         self.time = until;
     }

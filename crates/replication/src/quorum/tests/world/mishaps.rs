@@ -41,7 +41,7 @@ impl World {
         let node = self.below(self.nodes.len() as u64) as usize;
         let other = self.below(self.nodes.len() as u64) as usize;
         let is_up = self.nodes[node].quorum.is_some();
-        match self.below(24) {
+        match self.below(25) {
             0..=3 if is_up => self.crash(node),
             4..=6 => {
                 self.count("cut link");
@@ -77,6 +77,10 @@ impl World {
             18..=19 if is_up => self.shorten_log(node),
             20..=22 => self.change_voters(node),
             23 if is_up && self.can_spare_a_disk() => self.lose_disk(node),
+            24 => {
+                self.count("pause");
+                self.nodes[node].paused_until = self.time + 20_000 + self.below(6_000_000);
+            }
             _ => {}
         }
         let next = self.time + 1000 + self.below(400_000);
@@ -121,7 +125,8 @@ impl World {
     pub(super) fn leaders_now(&self) -> Vec<usize> {
         let leads = |node: &usize| {
             let n = &self.nodes[*node];
-            n.quorum.as_ref().is_some_and(Quorum::is_leader) && n.leads.is_some()
+            let runs = n.paused_until <= self.time;
+            runs && n.quorum.as_ref().is_some_and(Quorum::is_leader) && n.leads.is_some()
         };
         (0..self.nodes.len()).filter(leads).collect()
     }
