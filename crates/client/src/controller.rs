@@ -35,7 +35,12 @@ impl Client {
             }
         };
         match nodes.iter().find(|node| node.id == controller) {
-            Some(node) => self.at(&node.address()).await,
+            Some(node) => match self.at(&node.address()).await {
+                // The one that was named may be gone and nobody have noticed; any other passes requests on, or says that it
+                // cannot.
+                Err(ClientError::Connect { .. }) if serves_metadata.is_some() => self.any().await,
+                connection => connection,
+            },
             None => Err(ClientError::Refused {
                 subject: "the controller".to_owned(),
                 code: ErrorCode::NOT_CONTROLLER,

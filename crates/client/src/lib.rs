@@ -1,17 +1,28 @@
 //! A Kafka client in pure, asynchronous Rust. It works with Tidelog and with Apache Kafka alike.
 //!
-//! So far it has what an operator needs: topics, their configs and records, consumer groups, the cluster. **Every call says which version it speaks by what both sides
-//! know**: a [`Connection`] asks the broker for its APIs first, and each request goes out in the newest common version. So
-//! there is no setting for the version of a broker, and a broker that lacks an API gives an error that says so.
+//! So far it has what an operator needs: topics, their configs and records, consumer groups, the cluster. **Every call says
+//! which version it speaks by what both sides know**: a [`Connection`] asks the broker for its APIs first, and each request
+//! goes out in the newest common version. So there is no setting for the version of a broker, and a broker that lacks an API
+//! gives an error that says so.
 //!
-//! [`Client`] finds the right broker for a call (any one, the leader of a partition, the coordinator of a group) and keeps a
-//! connection to each.
+//! [`Client`] finds the right broker for a call (any one, the controller, the leader of a partition, the coordinator of a
+//! group) and keeps a connection to each. A call about several things has a result for each of them.
 //!
 //! ```no_run
-//! use tidelog_client::{Client, Config};
+//! use tidelog_client::{Client, Config, NewTopic};
 //!
 //! # async fn f() -> Result<(), tidelog_client::ClientError> {
 //! let client = Client::connect("localhost:9092", Config::default()).await?;
+//! let topics = [
+//!     NewTopic::new("orders").partitions(12).config("retention.ms", "86400000"),
+//!     NewTopic::new("payments"),
+//! ];
+//! for (name, created) in client.create_topics(&topics, false).await? {
+//!     match created {
+//!         Ok(topic) => println!("{name} has the id {:?}", topic.topic_id),
+//!         Err(error) => println!("{error}"),
+//!     }
+//! }
 //! for group in client.list_groups(&[], &[]).await? {
 //!     println!("{} is {}", group.group_id, group.state);
 //! }

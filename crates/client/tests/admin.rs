@@ -225,6 +225,26 @@ async fn what_another_controller_must_do_is_asked_of_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn where_the_controller_is_gone_another_passes_the_request_on() {
+    let ports = Arc::new(Mutex::new(Vec::new()));
+    let known = ports.clone();
+    let cluster = Cluster::play(1, MODERN, move |_, header, request| match header.api_key {
+        ApiKey::Metadata => reply(header, &metadata(&known.lock(), 1)),
+        _ => reply(header, &created(request, |_| ErrorCode::NONE)),
+    })
+    .await;
+    // Nobody listens there any more.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = listener.local_addr().unwrap().port();
+    drop(listener);
+    *ports.lock() = vec![cluster.ports[0], gone];
+    let client = cluster.client().await;
+    let results = client.create_topics(&[NewTopic::new("new")], false).await;
+    assert!(results.unwrap()[&name("new")].is_ok());
+    assert_eq!(cluster.asked(), [(0, ApiKey::CreateTopics, 7)]);
+}
+
+#[tokio::test]
 async fn a_topic_that_does_not_fit_into_a_page_is_put_together() {
     let cluster = Cluster::play(1, MODERN, |_, header, request| {
         let Request::DescribeTopicPartitions(request) = request else {

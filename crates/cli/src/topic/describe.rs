@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 use tidelog_client::{
     Client, ClientError, ConfigEntry, ConfigResource, ConfigSource, OffsetSpec,
-    PartitionDescription, TopicDescription,
+    PartitionDescription, Reassignment, TopicDescription,
 };
-use tidelog_types::{ErrorCode, NodeId, Offset, TopicName, TopicPartition};
+use tidelog_types::{ErrorCode, NodeId, Offset, PartitionIndex, TopicName, TopicPartition};
+use tokio::time::timeout;
 
 use crate::output::{Format, Outcome, code_name, count, ids, nothing, pretty, table};
 use crate::partitions::{Found, at};
 
 /// The config that says how many replicas have to be in sync.
 const MIN_ISR: &str = "min.insync.replicas";
+/// How long to wait for which replicas are moving.
+const MOVES_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 pub(super) struct Describe {
@@ -63,10 +67,16 @@ impl Trouble {
         self.under_replicated || self.unavailable || self.under_min_isr || self.at_min_isr
     }
 
-    fn shows(&self, partition: &PartitionDescription, min_isr: Option<usize>) -> bool {
+    /// Whether a partition is in one of the states. Replicas that are still to come are not missed.
+    fn shows(
+        &self,
+        partition: &PartitionDescription,
+        moving: Option<&Reassignment>,
+        min_isr: Option<usize>,
+    ) -> bool {
         let in_sync = partition.isr.len();
-        !self.is_asked_for()
-            || (self.under_replicated && in_sync < partition.replicas.len())
+        let to_come = moving.map_or(0, |moving| moving.adding_replicas.len());
+        (self.under_replicated && in_sync < partition.replicas.len().saturating_sub(to_come))
             || (self.unavailable && partition.leader.is_none())
             || (self.under_min_isr && min_isr.is_some_and(|min| in_sync < min))
             || (self.at_min_isr && min_isr == Some(in_sync))
@@ -81,6 +91,8 @@ struct Shown {
     min_isr: Option<usize>,
     /// How many partitions there are, shown or not.
     partitions: usize,
+    /// Those that are changing their replicas.
+    moving: BTreeMap<PartitionIndex, Reassignment>,
 }
 
 /// Where partitions begin, and where they end.
@@ -97,13 +109,16 @@ impl Describe {
         format: Format,
     ) -> Result<Outcome, Box<dyn Error>> {
         let (topics, failures) = self.topics(client).await?;
-        let mut shown = with_configs(client, topics).await?;
+        let mut shown = with_surroundings(client, topics).await?;
         shown.retain(|shown| !self.with_overrides || !shown.configs.is_empty());
         if self.trouble.is_asked_for() {
             for shown in &mut shown {
                 let min_isr = shown.min_isr;
-                let partitions = &mut shown.topic.partitions;
-                partitions.retain(|partition| self.trouble.shows(partition, min_isr));
+                let moving = &shown.moving;
+                shown.topic.partitions.retain(|partition| {
+                    let moving = moving.get(&partition.partition);
+                    self.trouble.shows(partition, moving, min_isr)
+                });
             }
             shown.retain(|shown| !shown.topic.partitions.is_empty());
         }
@@ -152,7 +167,7 @@ impl Describe {
     }
 }
 
-async fn with_configs(
+async fn with_surroundings(
     client: &Client,
     topics: Vec<TopicDescription>,
 ) -> Result<Vec<Shown>, ClientError> {
@@ -164,6 +179,9 @@ async fn with_configs(
         true => BTreeMap::new(),
         false => client.describe_configs(&resources, None, false).await?,
     };
+    // A cluster that does not tell is shown without, soon: whoever asks may be looking for why it has no controller.
+    let moving = timeout(MOVES_TIMEOUT, client.list_reassignments(None)).await;
+    let mut moving = moving.ok().and_then(Result::ok).unwrap_or_default();
     let mut shown = Vec::new();
     for (topic, resource) in topics.into_iter().zip(resources) {
         // A topic that was deleted in between, or whose configs may not be seen, is shown without.
@@ -173,7 +191,9 @@ async fn with_configs(
         let min_isr = min_isr.and_then(|entry| entry.value.as_deref()?.parse().ok());
         configs.retain(|entry| entry.source == ConfigSource::Topic);
         configs.sort_by(|a, b| a.name.cmp(&b.name));
+        let of_topic = moving.extract_if(.., |partition, _| partition.topic == topic.name);
         shown.push(Shown {
+            moving: of_topic.map(|(p, moving)| (p.partition, moving)).collect(),
             partitions: topic.partitions.len(),
             topic,
             configs,
@@ -246,6 +266,9 @@ fn in_text(shown: &Shown, offsets: Option<&Offsets>) -> String {
     if has_elr {
         heads.extend(["ELIGIBLE", "LAST KNOWN"]);
     }
+    if !shown.moving.is_empty() {
+        heads.extend(["COMING", "GOING"]);
+    }
     if offsets.is_some() {
         heads.extend(["START", "END", "OFFSETS"]);
     }
@@ -265,6 +288,13 @@ fn in_text(shown: &Shown, offsets: Option<&Offsets>) -> String {
             let of = |ids_of: &Option<Vec<NodeId>>| ids(ids_of.as_deref().unwrap_or_default());
             row.push(of(&partition.eligible_leader_replicas));
             row.push(of(&partition.last_known_leaders));
+        }
+        if !shown.moving.is_empty() {
+            let moving = shown.moving.get(&partition.partition);
+            row.extend(moving.map_or_else(
+                || [nothing(), nothing()],
+                |moving| [ids(&moving.adding_replicas), ids(&moving.removing_replicas)],
+            ));
         }
         if let Some(offsets) = offsets {
             match offsets.of(&topic.name, partition) {
@@ -287,6 +317,7 @@ fn in_json(shown: &Shown, offsets: Option<&Offsets>) -> Value {
     let topic = &shown.topic;
     let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.value()).collect::<Vec<_>>();
     let partitions = topic.partitions.iter().map(|partition| {
+        let moving = shown.moving.get(&partition.partition);
         let mut value = json!({
             "partition": partition.partition,
             "leader": partition.leader.map(NodeId::value),
@@ -296,6 +327,8 @@ fn in_json(shown: &Shown, offsets: Option<&Offsets>) -> Value {
             "offlineReplicas": numbers(&partition.offline_replicas),
             "eligibleLeaderReplicas": partition.eligible_leader_replicas.as_deref().map(numbers),
             "lastKnownLeaders": partition.last_known_leaders.as_deref().map(numbers),
+            "addingReplicas": moving.map(|moving| numbers(&moving.adding_replicas)),
+            "removingReplicas": moving.map(|moving| numbers(&moving.removing_replicas)),
         });
         if let Some(offsets) = offsets {
             let offsets = offsets.of(&topic.name, partition);
