@@ -196,7 +196,7 @@ impl Follower {
         }
     }
 
-    fn truncate(&mut self, end: Offset, marks: &Watermarks, effects: &mut Vec<Effect>) {
+    pub(super) fn truncate(&mut self, end: Offset, marks: &Watermarks, effects: &mut Vec<Effect>) {
         let end = end.max(Offset::ZERO);
         if end < marks.high_watermark {
             effects.push(Effect::ReportCommittedLost {
@@ -206,17 +206,6 @@ impl Follower {
         }
         self.phase = Phase::Truncating;
         effects.push(Effect::Truncate { end });
-    }
-
-    /// A new follower truncates as before KIP-101.
-    pub(super) fn truncate_to_high_watermark(
-        &mut self,
-        marks: &Watermarks,
-        effects: &mut Vec<Effect>,
-    ) {
-        if marks.high_watermark < marks.log_end_offset {
-            self.truncate(marks.high_watermark, marks, effects);
-        }
     }
 
     pub(super) fn delay(&mut self, now: Instant, backoff: Duration) {

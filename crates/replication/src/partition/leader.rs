@@ -231,7 +231,8 @@ impl Leader {
         self.change.is_proposable(self.seen)
             && !follower.in_isr
             && follower.is_eligible()
-            && fetch.log_start_offset >= marks.log_start_offset
+            && (fetch.log_start_offset >= marks.log_start_offset
+                || planted(Bug::ExpandBelowLogStart))
             && (end >= marks.high_watermark || planted(Bug::ExpandBelowHighWatermark))
             && (end >= self.epoch_start_offset || planted(Bug::ExpandBelowEpochStart))
     }

@@ -353,8 +353,11 @@ impl Replica {
             _ => {
                 effects.push(Effect::WakeWaiters);
                 let mut follower = Follower::new(state);
-                if planted(Bug::TruncateToHighWatermark) {
-                    follower.truncate_to_high_watermark(&self.watermarks, effects);
+                let marks = &self.watermarks;
+                if planted(Bug::TruncateToHighWatermark)
+                    && marks.high_watermark < marks.log_end_offset
+                {
+                    follower.truncate(marks.high_watermark, marks, effects);
                 }
                 self.role = Role::Follower(follower);
             }

@@ -15,6 +15,8 @@ pub(super) enum Bug {
     ExpandBelowHighWatermark,
     /// A replica joins the ISR that has not reached the beginning of the leader's epoch.
     ExpandBelowEpochStart,
+    /// A replica joins the ISR that has not deleted what the leader has deleted.
+    ExpandBelowLogStart,
     /// The leader counts itself by what it has not flushed.
     LeaderCountsUnflushed,
     /// Fetches count whose leader epoch is another one.

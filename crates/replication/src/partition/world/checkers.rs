@@ -132,7 +132,10 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let image = self.controller.now();
-        let end = self.machines[0].log.end();
+        let Some(leader) = image.leader else {
+            return false;
+        };
+        let end = self.machines[index(leader)].log.end();
         let settled = |machine: &Machine| {
             let marks = machine.replica.as_ref().map(Replica::watermarks);
             marks.is_some_and(|marks| {
@@ -143,8 +146,11 @@ impl World {
                     && machine.waiting.is_empty()
             })
         };
-        image.leader.is_some()
-            && image.isr.len() == self.rules.nodes
-            && self.machines.iter().all(settled)
+        !image.is_reassigning()
+            && image.isr.len() == image.replicas.len()
+            && image
+                .replicas
+                .iter()
+                .all(|replica| settled(&self.machines[index(*replica)]))
     }
 }

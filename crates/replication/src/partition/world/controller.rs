@@ -1,6 +1,6 @@
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId};
 
-use super::super::{AlterPartition, AlteredPartition, Broker, UNKNOWN_BROKER_EPOCH};
+use super::super::{AlterPartition, AlteredPartition, Broker, IsrMember, UNKNOWN_BROKER_EPOCH};
 
 /// What the metadata says at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -8,8 +8,18 @@ pub(super) struct Image {
     pub(super) leader: Option<NodeId>,
     pub(super) leader_epoch: LeaderEpoch,
     pub(super) partition_epoch: i32,
+    /// All replicas, during a reassignment those that are added and those that are removed, too.
+    pub(super) replicas: Vec<NodeId>,
+    /// What a reassignment leads to.
+    target: Option<Vec<NodeId>>,
     pub(super) isr: Vec<NodeId>,
     pub(super) brokers: Vec<Broker>,
+}
+
+impl Image {
+    pub(super) fn is_reassigning(&self) -> bool {
+        self.target.is_some()
+    }
 }
 
 /// The controller, as far as one partition and its brokers are concerned. It makes no mistakes and never fails.
@@ -34,6 +44,8 @@ impl Controller {
             leader: Some(isr[0]),
             leader_epoch: LeaderEpoch::new(0),
             partition_epoch: 0,
+            replicas: nodes.to_vec(),
+            target: None,
             isr: isr.to_vec(),
             brokers: brokers.collect(),
         };
@@ -67,17 +79,39 @@ impl Controller {
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Image)) {
-        let mut image = self.now().clone();
-        change(&mut image);
         let before = self.now();
-        if image.leader != before.leader {
+        let mut image = before.clone();
+        change(&mut image);
+        let removed = complete_reassignment(&mut image);
+        if image.leader != before.leader || removed {
             image.leader_epoch = image.leader_epoch.next();
         }
-        if image.leader != before.leader || image.isr != before.isr {
+        let same = (image.leader_epoch, &image.isr, &image.replicas)
+            == (before.leader_epoch, &before.isr, &before.replicas);
+        if !same {
             image.partition_epoch += 1;
         }
         if image != *before {
             self.history.push(image);
+        }
+    }
+
+    /// Adds a replica, or removes it; one such change at a time.
+    pub(super) fn reassign(&mut self, id: NodeId) {
+        let image = self.now();
+        let mut target = image.replicas.clone();
+        if target.contains(&id) {
+            target.retain(|replica| *replica != id);
+        } else {
+            target.push(id);
+        }
+        if image.target.is_none() && !target.is_empty() {
+            self.change(|image| {
+                if !image.replicas.contains(&id) {
+                    image.replicas.push(id);
+                }
+                image.target = Some(target);
+            });
         }
     }
 
@@ -143,6 +177,10 @@ impl Controller {
         if request.partition_epoch < image.partition_epoch {
             return Err(ErrorCode::INVALID_UPDATE_VERSION);
         }
+        let known = |member: &IsrMember| image.replicas.contains(&member.id);
+        if !request.new_isr.iter().all(known) {
+            return Err(ErrorCode::INVALID_REQUEST);
+        }
         let ineligible = request.new_isr.iter().any(|member| {
             let broker = broker(image, member.id);
             let unchecked = member.broker_epoch == UNKNOWN_BROKER_EPOCH;
@@ -153,6 +191,9 @@ impl Controller {
         }
         self.change(|image| image.isr = request.new_isr.iter().map(|m| m.id).collect());
         let image = self.now();
+        if image.leader != Some(from) {
+            return Err(ErrorCode::NEW_LEADER_ELECTED);
+        }
         Ok(AlteredPartition {
             leader_epoch: image.leader_epoch,
             partition_epoch: image.partition_epoch,
@@ -160,6 +201,22 @@ impl Controller {
             recovering: false,
         })
     }
+}
+
+/// Ends a reassignment when all replicas that are to stay are in sync; tells whether one has left.
+fn complete_reassignment(image: &mut Image) -> bool {
+    let in_sync = |replica: &NodeId| image.isr.contains(replica);
+    let Some(target) = image.target.take_if(|target| target.iter().all(in_sync)) else {
+        return false;
+    };
+    let removed = target.len() < image.replicas.len();
+    image.isr.retain(|member| target.contains(member));
+    if image.leader.is_none_or(|leader| !target.contains(&leader)) {
+        let live = |id: &&NodeId| !broker(image, **id).fenced;
+        image.leader = image.isr.iter().find(live).copied();
+    }
+    image.replicas = target;
+    removed
 }
 
 pub(super) fn broker(image: &Image, id: NodeId) -> Broker {

@@ -68,6 +68,8 @@ enum Step {
     Unfence(Node),
     /// The controller elects the node.
     Elect(Node),
+    /// The node is given a replica, or the one that it has is removed.
+    Reassign(Node),
     /// Time passes until the node has something to do.
     AwaitDeadline(Node),
     /// So many milliseconds pass.
@@ -215,6 +217,12 @@ impl World {
     }
 
     fn open(&mut self, node: Node) {
+        let image = self.controller.image(self.machines[node].metadata).clone();
+        self.open_log(node);
+        self.give_role(node, &image);
+    }
+
+    fn open_log(&mut self, node: Node) {
         let config = Config {
             min_insync_replicas: self.rules.min_insync_replicas,
             durable_when: self.rules.durable_when,
@@ -232,8 +240,6 @@ impl World {
             first_unstable_offset: None,
         };
         machine.replica = Some(Replica::new(config, restored));
-        let image = self.controller.image(machine.metadata).clone();
-        self.give_role(node, &image);
     }
 
     fn step(&mut self, step: Step) -> Result<(), Violation> {
@@ -265,6 +271,7 @@ impl World {
             Step::Fence(node) => self.controller.fence(id(node)),
             Step::Unfence(node) => self.unfence(node),
             Step::Elect(node) => self.controller.transfer(id(node)),
+            Step::Reassign(node) => self.controller.reassign(id(node)),
             Step::AwaitDeadline(node) => {
                 let replica = self.machines[node].replica.as_ref();
                 if let Some(deadline) = replica.and_then(Replica::deadline) {
@@ -386,11 +393,18 @@ impl World {
     }
 
     fn give_role(&mut self, node: Node, image: &Image) {
+        if !image.replicas.contains(&id(node)) {
+            // Its log is deleted, and whoever waited for it is told so.
+            self.machines[node].log = ModelLog::default();
+            self.machines[node].waiting.clear();
+            self.open_log(node);
+            return;
+        }
         let input = if image.leader == Some(id(node)) {
             Input::BecomeLeader(BecomeLeader {
                 leader_epoch: image.leader_epoch,
                 partition_epoch: image.partition_epoch,
-                replicas: (0..self.rules.nodes).map(id).collect(),
+                replicas: image.replicas.clone(),
                 adding_replicas: Vec::new(),
                 isr: image.isr.clone(),
                 recovering: false,
