@@ -26,6 +26,7 @@ use crate::net::listener::{Bound, Worker};
 use crate::node::{Node, Settings};
 use crate::producer_ids::ProducerIds;
 use crate::random::random_seed;
+use crate::replication::{Assignments, Replication};
 use crate::store::Store;
 use crate::{Builder, groups, peers};
 
@@ -146,6 +147,7 @@ impl Broker {
         let replica_config = replica::Config {
             replica_lag_time_max_ms: u32::try_from(config.replica_lag_time_max_ms())
                 .unwrap_or(u32::MAX),
+            fetch_backoff_ms: u32::try_from(config.replica_fetch_backoff_ms()).unwrap_or(0),
             ..replica::Config::new(node_id)
         };
         let store = Arc::new(Store::new(
@@ -213,9 +215,13 @@ impl Broker {
         let store = &self.store;
         let groups = Groups::new(groups::config(config), clock);
         let broker_config = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let fetchers = u32::try_from(config.num_replica_fetchers()).unwrap_or(1);
+        store.outbox.set_fetchers_per_source(fetchers);
+        let assignments = Arc::<Assignments>::default();
         let publisher = Publisher {
             node_id: self.id,
             store: Arc::clone(store),
+            assignments: Arc::clone(&assignments),
             groups: Arc::clone(&groups),
             static_config: config.clone(),
             broker_config: Arc::clone(&broker_config),
@@ -230,6 +236,19 @@ impl Broker {
         let followed = active.follow(publisher, from).await;
         followed.map_err(|code| refuse(code.to_string()))?;
         let published = active.local().published().clone();
+        let replication = Arc::new(Replication {
+            node_id: self.id,
+            broker_epoch,
+            cluster_id: self.cluster_id.as_str().into(),
+            store: Arc::clone(store),
+            image: Arc::clone(&published.image),
+            config: Arc::clone(&broker_config),
+            controller: Arc::clone(&active),
+            network: Arc::new(peers::Sockets),
+            assignments,
+        });
+        self.tasks
+            .push(tokio::spawn(replication.run(stopped.clone())));
         let member = Member {
             id: self.id,
             broker_epoch,

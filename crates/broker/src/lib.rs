@@ -42,6 +42,7 @@ mod node;
 mod peers;
 mod producer_ids;
 mod random;
+mod replication;
 mod store;
 
 pub use broker::{Broker, ListenerAddress};

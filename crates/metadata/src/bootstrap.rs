@@ -87,6 +87,30 @@ impl MetadataVersion {
         self.0 >= 30
     }
 
+    /// In which version of Fetch brokers copy partitions from each other: the newest that every broker of a cluster of this
+    /// level knows.
+    pub const fn fetch_version(self) -> i16 {
+        match self.0 {
+            ..9 => 13,
+            9 => 14,
+            10..19 => 15,
+            19..21 => 16,
+            21..27 => 17,
+            27.. => 18,
+        }
+    }
+
+    /// The same of ListOffsets.
+    pub const fn list_offsets_version(self) -> i16 {
+        match self.0 {
+            ..9 => 7,
+            9..21 => 8,
+            21..25 => 9,
+            25..29 => 10,
+            29.. => 11,
+        }
+    }
+
     /// Whether records, or versions of records, came with this level that the one before cannot carry.
     pub const fn changes_records(self) -> bool {
         matches!(self.0, 7 | 8 | 11 | 13 | 14 | 15 | 17 | 23 | 30)

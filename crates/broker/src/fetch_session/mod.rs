@@ -196,6 +196,12 @@ impl FetchContext {
         self.partitions.len()
     }
 
+    /// Whether the fetcher would hear something new from these results, records apart. Without a session nothing is known
+    /// to be old.
+    pub(crate) fn has_news(&self, results: &[PartitionData]) -> bool {
+        matches!(self.kind, Kind::Incremental { .. }) && self.partitions.have_news(results)
+    }
+
     /// Whether there is nothing to read, so that there is nothing to wait for.
     pub(crate) fn is_empty(&self) -> bool {
         self.partitions.is_empty()

@@ -79,17 +79,21 @@ impl Sent {
         last_stable_offset: Offset::NONE,
         log_start_offset: Offset::NONE,
     };
+
+    const fn of(data: &PartitionData) -> Self {
+        Self {
+            high_watermark: data.high_watermark,
+            last_stable_offset: data.last_stable_offset,
+            log_start_offset: data.log_start_offset,
+        }
+    }
 }
 
 impl Slot {
     /// Notes what the fetcher is told, and tells whether it is news.
     fn note(&mut self, data: &PartitionData) -> bool {
         let failed = data.error_code != ErrorCode::NONE;
-        let sent = Sent {
-            high_watermark: data.high_watermark,
-            last_stable_offset: data.last_stable_offset,
-            log_start_offset: data.log_start_offset,
-        };
+        let sent = Sent::of(data);
         let changed = sent != self.sent;
         // When the error has passed, that is news, whatever the offsets are then.
         self.sent = if failed { Sent::NOTHING } else { sent };
@@ -189,6 +193,12 @@ impl Partitions {
         };
         self.order.push(slot);
         slot
+    }
+
+    /// Whether one of the results, in the order of the partitions, has offsets that the fetcher was not told.
+    pub(super) fn have_news(&self, results: &[PartitionData]) -> bool {
+        let mut slots = self.order.iter().zip(results);
+        slots.any(|(slot, data)| self.slots[*slot as usize].sent != Sent::of(data))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Topic, &Wanted)> {

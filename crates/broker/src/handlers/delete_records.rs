@@ -1,16 +1,30 @@
 //! DeleteRecords: moves the start of a partition's log (KIP-107).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidelog_protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
-use tidelog_types::{ErrorCode, Offset, TopicName};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, TopicName};
+use tokio::time::{Instant, timeout_at};
 
+use super::wait::Watch;
 use super::{Answer, Context};
+use crate::store::partition::Partition;
+
+/// Records that were deleted here, and may not yet be on the other replicas.
+struct Deleted {
+    partition: Arc<Partition>,
+    leader_epoch: LeaderEpoch,
+    offset: Offset,
+}
 
 pub(super) async fn handle(context: Context, request: DeleteRecordsRequest) -> Answer {
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let deadline = Instant::now() + timeout;
+    let mut deleted = Vec::new();
     let topics = request.topics.iter().map(|topic| DeleteRecordsTopicResult {
         name: topic.name.clone(),
         partitions: topic
@@ -18,17 +32,13 @@ pub(super) async fn handle(context: Context, request: DeleteRecordsRequest) -> A
             .iter()
             .map(|wanted| {
                 let partition_index = wanted.partition_index;
-                match delete(&context, &topic.name, wanted) {
-                    Ok(low_watermark) => DeleteRecordsPartitionResult {
-                        partition_index,
-                        low_watermark,
-                        error_code: ErrorCode::NONE,
-                    },
-                    Err(error_code) => DeleteRecordsPartitionResult {
-                        partition_index,
-                        low_watermark: Offset::NONE,
-                        error_code,
-                    },
+                let result = delete(&context, &topic.name, wanted);
+                let error_code = result.as_ref().err().copied();
+                deleted.push(result.ok());
+                DeleteRecordsPartitionResult {
+                    partition_index,
+                    low_watermark: Offset::NONE,
+                    error_code: error_code.unwrap_or(ErrorCode::NONE),
                 }
             })
             .collect(),
@@ -49,18 +59,44 @@ pub(super) async fn handle(context: Context, request: DeleteRecordsRequest) -> A
         let results = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
         for result in results.filter(|result| result.error_code.is_ok()) {
             result.error_code = ErrorCode::KAFKA_STORAGE_ERROR;
-            result.low_watermark = Offset::NONE;
+        }
+        return context.answer(&response);
+    }
+    let results = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
+    for (result, deleted) in results.zip(deleted) {
+        let Some(deleted) = deleted else { continue };
+        match deleted.everywhere(deadline).await {
+            Ok(low_watermark) => result.low_watermark = low_watermark,
+            Err(code) => result.error_code = code,
         }
     }
     context.answer(&response)
 }
 
-/// Deletes the records below the offset; gives the new start of the log.
+impl Deleted {
+    /// Waits until all live replicas have deleted the records; gives the low watermark.
+    async fn everywhere(self, deadline: Instant) -> Result<Offset, ErrorCode> {
+        let watch = Watch::new(std::iter::once(Arc::clone(&self.partition)));
+        loop {
+            let done = self
+                .partition
+                .deleted_up_to(self.leader_epoch, self.offset)?;
+            if let Some(low_watermark) = done {
+                return Ok(low_watermark);
+            }
+            if timeout_at(deadline, watch.notified()).await.is_err() {
+                return Err(ErrorCode::REQUEST_TIMED_OUT);
+            }
+        }
+    }
+}
+
+/// Deletes the records below the offset on this node.
 fn delete(
     context: &Context,
     topic: &TopicName,
     wanted: &DeleteRecordsPartition,
-) -> Result<Offset, ErrorCode> {
+) -> Result<Deleted, ErrorCode> {
     let node = &context.node;
     let local = node
         .store
@@ -77,5 +113,11 @@ fn delete(
         // A compacted topic keeps the last record of each key.
         return Err(ErrorCode::POLICY_VIOLATION);
     }
-    partition.delete_records(wanted.offset)
+    let leader_epoch = partition.published().leadership.leader_epoch();
+    let offset = partition.delete_records(wanted.offset)?;
+    Ok(Deleted {
+        partition,
+        leader_epoch,
+        offset,
+    })
 }

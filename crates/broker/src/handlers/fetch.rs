@@ -11,11 +11,12 @@ use tidelog_protocol::messages::fetch::{
     PartitionData,
 };
 use tidelog_replication::divergence::{Branch, EpochEnd, compare};
-use tidelog_types::{ErrorCode, NodeId, Offset};
-use tokio::sync::Notify;
+use tidelog_replication::partition::{FollowerFetch, Leadership, UNKNOWN_BROKER_EPOCH};
+use tidelog_types::{ErrorCode, NodeId, Offset, Str};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Context};
+use super::wait::Watch;
+use super::{Answer, Context, leader_hints};
 use crate::fetch_session::{FetchContext, Topic, Wanted};
 use crate::store::partition::Partition;
 
@@ -23,12 +24,28 @@ use crate::store::partition::Partition;
 const TOPIC_ID_FROM_VERSION: i16 = 13;
 /// From this version on clients know the error of a failed disk.
 const STORAGE_ERROR_FROM_VERSION: i16 = 6;
+/// From this version on a consumer may read from a follower (KIP-392).
+const FOLLOWERS_FROM_VERSION: i16 = 11;
+/// From this version on a client is told who leads instead (KIP-951).
+const LEADER_HINT_FROM_VERSION: i16 = 16;
+/// How long a follower is not told that the high watermark or the log start has moved, where there are no records for it.
+/// It hears of them soon, and under load there are not two answers for every record.
+const NEWS_WAIT: Duration = Duration::from_millis(20);
+/// The `replica.selector.class` that sends consumers to a replica in their rack.
+const RACK_AWARE_SELECTOR: &str = "RackAwareReplicaSelector";
 /// `isolation_level` of a consumer that wants committed transactions only.
 const READ_COMMITTED: i8 = 1;
 
 pub(super) async fn handle(context: Context, request: FetchRequest) -> Answer {
     let node = &context.node;
     let version = context.header.api_version;
+    let is_other_cluster = |id: &Str| *id != node.cluster_id;
+    if request.cluster_id.as_ref().is_some_and(is_other_cluster) {
+        return context.answer(&FetchResponse {
+            error_code: ErrorCode::INCONSISTENT_CLUSTER_ID,
+            ..Default::default()
+        });
+    }
     let now = node.clock.now().instant;
     let fetch = match node.fetch_sessions.begin(now, version, &request) {
         Ok(fetch) => fetch,
@@ -40,9 +57,18 @@ pub(super) async fn handle(context: Context, request: FetchRequest) -> Answer {
         }
     };
     let reader = Reader::new(&context, &request);
-    let reads = reader.read_until_enough(&fetch).await;
+    let admitted = reader.admit(&fetch);
+    let reads = reader.read_until_enough(&fetch, &admitted).await;
     let now = node.clock.now().instant;
-    let response = node.fetch_sessions.finish(now, fetch, reads.partitions);
+    let mut response = node.fetch_sessions.finish(now, fetch, reads.partitions);
+    if reads.hints {
+        let answered = response
+            .responses
+            .iter()
+            .flat_map(|topic| &topic.partitions);
+        let leaders = answered.map(|partition| partition.current_leader.leader_id);
+        response.node_endpoints = leader_hints::endpoints(&context, leaders);
+    }
     context.answer_with_files(&response, reads.files)
 }
 
@@ -50,12 +76,24 @@ pub(super) async fn handle(context: Context, request: FetchRequest) -> Answer {
 struct Reader<'a> {
     context: &'a Context,
     version: i16,
-    replica_id: NodeId,
+    follower: Option<Follower>,
+    /// Where the consumer is, if it wants a replica that is near.
+    rack: Option<Str>,
     read_committed: bool,
     min_bytes: usize,
     max_bytes: usize,
     max_wait: Duration,
 }
+
+/// Another broker that copies partitions.
+#[derive(Clone, Copy)]
+struct Follower {
+    id: NodeId,
+    broker_epoch: i64,
+}
+
+/// What became of a follower's fetch of one partition: where its log parts from this one, if it does.
+type Admitted = Result<Option<EpochEnd>, ErrorCode>;
 
 /// What was read for one request.
 #[derive(Default)]
@@ -66,6 +104,8 @@ struct Reads {
     bytes: usize,
     /// Something that the client should hear at once, however little was read.
     urgent: bool,
+    /// Somebody is named who leads instead.
+    hints: bool,
 }
 
 impl Reads {
@@ -87,10 +127,24 @@ impl Reads {
 impl<'a> Reader<'a> {
     fn new(context: &'a Context, request: &FetchRequest) -> Self {
         let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        let replica = request.replica_id.max(request.replica_state.replica_id);
+        let follower = (replica > NodeId::NONE).then_some(Follower {
+            id: replica,
+            broker_epoch: match request.replica_state.replica_id {
+                NodeId::NONE => UNKNOWN_BROKER_EPOCH,
+                _ => request.replica_state.replica_epoch,
+            },
+        });
+        let config = context.node.broker_config.load();
+        let selects = config
+            .replica_selector_class()
+            .is_some_and(|class| class.ends_with(RACK_AWARE_SELECTOR));
+        let wants_near = selects && follower.is_none() && !request.rack_id.is_empty();
         Self {
             context,
             version: context.header.api_version,
-            replica_id: request.replica_id.max(request.replica_state.replica_id),
+            follower,
+            rack: wants_near.then(|| request.rack_id.clone()),
             read_committed: request.isolation_level == READ_COMMITTED,
             min_bytes: bytes(request.min_bytes),
             max_bytes: bytes(request.max_bytes).min(context.node.config.fetch_max_bytes),
@@ -98,13 +152,35 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Takes note of how far a follower is in each of its partitions; nothing for consumers.
+    fn admit(&self, fetch: &FetchContext) -> Vec<Admitted> {
+        let Some(follower) = self.follower else {
+            return Vec::new();
+        };
+        let partitions = fetch.partitions();
+        partitions
+            .map(|(topic, wanted)| {
+                let partition = self.partition(topic, wanted)?;
+                partition.follower_fetched(FollowerFetch {
+                    replica: follower.id,
+                    broker_epoch: follower.broker_epoch,
+                    current_leader_epoch: wanted.current_leader_epoch,
+                    fetch_offset: wanted.fetch_offset,
+                    last_fetched_epoch: wanted.last_fetched_epoch,
+                    epoch_end: EpochEnd::UNKNOWN,
+                    log_start_offset: wanted.log_start_offset,
+                })
+            })
+            .collect()
+    }
+
     /// Reads, and reads again whenever one of the partitions has more, until it is enough or the wait is over.
-    async fn read_until_enough(&self, fetch: &FetchContext) -> Reads {
-        let reads = self.read(fetch);
+    async fn read_until_enough(&self, fetch: &FetchContext, admitted: &[Admitted]) -> Reads {
+        let reads = self.read(fetch, admitted);
         if self.is_enough(&reads) || fetch.is_empty() || self.max_wait.is_zero() {
             return reads;
         }
-        let deadline = Instant::now() + self.max_wait;
+        let mut deadline = Instant::now() + self.max_wait;
         let watch = Watch::new(
             fetch
                 .partitions()
@@ -112,12 +188,15 @@ impl<'a> Reader<'a> {
         );
         loop {
             // What came between the last look and the watch is seen now, what comes later wakes the watch.
-            let reads = self.read(fetch);
+            let reads = self.read(fetch, admitted);
             if self.is_enough(&reads) {
                 return reads;
             }
-            if timeout_at(deadline, watch.notify.notified()).await.is_err() {
-                return self.read(fetch);
+            if self.follower.is_some() && fetch.has_news(&reads.partitions) {
+                deadline = deadline.min(Instant::now() + NEWS_WAIT);
+            }
+            if timeout_at(deadline, watch.notified()).await.is_err() {
+                return self.read(fetch, admitted);
             }
         }
     }
@@ -126,18 +205,23 @@ impl<'a> Reader<'a> {
         reads.urgent || reads.bytes >= self.min_bytes
     }
 
-    fn read(&self, fetch: &FetchContext) -> Reads {
+    fn read(&self, fetch: &FetchContext, admitted: &[Admitted]) -> Reads {
         let mut reads = Reads {
             partitions: Vec::with_capacity(fetch.len()),
             ..Default::default()
         };
-        for (topic, wanted) in fetch.partitions() {
+        for (index, (topic, wanted)) in fetch.partitions().enumerate() {
             let data = self
                 .partition(topic, wanted)
-                .and_then(|partition| self.read_partition(&partition, wanted, &mut reads))
+                .and_then(|partition| {
+                    let admitted = admitted.get(index).copied().transpose()?;
+                    self.read_partition(&partition, wanted, admitted.flatten(), &mut reads)
+                })
                 .unwrap_or_else(|error_code| {
                     reads.urgent = true;
-                    self.refuse(wanted, error_code)
+                    let data = self.refuse(topic, wanted, error_code);
+                    reads.hints |= data.current_leader.leader_id != NodeId::NONE;
+                    data
                 });
             reads.partitions.push(data);
         }
@@ -154,14 +238,15 @@ impl<'a> Reader<'a> {
         &self,
         partition: &Partition,
         wanted: &Wanted,
+        admitted: Option<EpochEnd>,
         reads: &mut Reads,
     ) -> Result<PartitionData, ErrorCode> {
         let published = partition.published();
-        published
-            .leadership
-            .check_leader_epoch(wanted.current_leader_epoch)?;
-        if self.replica_id > NodeId::NONE {
-            partition.check_follower(self.replica_id, wanted.current_leader_epoch)?;
+        let leadership = published.leadership;
+        if self.follower.is_some() || self.version < FOLLOWERS_FROM_VERSION {
+            leadership.check_leader_epoch(wanted.current_leader_epoch)?;
+        } else {
+            leadership.check_replica_epoch(wanted.current_leader_epoch)?;
         }
         let marks = published.marks;
         let mut data = PartitionData {
@@ -174,22 +259,29 @@ impl<'a> Reader<'a> {
             ..Default::default()
         };
         let from = wanted.fetch_offset;
-        let branch = branch(partition, wanted);
+        let branch = match self.follower {
+            Some(_) => admitted.map_or(Branch::Same, Branch::Diverging),
+            None => branch(partition, wanted),
+        };
         if branch == Branch::Unknown || from < marks.log_start_offset {
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
-        if let Branch::Diverging(end) = branch {
+        if let Branch::Diverging(EpochEnd { epoch, end_offset }) = branch {
             reads.urgent = true;
-            data.diverging_epoch = EpochEndOffset {
-                epoch: end.epoch,
-                end_offset: end.end_offset,
-            };
+            data.diverging_epoch = EpochEndOffset { epoch, end_offset };
             return Ok(data);
         }
         if from > marks.log_end_offset {
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
-        let until = if self.read_committed {
+        if let Some(near) = self.near_replica(partition, leadership, from) {
+            reads.urgent = true;
+            data.preferred_read_replica = near;
+            return Ok(data);
+        }
+        let until = if self.follower.is_some() {
+            marks.log_end_offset
+        } else if self.read_committed {
             marks.last_stable_offset
         } else {
             marks.high_watermark
@@ -215,12 +307,54 @@ impl<'a> Reader<'a> {
         Ok(data)
     }
 
-    fn refuse(&self, wanted: &Wanted, error_code: ErrorCode) -> PartitionData {
+    /// The replica from which a consumer should rather read: one in its rack, where this leader is in another (KIP-392).
+    fn near_replica(
+        &self,
+        partition: &Partition,
+        leadership: Leadership,
+        offset: Offset,
+    ) -> Option<NodeId> {
+        let rack = self.rack.as_ref()?;
+        if !matches!(leadership, Leadership::Leader { .. }) {
+            return None;
+        }
+        let node = &self.context.node;
+        let image = node.image.load();
+        let is_near = |id: NodeId| {
+            let broker = image.broker(id).filter(|broker| !broker.fenced);
+            broker.is_some_and(|broker| {
+                broker.rack.as_ref() == Some(rack)
+                    && broker.endpoint(&self.context.peer.listener).is_some()
+            })
+        };
+        let replicas = partition.read_replicas().into_iter();
+        let near: Vec<_> = replicas
+            .filter(|replica| {
+                let log = replica.log;
+                (log.log_start_offset..=log.log_end_offset).contains(&offset) && is_near(replica.id)
+            })
+            .collect();
+        if near.iter().any(|replica| replica.id == node.id) {
+            return None;
+        }
+        let most = near.iter().max_by_key(|replica| replica.log.log_end_offset);
+        most.map(|replica| replica.id)
+    }
+
+    fn refuse(&self, topic: &Topic, wanted: &Wanted, error_code: ErrorCode) -> PartitionData {
         let error_code = match error_code {
             ErrorCode::KAFKA_STORAGE_ERROR if self.version < STORAGE_ERROR_FROM_VERSION => {
                 ErrorCode::NOT_LEADER_OR_FOLLOWER
             }
             other => other,
+        };
+        let is_elsewhere = matches!(
+            error_code,
+            ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH
+        );
+        let current_leader = match is_elsewhere && self.version >= LEADER_HINT_FROM_VERSION {
+            true => leader_hints::current_leader(self.context, topic.id, wanted.partition),
+            false => LeaderIdAndEpoch::default(),
         };
         PartitionData {
             partition_index: wanted.partition,
@@ -235,14 +369,14 @@ impl<'a> Reader<'a> {
             high_watermark: Offset::NONE,
             last_stable_offset: Offset::NONE,
             log_start_offset: Offset::NONE,
-            current_leader: LeaderIdAndEpoch::default(),
+            current_leader,
             records: Some(Payload::Bytes(Bytes::new())),
             ..Default::default()
         }
     }
 }
 
-/// Whether what the fetcher has is a beginning of our log (KIP-595).
+/// Whether what a consumer has is a beginning of our log (KIP-595).
 fn branch(partition: &Partition, wanted: &Wanted) -> Branch {
     let last_fetched_epoch = wanted.last_fetched_epoch;
     let (epoch, end_offset) = partition.reader().end_offset_for_epoch(last_fetched_epoch);
@@ -265,29 +399,4 @@ fn aborted_transactions(
             first_offset: aborted.first_offset,
         })
         .collect())
-}
-
-/// A place among those who are woken by the partitions of a fetch, given up when dropped.
-struct Watch {
-    notify: Arc<Notify>,
-    partitions: Vec<Arc<Partition>>,
-}
-
-impl Watch {
-    fn new(partitions: impl Iterator<Item = Arc<Partition>>) -> Self {
-        let notify = Arc::new(Notify::new());
-        let partitions: Vec<_> = partitions.collect();
-        for partition in &partitions {
-            partition.watch(&notify);
-        }
-        Self { notify, partitions }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        for partition in &self.partitions {
-            partition.unwatch(&self.notify);
-        }
-    }
 }

@@ -20,6 +20,8 @@ const LATEST_TIERED: (i64, i16) = (-5, 9);
 const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
 /// From this version on a client is told the epoch of the record that was found.
 const LEADER_EPOCH_FROM_VERSION: i16 = 4;
+/// From this version on a client knows the error of a leader that does not know yet how far its log is committed.
+const OFFSET_NOT_AVAILABLE_FROM_VERSION: i16 = 5;
 /// `isolation_level` of a consumer that wants committed transactions only.
 const READ_COMMITTED: i8 = 1;
 
@@ -98,6 +100,16 @@ fn find(
     } else {
         marks.high_watermark
     };
+    // KIP-207: a new leader does not say where the log ends before it knows.
+    let is_follower = request.replica_id > NodeId::NONE;
+    let end_known = || match published.leadership.check_end_known(marks.high_watermark) {
+        _ if is_follower => Ok(()),
+        Err(ErrorCode::OFFSET_NOT_AVAILABLE) if version < OFFSET_NOT_AVAILABLE_FROM_VERSION => {
+            Err(ErrorCode::LEADER_NOT_AVAILABLE)
+        }
+        known => known,
+    };
+    let not_found = || end_known().map(|()| NOT_FOUND);
     let reader = partition.reader();
     let at = |offset: Offset| {
         (
@@ -114,7 +126,10 @@ fn find(
         }
     };
     let found = match wanted.timestamp.as_millis() {
-        LATEST => (Timestamp::NONE, latest, published.leadership.leader_epoch()),
+        LATEST => {
+            end_known()?;
+            (Timestamp::NONE, latest, published.leadership.leader_epoch())
+        }
         EARLIEST => at(marks.log_start_offset),
         special if special == EARLIEST_LOCAL.0 => {
             since(EARLIEST_LOCAL.1)?;
@@ -133,17 +148,17 @@ fn find(
             reader
                 .max_timestamp(latest)
                 .map_err(|error| error.error_code())?
-                .map_or(NOT_FOUND, |found| {
-                    (found.timestamp, found.offset, found.leader_epoch)
-                })
+                .map_or_else(not_found, |found| {
+                    Ok((found.timestamp, found.offset, found.leader_epoch))
+                })?
         }
         negative if negative < 0 => return Err(ErrorCode::UNSUPPORTED_VERSION),
         _ => reader
             .offset_for_timestamp(wanted.timestamp, latest)
             .map_err(|error| error.error_code())?
-            .map_or(NOT_FOUND, |found| {
-                (found.timestamp, found.offset, found.leader_epoch)
-            }),
+            .map_or_else(not_found, |found| {
+                Ok((found.timestamp, found.offset, found.leader_epoch))
+            })?,
     };
     Ok(found)
 }

@@ -12,7 +12,7 @@ use tidelog_record::{Batch, BatchError, BatchHeader, Codec, Rejection};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Str, Timestamp};
 
 use super::wait::AppendWait;
-use super::{Answer, Closed, Context};
+use super::{Answer, Closed, Context, leader_hints};
 use crate::store::partition::{Accepted, Acks, AppendRefused, Partition};
 use crate::store::topics::LocalTopic;
 
@@ -22,6 +22,9 @@ const ADMIN_CLIENT_ID: &str = "__admin_client";
 const ZSTD_FROM_VERSION: i16 = 7;
 /// From this version on topics go by their id (KIP-516).
 const TOPIC_ID_FROM_VERSION: i16 = 13;
+
+/// From this version on a client is told who leads instead (KIP-951).
+const LEADER_HINT_FROM_VERSION: i16 = 10;
 
 /// Answers a Produce request. With `acks=0` there is no answer: if anything went wrong the connection is closed, so that
 /// the client looks for the leaders anew.
@@ -69,7 +72,33 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
             Answer::Silent
         };
     }
+    if failed && version >= LEADER_HINT_FROM_VERSION {
+        name_leaders(&context, &mut response);
+    }
     context.answer(&response)
+}
+
+/// Says who leads the partitions that this node does not lead.
+fn name_leaders(context: &Context, response: &mut ProduceResponse) {
+    let mut leaders = Vec::new();
+    for topic in &mut response.responses {
+        let topic_id = match topic.topic_id.is_zero() {
+            false => topic.topic_id,
+            true => context
+                .node
+                .image
+                .load()
+                .topic_id(&topic.name)
+                .unwrap_or_default(),
+        };
+        let elsewhere = topic.partition_responses.iter_mut();
+        for partition in elsewhere.filter(|p| p.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER) {
+            partition.current_leader =
+                leader_hints::current_leader(context, topic_id, partition.index);
+            leaders.push(partition.current_leader.leader_id);
+        }
+    }
+    response.node_endpoints = leader_hints::endpoints(context, leaders.into_iter());
 }
 
 /// How a request with `acks=0` fails.

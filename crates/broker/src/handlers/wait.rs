@@ -1,4 +1,4 @@
-//! Waiting for the appends of one request.
+//! Waiting for the appends of one request, and for what becomes of partitions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tidelog_types::ErrorCode;
 use tokio::sync::Notify;
 
-use crate::store::partition::{Acknowledge, Waiter};
+use crate::store::partition::{Acknowledge, Partition, Waiter};
 
 /// The appends of one request that are not acknowledged yet. The token of each is its index in the request.
 #[derive(Default)]
@@ -60,5 +60,35 @@ impl Acknowledge for AppendWait {
             self.failed.lock().push((token as usize, code));
         }
         self.settled();
+    }
+}
+
+/// A place among those who are woken when partitions change, given up when dropped.
+pub(super) struct Watch {
+    notify: Arc<Notify>,
+    partitions: Vec<Arc<Partition>>,
+}
+
+impl Watch {
+    pub(super) fn new(partitions: impl Iterator<Item = Arc<Partition>>) -> Self {
+        let notify = Arc::new(Notify::new());
+        let partitions: Vec<_> = partitions.collect();
+        for partition in &partitions {
+            partition.watch(&notify);
+        }
+        Self { notify, partitions }
+    }
+
+    /// Returns when one of the partitions may have changed since the last call.
+    pub(super) async fn notified(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        for partition in &self.partitions {
+            partition.unwatch(&self.notify);
+        }
     }
 }

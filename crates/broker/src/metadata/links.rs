@@ -71,6 +71,7 @@ impl Links {
         link.node = to.node_id.or(link.node);
         link.peer.send(Outgoing {
             request,
+            version_max: i16::MAX,
             on_behalf: None,
             reply: Box::new(move |answer| reply(Some(from), answer)),
         });

@@ -13,6 +13,7 @@ use tidelog_replication::partition::{BecomeFollower, BecomeLeader, Broker, UNKNO
 use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicName};
 
 use crate::groups::Groups;
+use crate::replication::Assignments;
 use crate::store::partition::Partition;
 use crate::store::{Store, Wanted};
 
@@ -21,6 +22,8 @@ pub(crate) struct Publisher {
     pub(crate) node_id: NodeId,
     pub(crate) store: Arc<Store>,
     pub(crate) groups: Arc<Groups>,
+    /// What the controller does not know of this node's directories.
+    pub(crate) assignments: Arc<Assignments>,
     /// What the configuration file says.
     pub(crate) static_config: BrokerConfig,
     /// The same with what was changed while running.
@@ -93,6 +96,7 @@ impl Publisher {
         let topics = topics.filter_map(|(id, indexes)| Some((image.topic_by_id(*id)?, indexes)));
         let topics: Vec<_> = topics
             .filter_map(|(topic, indexes)| {
+                self.delete_moved(topic, indexes);
                 let here = self.partitions_here(topic, indexes);
                 (!here.is_empty()).then_some((topic, here))
             })
@@ -113,9 +117,37 @@ impl Publisher {
             for (index, state) in here {
                 // One that could not be opened is offline, which was logged.
                 if let Ok(Some(partition)) = local.partition(*index) {
+                    self.assign(image, &partition, state);
                     self.publish_role(image, topic, &partition, state);
                 }
             }
+        }
+    }
+
+    /// Deletes the replicas of partitions that are on other nodes only.
+    fn delete_moved(&self, topic: &TopicImage, indexes: &BTreeSet<PartitionIndex>) {
+        for index in indexes {
+            let stays = |partition: &PartitionImage| partition.replicas.contains(&self.node_id);
+            if topic.partition(*index).is_some_and(stays) {
+                continue;
+            }
+            if topic.name == TopicName::CONSUMER_OFFSETS {
+                self.groups.resigned(*index);
+            }
+            self.assignments.remove(topic.id, *index);
+            self.store.delete_partition(topic.id, *index);
+        }
+    }
+
+    /// Sees to it that the controller knows in which directory a replica is (KIP-858).
+    fn assign(&self, image: &Image, partition: &Partition, state: &PartitionImage) {
+        let own = self.store.directories()[partition.directory].id;
+        let (topic, index) = (partition.topic_id, partition.name.partition);
+        if state.directory(self.node_id) == Some(own) || !image.metadata_version().has_directories()
+        {
+            self.assignments.remove(topic, index);
+        } else {
+            self.assignments.add(topic, index, own);
         }
     }
 

@@ -82,6 +82,7 @@ fn watch(broker_id: NodeId, broker_epoch: i64, address: Address, links: &Links) 
             client_software_name: Str::from_static("tidelog"),
             client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
         }),
+        version_max: i16::MAX,
         on_behalf: None,
         reply: Box::new(move |answer| reached.store(answer.is_ok(), Ordering::Release)),
     });

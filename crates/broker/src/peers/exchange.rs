@@ -149,11 +149,12 @@ impl Exchange {
     fn start(&mut self, outgoing: Outgoing) {
         let Outgoing {
             request,
+            version_max,
             on_behalf,
             reply,
         } = outgoing;
         let correlation_id = self.next_correlation_id();
-        match self.encode(correlation_id, &request, on_behalf.as_ref()) {
+        match self.encode(correlation_id, (&request, version_max), on_behalf.as_ref()) {
             Ok((frame, expected)) => {
                 self.output.push_back(frame);
                 self.in_flight.push_back(InFlight {
@@ -175,12 +176,12 @@ impl Exchange {
         self.correlation_id
     }
 
-    /// The newest version of an API that both sides know.
-    fn version(&self, key: ApiKey) -> Result<i16, String> {
+    /// The newest version of an API that both sides know, up to `max`.
+    fn version(&self, key: ApiKey, max: i16) -> Result<i16, String> {
         let ours = key.api().map(|api| api.supported);
         let theirs = self.versions.get(&key);
         let both = ours.zip(theirs).and_then(|(ours, theirs)| {
-            let newest = ours.max.min(theirs.max);
+            let newest = ours.max.min(theirs.max).min(max);
             (newest >= ours.min.max(theirs.min)).then_some(newest)
         });
         both.ok_or_else(|| "no version of it is known to both sides".to_owned())
@@ -189,12 +190,12 @@ impl Exchange {
     fn encode(
         &self,
         correlation_id: i32,
-        request: &Request,
+        (request, version_max): (&Request, i16),
         on_behalf: Option<&OnBehalf>,
     ) -> Result<(Bytes, Expected), String> {
         let expected = Expected {
             key: request.key(),
-            version: self.version(request.key())?,
+            version: self.version(request.key(), version_max)?,
             enveloped: on_behalf.is_some(),
         };
         let refused = |error: EncodeError| error.to_string();
@@ -212,7 +213,7 @@ impl Exchange {
             });
             return Ok((frame.map_err(refused)?, expected));
         };
-        let envelope_version = self.version(ApiKey::Envelope)?;
+        let envelope_version = self.version(ApiKey::Envelope, i16::MAX)?;
         whole.write(&mut writer).map_err(refused)?;
         request
             .write(&mut writer, expected.version)

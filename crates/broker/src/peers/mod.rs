@@ -63,6 +63,8 @@ pub(crate) struct OnBehalf {
 /// A request on its way out.
 pub(crate) struct Outgoing {
     pub(crate) request: Request,
+    /// The newest version in which it may be sent, where that is not the newest that both sides know.
+    pub(crate) version_max: i16,
     pub(crate) on_behalf: Option<OnBehalf>,
     pub(crate) reply: Reply,
 }
@@ -145,9 +147,28 @@ impl Peer {
         request: Request,
         on_behalf: Option<OnBehalf>,
     ) -> Result<Response, PeerError> {
+        self.ask(request, i16::MAX, on_behalf).await
+    }
+
+    /// The same in no newer version than that one.
+    pub(crate) async fn request_in(
+        &self,
+        version_max: i16,
+        request: Request,
+    ) -> Result<Response, PeerError> {
+        self.ask(request, version_max, None).await
+    }
+
+    async fn ask(
+        &self,
+        request: Request,
+        version_max: i16,
+        on_behalf: Option<OnBehalf>,
+    ) -> Result<Response, PeerError> {
         let (sender, answer) = oneshot::channel();
         self.send(Outgoing {
             request,
+            version_max,
             on_behalf,
             // Whoever asked may have given up.
             reply: Box::new(move |answer| drop(sender.send(answer))),

@@ -1,6 +1,7 @@
 //! The partitions of this node, their logs and the directories in which they lie.
 
 pub(crate) mod directories;
+pub(crate) mod outbox;
 pub(crate) mod partition;
 pub(crate) mod topics;
 
@@ -21,6 +22,7 @@ use tidelog_types::{
 use tokio::sync::Notify;
 
 use self::directories::DataDirectory;
+use self::outbox::Outbox;
 use self::partition::Partition;
 use self::topics::{LocalTopic, Slot, Topics};
 use crate::clock::Clock;
@@ -35,6 +37,8 @@ const CLOSE_THREADS: usize = 8;
 /// Everything this node stores, the metadata log apart.
 pub(crate) struct Store {
     pub(crate) topics: Topics,
+    /// What the replicas want of other nodes.
+    pub(crate) outbox: Arc<Outbox>,
     /// What every replica begins with; the topic's configuration is put on top.
     replica_config: ReplicaConfig,
     clock: Clock,
@@ -78,6 +82,7 @@ impl Store {
     ) -> Self {
         Self {
             topics: Topics::default(),
+            outbox: Arc::new(Outbox::new()),
             replica_config,
             clock,
             directories,
@@ -230,7 +235,14 @@ impl Store {
         let replica = Replica::new(self.replica_config(&config), restored);
         let flush = replica.needs_flush();
         let place = (directory, place);
-        let partition = Partition::new(name, place, in_memory, log, replica, self.clock);
+        let partition = Partition::new(
+            (name, topic.id),
+            place,
+            in_memory,
+            (log, replica),
+            &self.outbox,
+            self.clock,
+        );
         let marks = partition.published().marks;
         let says = (found.log_start, found.recovery_point, found.high_watermark);
         if says
@@ -366,17 +378,32 @@ impl Store {
         };
         let delay = Duration::from_millis(topic.config().file_delete_delay_ms.unsigned_abs());
         for partition in topic.partitions() {
-            match partition.delete() {
-                Ok(None) => {}
-                Ok(Some(folder)) => {
-                    self.doom(delay, Doomed::Folder(partition.directory, folder));
-                }
-                Err(error) => {
-                    tracing::error!(partition = %partition.name, %error, "cannot delete a log");
-                }
-            }
-            self.directories[partition.directory].forget(&partition.name);
+            self.delete(&partition, delay);
         }
+    }
+
+    /// Takes a replica out of service that is not to be on this node any more.
+    pub(crate) fn delete_partition(&self, id: TopicId, index: PartitionIndex) {
+        let Some(topic) = self.topics.by_id(id) else {
+            return;
+        };
+        if let Some(partition) = topic.take(index) {
+            let delay = topic.config().file_delete_delay_ms.unsigned_abs();
+            tracing::info!(partition = %partition.name, "a replica that is no longer assigned to this node is deleted");
+            self.delete(&partition, Duration::from_millis(delay));
+        }
+    }
+
+    /// The files of a deleted log go when nobody can be reading them any more.
+    fn delete(&self, partition: &Partition, delay: Duration) {
+        match partition.delete() {
+            Ok(None) => {}
+            Ok(Some(folder)) => self.doom(delay, Doomed::Folder(partition.directory, folder)),
+            Err(error) => {
+                tracing::error!(partition = %partition.name, %error, "cannot delete a log");
+            }
+        }
+        self.directories[partition.directory].forget(&partition.name);
     }
 
     fn doom(&self, delay: Duration, doomed: Doomed) {
@@ -495,6 +522,21 @@ impl Store {
     pub(crate) fn checkpoint_log_starts(&self) -> Result<(), DirectoryError> {
         let mut directories = self.directories.iter();
         directories.try_for_each(|directory| directory.write_checkpoints(&[Checkpoint::LogStart]))
+    }
+
+    /// Writes how long the logs of a directory are, after one was cut: a checkpoint behind the end of its log must not be
+    /// there when the log grows again.
+    pub(crate) fn checkpoint_cut(&self, directory: usize) {
+        let kinds = &[
+            Checkpoint::LogStart,
+            Checkpoint::RecoveryPoint,
+            Checkpoint::Replication,
+        ];
+        if let Err(error) = self.directories[directory].write_checkpoints(kinds) {
+            let path = self.directories[directory].path.display();
+            tracing::error!(%path, %error, "cannot write checkpoints, the log directory is out of service");
+            self.fail_directory(directory);
+        }
     }
 
     /// Writes how far the logs of a directory are compacted, if that has changed.

@@ -4,21 +4,28 @@
 //! across an await and never across a flush. Readers do not take it: they have a [`LogReader`] and what was
 //! [`Published`].
 
+mod replica;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tidelog_log::{Appended, FlushTarget, Flusher, Log, LogError, LogReader, LogSummary, Upkeep};
 use tidelog_record::Batch;
 use tidelog_replication::partition::{
-    BecomeFollower, BecomeLeader, Broker, Config, Effect, Input, Leadership, Replica, Watermarks,
+    AlterPartition, BecomeFollower, BecomeLeader, Broker, Config, Effect, Input, Leadership,
+    Replica, Watermarks,
 };
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
+use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicId, TopicPartition};
 use tokio::sync::Notify;
 
+pub(crate) use self::replica::Fetched;
 use super::directories::{Changed, Checkpointed, DataDirectory};
+use super::outbox::Outbox;
 use crate::clock::Clock;
 use crate::random::random_uuid;
 
@@ -84,6 +91,7 @@ pub(crate) struct Published {
 /// A partition with its log.
 pub(crate) struct Partition {
     pub(crate) name: TopicPartition,
+    pub(crate) topic_id: TopicId,
     /// Which of the log directories the partition lives in.
     pub(crate) directory: usize,
     core: Mutex<Core>,
@@ -91,6 +99,8 @@ pub(crate) struct Partition {
     published: Mutex<Published>,
     waiting_fetches: Mutex<Vec<Arc<Notify>>>,
     flusher: Arc<Flusher>,
+    /// Where the replica leaves what it wants of other nodes.
+    outbox: Arc<Outbox>,
     /// Where the partition is noted when the checkpoints of the directory do not say any more what they should.
     changed: Arc<Changed>,
     is_changed: AtomicBool,
@@ -103,11 +113,24 @@ pub(crate) struct Partition {
 struct Core {
     log: Log,
     replica: Replica,
+    effects: Vec<Effect>,
+    /// What others wait for, and what this replica waits for; `None` if nothing was waited for lately.
+    waits: Option<Box<Waits>>,
+}
+
+/// Who waits, and for what.
+#[derive(Default)]
+struct Waits {
     /// Appends that wait for the flush, and those that wait for the high watermark, each with the offset that must be
     /// reached. The offsets rise from front to back.
     until_durable: Waiters,
     until_committed: Waiters,
-    effects: Vec<Effect>,
+    /// The epoch in which they were appended.
+    epoch: LeaderEpoch,
+    /// The leader that was last asked for something.
+    asked_of: Option<NodeId>,
+    /// When the replica will be woken.
+    wakes_at: Option<Instant>,
 }
 
 type Waiters = VecDeque<(Offset, Waiter)>;
@@ -118,15 +141,24 @@ struct After {
     done: Vec<Waiter>,
     failed: Vec<(Waiter, ErrorCode)>,
     wake_fetches: bool,
+    /// The replica wants this of the controller.
+    changes: Vec<AlterPartition>,
+    /// The leaders of whom something else is wanted than before.
+    asks_changed: [Option<NodeId>; 2],
+    wake_at: Option<Instant>,
+    /// The records that came with an answer may be appended.
+    append_fetched: bool,
+    /// The end of the log, or all of it, was cut off.
+    was_cut: bool,
 }
 
 impl Partition {
     pub(crate) fn new(
-        name: TopicPartition,
+        (name, topic_id): (TopicPartition, TopicId),
         (directory, place): (usize, &DataDirectory),
         in_memory: bool,
-        log: Log,
-        replica: Replica,
+        (log, replica): (Log, Replica),
+        outbox: &Arc<Outbox>,
         clock: Clock,
     ) -> Arc<Self> {
         let reader = log.reader();
@@ -137,18 +169,19 @@ impl Partition {
         let core = Core {
             log,
             replica,
-            until_durable: VecDeque::new(),
-            until_committed: VecDeque::new(),
             effects: Vec::new(),
+            waits: None,
         };
         Arc::new_cyclic(|this| Self {
             name,
+            topic_id,
             directory,
             core: Mutex::new(core),
             reader,
             published: Mutex::new(published),
             waiting_fetches: Mutex::new(Vec::new()),
             flusher: Arc::clone(&place.flusher),
+            outbox: Arc::clone(outbox),
             changed: Arc::clone(&place.changed),
             is_changed: AtomicBool::new(false),
             in_memory,
@@ -261,7 +294,7 @@ impl Partition {
         let mut core = self.core.lock();
         self.step(&mut core, input, &mut after);
         // What the metadata says comes to all partitions, also to those that are idle from then on.
-        core.effects = Vec::new();
+        core.free();
         drop(core);
         self.conclude(after);
     }
@@ -285,18 +318,6 @@ impl Partition {
         drop(core);
         self.conclude(after);
         result
-    }
-
-    /// Whether `replica` may fetch from this leader as a follower, in the epoch that the request names.
-    pub(crate) fn check_follower(
-        &self,
-        replica: NodeId,
-        leader_epoch: LeaderEpoch,
-    ) -> Result<(), ErrorCode> {
-        self.core
-            .lock()
-            .replica
-            .check_follower(replica, leader_epoch)
     }
 
     /// Notes that the checkpoints do not say any more what they should.
@@ -359,7 +380,7 @@ impl Partition {
                 return;
             }
             let high_watermark = core.replica.watermarks().high_watermark;
-            core.effects = Vec::new();
+            core.free();
             core.log.begin_rest(high_watermark)
         };
         let Some(pending) = pending else {
@@ -432,25 +453,32 @@ impl Partition {
     fn step(&self, core: &mut Core, input: Input, after: &mut After) {
         let mut effects = std::mem::take(&mut core.effects);
         core.replica.handle(self.clock.now(), input, &mut effects);
+        let mut followed = Vec::new();
         for effect in effects.drain(..) {
             match effect {
-                Effect::PublishWatermarks(_) | Effect::WakeWaiters => after.wake_fetches = true,
+                Effect::PublishWatermarks(_)
+                | Effect::WakeWaiters
+                | Effect::PublishLowWatermark(_) => after.wake_fetches = true,
                 Effect::StartLeaderEpoch { leader_epoch, .. } => {
                     core.log.begin_leader_epoch(leader_epoch);
                 }
-                // A deletion is answered at once: there is no other replica to wait for.
-                Effect::PublishLowWatermark(_) => {}
-                // This node is the whole cluster. Nobody answers, so there is nothing to append or to cut either.
-                Effect::AlterPartition(_)
-                | Effect::AskLeader(_)
-                | Effect::AppendFetched
-                | Effect::Truncate { .. }
+                Effect::AlterPartition(change) => after.changes.push(change),
+                Effect::AskLeader(_) => core.note_asks(after),
+                Effect::AppendFetched => after.append_fetched = true,
+                Effect::ReportCommittedLost { from, to } => {
+                    tracing::error!(partition = %self.name, %from, %to,
+                        "committed records are given up, since the leader was elected uncleanly and lacks them");
+                }
+                effect @ (Effect::Truncate { .. }
                 | Effect::Restart { .. }
-                | Effect::AdvanceLogStart { .. }
-                | Effect::ReportCommittedLost { .. } => {}
+                | Effect::AdvanceLogStart { .. }) => followed.extend(self.cut(core, effect, after)),
             }
         }
         core.effects = effects;
+        for input in followed {
+            self.step(core, input, after);
+        }
+        core.schedule(after);
         let marks = core.replica.watermarks();
         let leadership = core.replica.leadership();
         let last = std::mem::replace(&mut *self.published.lock(), Published { marks, leadership });
@@ -465,6 +493,37 @@ impl Partition {
             self.note_changed();
         }
         core.release(marks, after);
+    }
+
+    /// Shortens the log as the replica says; gives what to tell it.
+    fn cut(&self, core: &mut Core, effect: Effect, after: &mut After) -> Option<Input> {
+        let done = match effect {
+            Effect::Truncate { end } => {
+                after.was_cut = true;
+                tracing::info!(partition = %self.name, %end, "the log is cut to where the leader's parts from it");
+                self.truncate(core, end)
+            }
+            Effect::Restart { offset } => {
+                after.was_cut = true;
+                tracing::info!(partition = %self.name, %offset, "the log begins anew, where the leader's begins");
+                let restarted = core
+                    .log
+                    .truncate_fully_and_start_at(offset, self.clock.now());
+                restarted.map(|()| Input::Restarted { offset })
+            }
+            Effect::AdvanceLogStart { log_start_offset } => core
+                .log
+                .advance_log_start(log_start_offset)
+                .map(|()| Input::LogStartAdvanced { log_start_offset }),
+            _ => return None,
+        };
+        match done {
+            Ok(input) => Some(input),
+            Err(error) => {
+                tracing::error!(partition = %self.name, %error, "the log cannot be cut, the partition goes offline");
+                Some(Input::Failed)
+            }
+        }
     }
 
     /// Takes the replica offline if its log has failed.
@@ -488,6 +547,22 @@ impl Partition {
                 waiter.notify_one();
             }
         }
+        if after.changes.is_empty() && after.asks_changed == [None; 2] && after.wake_at.is_none() {
+            return;
+        }
+        let Some(this) = self.this.upgrade() else {
+            return;
+        };
+        for change in after.changes {
+            self.outbox.alter_partition(Arc::clone(&this), change);
+        }
+        for leader in after.asks_changed.into_iter().flatten() {
+            let fetcher = (leader, self.outbox.fetcher_of(self));
+            self.outbox.asks_changed(fetcher, Arc::clone(&this));
+        }
+        if let Some(at) = after.wake_at {
+            self.outbox.wake_at(at, this);
+        }
     }
 }
 
@@ -495,44 +570,69 @@ impl Core {
     /// Notes who waits for an append that ends at `end`; tells whether there is nothing to wait for.
     fn wait(&mut self, acks: Acks, end: Offset, waiter: Waiter) -> bool {
         let marks = self.replica.watermarks();
-        let (reached, waiters) = match acks {
+        let reached = match acks {
             Acks::None => return true,
-            Acks::Leader => (marks.durable_end_offset, &mut self.until_durable),
-            Acks::All => (marks.high_watermark, &mut self.until_committed),
+            Acks::Leader => marks.durable_end_offset,
+            Acks::All => marks.high_watermark,
         };
         if reached >= end {
             return true;
         }
+        let waits = self.waits.get_or_insert_default();
+        if !waits.has_waiters() {
+            waits.epoch = self.replica.leader_epoch();
+        }
+        let waiters = match acks {
+            Acks::All => &mut waits.until_committed,
+            _ => &mut waits.until_durable,
+        };
         // A duplicate waits for the offset of its original, which lies before the last append's.
         let at = waiters.partition_point(|(other, _)| *other <= end);
         waiters.insert(at, (end, waiter));
         false
     }
 
-    /// Takes out the waiters whose offset is reached; all of them if this replica does not lead any more.
+    /// Takes out the waiters whose offset is reached; all of them if this replica does not lead any more, or anew.
     fn release(&mut self, marks: Watermarks, after: &mut After) {
-        let reached = |waiters: &mut Waiters, mark: Offset, done: &mut Vec<_>| {
-            while waiters.front().is_some_and(|(end, _)| *end <= mark) {
-                done.extend(waiters.pop_front().map(|(_, waiter)| waiter));
-            }
+        let waits = self.waits.as_mut().filter(|waits| waits.has_waiters());
+        let Some(waits) = waits else {
+            return;
         };
-        reached(
-            &mut self.until_durable,
-            marks.durable_end_offset,
-            &mut after.done,
-        );
-        reached(
-            &mut self.until_committed,
-            marks.high_watermark,
-            &mut after.done,
-        );
-        if let Err(code) = self.replica.check_leader_epoch(LeaderEpoch::NONE) {
-            let lost = self
-                .until_durable
-                .drain(..)
-                .chain(self.until_committed.drain(..));
-            after.failed.extend(lost.map(|(_, waiter)| (waiter, code)));
+        let reached = |waiters: &mut Waiters, mark| waiters.pop_front_if(|(end, _)| *end <= mark);
+        while let Some((_, waiter)) = reached(&mut waits.until_durable, marks.durable_end_offset) {
+            after.done.push(waiter);
         }
+        while let Some((end, waiter)) = reached(&mut waits.until_committed, marks.high_watermark) {
+            match self.replica.poll_committed(waits.epoch, end) {
+                Poll::Ready(Err(code)) => after.failed.push((waiter, code)),
+                Poll::Ready(Ok(())) | Poll::Pending => after.done.push(waiter),
+            }
+        }
+        let lost = match self.replica.check_leader_epoch(LeaderEpoch::NONE) {
+            Ok(()) if self.replica.leader_epoch() == waits.epoch => return,
+            Ok(()) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            Err(code) => code,
+        };
+        let waiters = waits.until_durable.drain(..);
+        let waiters = waiters.chain(waits.until_committed.drain(..));
+        after
+            .failed
+            .extend(waiters.map(|(_, waiter)| (waiter, lost)));
+    }
+
+    /// Frees what a partition that nobody uses can do without.
+    fn free(&mut self) {
+        self.effects = Vec::new();
+        let is_needed = |waits: &mut Box<Waits>| {
+            waits.has_waiters() || waits.asked_of.is_some() || waits.wakes_at.is_some()
+        };
+        self.waits = self.waits.take_if(|waits| is_needed(waits));
+    }
+}
+
+impl Waits {
+    fn has_waiters(&self) -> bool {
+        !self.until_durable.is_empty() || !self.until_committed.is_empty()
     }
 }
 

@@ -131,6 +131,16 @@ impl LocalTopic {
         partitions[index] = slot;
     }
 
+    /// Takes out a replica that is not to be on this node any more.
+    pub(crate) fn take(&self, index: PartitionIndex) -> Option<Arc<Partition>> {
+        let index = usize::try_from(index).ok()?;
+        let mut partitions = self.partitions.write();
+        match std::mem::replace(partitions.get_mut(index)?, Slot::Elsewhere) {
+            Slot::Here(partition) => Some(partition),
+            Slot::Elsewhere | Slot::Failed => None,
+        }
+    }
+
     pub(crate) fn config(&self) -> Arc<TopicConfig> {
         self.config.load_full()
     }

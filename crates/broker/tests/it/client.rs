@@ -1,11 +1,12 @@
 //! A small client: any request in any version, one connection, and bytes that no client would send.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tidelog_protocol::{
-    ApiKey, ApiRequest, ApiResponse, Reader, Request, RequestHeader, Response, ResponseHeader,
-    Writer, encode_request, frame,
+    ApiKey, ApiRequest, ApiResponse, Message, Reader, Request, RequestHeader, Response,
+    ResponseHeader, Writer, encode_request, frame,
 };
 use tidelog_types::Str;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,6 +40,38 @@ impl Client {
             correlation_id: 0,
             client_id: "it".into(),
         }
+    }
+
+    /// The same where the broker may be gone.
+    pub(crate) async fn try_connect(address: &str) -> io::Result<Self> {
+        let stream = soon(TcpStream::connect(address)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            input: BytesMut::new(),
+            correlation_id: 0,
+            client_id: "it".into(),
+        })
+    }
+
+    /// Sends a request in the last version that is known here, and waits for its response; the broker may go meanwhile.
+    pub(crate) async fn try_ask<R: ApiRequest>(&mut self, request: &R) -> io::Result<R::Response> {
+        let version = R::KEY.api().unwrap().supported.max;
+        let bytes = self.encode(version, request);
+        soon(async {
+            self.stream.write_all(&bytes).await?;
+            loop {
+                if let Some(frame) = frame::next_frame(&mut self.input, usize::MAX).unwrap() {
+                    let mut reader = Reader::new(frame);
+                    ResponseHeader::read(&mut reader, R::KEY, version).unwrap();
+                    return Ok(R::Response::read(&mut reader, version).unwrap());
+                }
+                if self.stream.read_buf(&mut self.input).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+        })
+        .await
     }
 
     /// From now on the client calls itself so.
@@ -158,7 +191,7 @@ impl Client {
             match self.stream.read_buf(&mut self.input).await {
                 Ok(0) => {}
                 Ok(_) => panic!("an answer, where the connection should be closed"),
-                Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset),
+                Err(e) => assert_eq!(e.kind(), io::ErrorKind::ConnectionReset),
             }
         })
         .await;
@@ -171,7 +204,7 @@ impl Client {
 
     /// Whether nothing has come that was not received yet.
     pub(crate) fn is_silent(&mut self) -> bool {
-        let nothing = |e: std::io::Error| e.kind() == std::io::ErrorKind::WouldBlock;
+        let nothing = |e: io::Error| e.kind() == io::ErrorKind::WouldBlock;
         self.input.is_empty() && self.stream.try_read(&mut [0]).is_err_and(nothing)
     }
 
@@ -179,7 +212,7 @@ impl Client {
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> Option<usize> {
         match self.stream.try_write(bytes) {
             Ok(n) => Some(n),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
             Err(e) => panic!("{e}"),
         }
     }

@@ -17,8 +17,8 @@ pub(crate) struct Member {
     id: i32,
     pub(crate) dir: TempDir,
     properties: BTreeMap<String, String>,
-    /// The socket of its controller listener, until it is started for the first time.
-    socket: Option<TcpListener>,
+    /// The sockets of its listeners by their names, as far as their ports are known before it is started for the first time.
+    sockets: BTreeMap<&'static str, TcpListener>,
     pub(crate) broker: Option<Broker>,
 }
 
@@ -93,7 +93,11 @@ impl Cluster {
                 id: *id,
                 dir,
                 properties: properties.into(),
-                socket: sockets.remove(id),
+                sockets: sockets
+                    .remove(id)
+                    .map(|socket| ("CONTROLLER", socket))
+                    .into_iter()
+                    .collect(),
                 broker: None,
             };
             let initial_controllers = match voters {
@@ -193,10 +197,16 @@ pub(crate) async fn quorum(client: &mut Client) -> PartitionResult {
 impl Member {
     pub(crate) fn builder(&mut self) -> Builder {
         let builder = Broker::builder().properties(self.properties.clone());
-        match self.socket.take() {
-            Some(socket) => builder.socket("CONTROLLER", socket),
-            None => builder,
-        }
+        std::mem::take(&mut self.sockets)
+            .into_iter()
+            .fold(builder, |builder, (listener, socket)| {
+                builder.socket(listener, socket)
+            })
+    }
+
+    /// Has a listener use a socket, when the node is started next.
+    pub(crate) fn listen(&mut self, listener: &'static str, socket: TcpListener) {
+        self.sockets.insert(listener, socket);
     }
 
     pub(crate) fn set(&mut self, key: &str, value: &str) {

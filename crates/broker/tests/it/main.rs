@@ -19,6 +19,7 @@ mod old_formats;
 mod ops;
 mod produce;
 mod quorum;
+mod replication;
 mod restart;
 mod server;
 mod topics;

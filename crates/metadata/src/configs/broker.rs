@@ -544,7 +544,6 @@ accessors! {
     log_roll_jitter_hours: i32 = "log.roll.jitter.hours";
     log_flush_interval_ms_own: Option<i64> = "log.flush.interval.ms";
     log_flush_scheduler_interval_ms: i64 = "log.flush.scheduler.interval.ms";
-    replica_socket_timeout_ms: i32 = "replica.socket.timeout.ms";
     log_cleaner_min_compaction_lag_ms: i64 = "log.cleaner.min.compaction.lag.ms";
     log_cleaner_max_compaction_lag_ms: i64 = "log.cleaner.max.compaction.lag.ms";
     pub(crate) remote_log_storage_system_enable: bool = "remote.log.storage.system.enable";
@@ -594,6 +593,10 @@ accessors! {
     pub leader_imbalance_check_interval_seconds: i64 = "leader.imbalance.check.interval.seconds";
     pub message_max_bytes: i32 = "message.max.bytes";
     pub replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms";
+    pub replica_socket_timeout_ms: i32 = "replica.socket.timeout.ms";
+    pub replica_fetch_backoff_ms: i32 = "replica.fetch.backoff.ms";
+    pub replica_selector_class: Option<&str> = "replica.selector.class";
+    pub num_replica_fetchers: i32 = "num.replica.fetchers";
     pub replica_fetch_max_bytes: i32 = "replica.fetch.max.bytes";
     pub replica_fetch_min_bytes: i32 = "replica.fetch.min.bytes";
     pub replica_fetch_response_max_bytes: i32 = "replica.fetch.response.max.bytes";

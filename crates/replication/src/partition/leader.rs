@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
 use super::event::{
-    AlterPartition, AlteredPartition, BecomeLeader, Broker, FollowerFetch, IsrMember,
+    AlterPartition, AlteredPartition, BecomeLeader, Broker, FollowerFetch, IsrMember, LogRange,
     UNKNOWN_BROKER_EPOCH,
 };
 use super::isr::{IsrChange, Outcome};
@@ -422,6 +422,19 @@ impl Leader {
     /// The replicas that are in sync with this one, as the controller has them.
     pub fn in_sync_followers(&self) -> impl Iterator<Item = NodeId> {
         self.followers.iter().filter(|f| f.in_isr).map(|f| f.id)
+    }
+
+    /// The logs of the replicas that are in sync with this one, as their last fetches told.
+    pub fn in_sync_logs(&self) -> impl Iterator<Item = (NodeId, LogRange)> {
+        let members = self.followers.iter().filter(|f| f.in_isr);
+        members.filter_map(|f| {
+            let fetch = f.fetch?;
+            let log = LogRange {
+                log_start_offset: fetch.log_start_offset,
+                log_end_offset: fetch.log_end_offset,
+            };
+            Some((f.id, log))
+        })
     }
 
     /// The change of the ISR that the controller was asked for, and may have made.

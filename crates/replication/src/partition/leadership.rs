@@ -38,6 +38,25 @@ impl Leadership {
     ///
     /// The answers are `KAFKA_STORAGE_ERROR`, `FENCED_LEADER_EPOCH`, `UNKNOWN_LEADER_EPOCH` and `NOT_LEADER_OR_FOLLOWER`.
     pub fn check_leader_epoch(&self, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
+        self.check_epoch(current_leader_epoch)?;
+        match self {
+            Self::Leader { .. } => Ok(()),
+            _ => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        }
+    }
+
+    /// Whether consumers may read from this replica, be it the leader or not, in the epoch that a request names (KIP-392).
+    ///
+    /// The answers are those of [`check_leader_epoch`](Self::check_leader_epoch).
+    pub fn check_replica_epoch(&self, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
+        self.check_epoch(current_leader_epoch)?;
+        match self {
+            Self::Leader { .. } | Self::Follower { .. } => Ok(()),
+            _ => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        }
+    }
+
+    fn check_epoch(&self, current_leader_epoch: LeaderEpoch) -> Result<(), ErrorCode> {
         if *self == Self::Offline {
             return Err(ErrorCode::KAFKA_STORAGE_ERROR);
         }
@@ -49,10 +68,7 @@ impl Leadership {
                 Ordering::Equal => {}
             }
         }
-        match self {
-            Self::Leader { .. } => Ok(()),
-            _ => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
-        }
+        Ok(())
     }
 
     /// Whether consumers may be told the end of the log (and search it by time).

@@ -61,7 +61,7 @@ pub(crate) static CLUSTER: &[ConfigDef] = &[
     long("replica.high.watermark.checkpoint.interval.ms").default("5000")
         .doc("How often high watermarks are written to disk."),
     string("replica.selector.class")
-        .doc("Which replica a consumer is sent to: a plug-in class; classes cannot be loaded here."),
+        .doc("Which replica a consumer is sent to: `org.apache.kafka.common.replica.RackAwareReplicaSelector` for one in its rack; other classes cannot be loaded."),
     string("metadata.log.dir")
         .doc("The directory of the metadata log; the first of `log.dirs` when not given."),
     int("metadata.log.segment.bytes").default("1073741824").at_least(8388608)
