@@ -38,7 +38,7 @@ impl Client {
             Some(node) => match self.at(&node.address()).await {
                 // The one that was named may be gone and nobody have noticed; any other passes requests on, or says that it
                 // cannot.
-                Err(ClientError::Connect { .. }) if serves_metadata.is_some() => self.any().await,
+                Err(_) if serves_metadata.is_some() => self.any().await,
                 connection => connection,
             },
             None => Err(ClientError::Refused {
