@@ -189,6 +189,6 @@ impl Leader {
 }
 
 /// With some time for the network and the disk beyond what a follower waits.
-fn check_quorum_timeout(fetch_timeout: Duration) -> Duration {
+pub(super) fn check_quorum_timeout(fetch_timeout: Duration) -> Duration {
     fetch_timeout * 3 / 2
 }

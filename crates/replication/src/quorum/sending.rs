@@ -5,6 +5,7 @@ use tidelog_types::{NodeId, Now};
 use super::Quorum;
 use super::connections::Peer;
 use super::event::{Destination, Effect, LeaderChange};
+use super::leader::check_quorum_timeout;
 use super::message::{
     AddRaftVoterRequest, BeginQuorumEpochRequest, EndQuorumEpochRequest, FetchRequest,
     FetchSnapshotRequest, RemoveRaftVoterRequest, Request, UpdateRaftVoterRequest, VoteRequest,
@@ -188,7 +189,10 @@ impl Quorum {
             self.append_leader_change(effects);
             return false;
         }
-        if !others.is_empty() && leader.check_quorum_at <= now.instant {
+        if others.is_empty() {
+            // A voter that is added has as much time as one that was there from the beginning.
+            leader.check_quorum_at = now.instant + check_quorum_timeout(self.config.fetch_timeout);
+        } else if leader.check_quorum_at <= now.instant {
             self.become_resigned(now, effects);
             return true;
         }
