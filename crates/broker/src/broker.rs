@@ -17,6 +17,7 @@ use crate::error::{ShutdownError, StartError};
 use crate::fetch_session::{self, FetchSessions};
 use crate::groups::Groups;
 use crate::handlers::controller::ControllerNode;
+use crate::handlers::controller::presence::Presence;
 use crate::housekeeping::Housekeeping;
 use crate::identity::{metadata_directory, open_directories};
 use crate::lifecycle::{self, Member, Membership};
@@ -24,6 +25,7 @@ use crate::listeners::{self, Sockets};
 use crate::metadata::{self, ActiveController, MetadataHandle, Publisher, QuorumSetup};
 use crate::net::listener::{Bound, Worker};
 use crate::node::{Node, Settings};
+use crate::peers::Network;
 use crate::producer_ids::ProducerIds;
 use crate::random::random_seed;
 use crate::replication::{Assignments, Replication};
@@ -135,6 +137,7 @@ impl Broker {
         let (directories, cluster_id) = open_directories(&config, node_id, disks)?;
         let metadata_dir = metadata_directory(&config, &directories);
         let controllers = listeners::advertise(&config, &bound_controllers);
+        let network: Arc<dyn Network> = Arc::new(peers::Sockets);
         let (metadata, active) = metadata::open(QuorumSetup {
             clock,
             config: &config,
@@ -142,7 +145,7 @@ impl Broker {
             directory: &directories[metadata_dir],
             endpoints: controllers.iter().map(endpoint).collect(),
             runtime: Handle::current(),
-            network: Arc::new(peers::Sockets),
+            network: Arc::clone(&network),
         })?;
         let replica_config = replica::Config {
             replica_lag_time_max_ms: u32::try_from(config.replica_lag_time_max_ms())
@@ -161,10 +164,16 @@ impl Broker {
         let workers: Arc<[Worker]> = workers.into();
         let (stop, stopped) = watch::channel(false);
         let (stop_controller, controller_stopped) = watch::channel(false);
+        let presence = Presence::new(
+            Handle::current(),
+            Arc::clone(&network),
+            metadata.controller.clone(),
+        );
         let controller = Arc::new(ControllerNode {
             cluster_id: cluster_id.as_str().into(),
             config: Settings::new(&config),
             controller: metadata.controller.clone(),
+            presence: Arc::clone(&presence),
         });
         let controller_tasks = listeners::serve(
             bound_controllers,
@@ -193,6 +202,9 @@ impl Broker {
                 stopped.clone(),
             );
             broker.tasks.push(tokio::spawn(registering));
+            broker
+                .tasks
+                .push(tokio::spawn(presence.run(stopped.clone())));
         }
         if config.roles().broker {
             broker

@@ -143,14 +143,21 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Returns when this broker may serve.
+    /// Returns when this broker may serve, and its metadata says so too: clients are told of it then.
     pub(crate) async fn unfence(&self) -> Result<(), String> {
         let (mut wait, longest) = SOON;
-        while self.heartbeat(false).await?.is_fenced {
+        while self.heartbeat(false).await?.is_fenced || !self.is_shown() {
             tokio::time::sleep(wait).await;
             wait = longest.min(wait * 2);
         }
         Ok(())
+    }
+
+    fn is_shown(&self) -> bool {
+        let image = self.controller.local().published().image.load();
+        image
+            .broker(self.id)
+            .is_some_and(|broker| broker.epoch == self.broker_epoch && !broker.fenced)
     }
 
     /// Sends heartbeats until `leaving` is told to leave, and then until this broker is needed no more, or until `stopped`.

@@ -34,6 +34,8 @@ pub(crate) enum Voters {
     Fixed,
     /// By the log (KIP-853).
     InLog,
+    /// By the log, where the first controller is the only voter to begin with.
+    FirstInLog,
 }
 
 const CLUSTER_ID: &str = "a-cluster-of-several";
@@ -76,7 +78,9 @@ impl Cluster {
             }
             let quorum = match voters {
                 Voters::Fixed => ("controller.quorum.voters", fixed.clone()),
-                Voters::InLog => ("controller.quorum.bootstrap.servers", servers.clone()),
+                Voters::InLog | Voters::FirstInLog => {
+                    ("controller.quorum.bootstrap.servers", servers.clone())
+                }
             };
             let properties = [
                 ("process.roles", (*roles).to_owned()),
@@ -105,7 +109,11 @@ impl Cluster {
                 Voters::InLog if roles.contains("controller") => {
                     InitialControllers::Listed(first.clone())
                 }
-                Voters::InLog => InitialControllers::Unsaid,
+                Voters::FirstInLog if Some(id) == addresses.keys().next() => {
+                    InitialControllers::Standalone
+                }
+                Voters::FirstInLog if roles.contains("controller") => InitialControllers::Others,
+                Voters::InLog | Voters::FirstInLog => InitialControllers::Unsaid,
             };
             member.format(CLUSTER_ID, initial_controllers);
             (*id, member)
@@ -165,6 +173,15 @@ impl Cluster {
         let mut listeners = broker.listeners().iter();
         let listener = listeners.find(|listener| listener.name == "CONTROLLER");
         Client::connect(&listener.unwrap().to_string()).await
+    }
+
+    /// Where a node is reached as a controller.
+    pub(crate) fn controller_address(&self, id: i32) -> (String, u16) {
+        let broker = self.members[&id].broker.as_ref().unwrap();
+        let mut listeners = broker.listeners().iter();
+        let listener = listeners.find(|listener| listener.name == "CONTROLLER");
+        let listener = listener.unwrap();
+        (listener.host.clone(), listener.port)
     }
 
     /// What the leader of the quorum says, when there is one; asked by way of node `id`.

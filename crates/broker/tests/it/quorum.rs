@@ -4,9 +4,12 @@
 use std::time::{Duration, Instant};
 
 use tidelog_broker::format::InitialControllers;
+use tidelog_protocol::messages::add_raft_voter::{AddRaftVoterRequest, Listener};
 use tidelog_protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use tidelog_protocol::messages::describe_cluster::DescribeClusterRequest;
-use tidelog_types::{ErrorCode, NodeId};
+use tidelog_protocol::messages::describe_quorum::PartitionResult;
+use tidelog_protocol::messages::remove_raft_voter::RemoveRaftVoterRequest;
+use tidelog_types::{ErrorCode, NodeId, Uuid};
 
 use crate::client::{Client, soon};
 use crate::cluster::{Cluster, Voters, quorum};
@@ -88,8 +91,8 @@ async fn three_nodes_elect_a_leader_and_topics_created_anywhere_are_seen_everywh
             for by in 1..=3 {
                 sees(&mut client, &format!("by-{by}")).await;
             }
-            let described = client.ask(&DescribeClusterRequest::default()).await;
-            assert_eq!(described.brokers.len(), 3, "{described:?}");
+            let request = DescribeClusterRequest::default();
+            soon(async { while client.ask(&request).await.brokers.len() != 3 {} }).await;
         }
         for id in 1..=3 {
             cluster.stop(id).await;
@@ -228,6 +231,94 @@ async fn brokers_without_a_vote_and_controllers_without_partitions() {
             cluster.stop(id).await;
         }
     }
+}
+
+/// The directory with which an observer fetches, once it does.
+async fn observer(client: &mut Client, id: i32) -> Uuid {
+    soon(async {
+        loop {
+            let mut observers = quorum(client).await.observers.into_iter();
+            if let Some(found) = observers.find(|found| found.replica_id.value() == id) {
+                return found.replica_directory_id;
+            }
+        }
+    })
+    .await
+}
+
+fn voters(found: &PartitionResult) -> Vec<i32> {
+    let voters = found.current_voters.iter();
+    let mut ids: Vec<i32> = voters.map(|voter| voter.replica_id.value()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn voters_are_added_and_taken_away_by_way_of_a_broker() {
+    let mut cluster = Cluster::start(THREE, Voters::FirstInLog).await;
+    let mut client = cluster.client(3).await;
+    assert_eq!(voters(&quorum(&mut client).await), [1]);
+    for id in [2, 3] {
+        let directory = observer(&mut client, id).await;
+        let (host, port) = cluster.controller_address(id);
+        let request = AddRaftVoterRequest {
+            timeout_ms: 30_000,
+            voter_id: NodeId::new(id),
+            voter_directory_id: directory,
+            listeners: vec![Listener {
+                name: "CONTROLLER".into(),
+                host: host.into(),
+                port,
+            }],
+            ..Default::default()
+        };
+        let added = soon(client.ask(&request)).await;
+        assert_eq!(added.error_code, ErrorCode::NONE, "{added:?}");
+    }
+    let found = quorum(&mut client).await;
+    assert_eq!(voters(&found), [1, 2, 3]);
+    assert_eq!(found.leader_id.value(), 1, "nobody had to be elected");
+    // A topic written over the changes of voters, and a leader that votes itself out.
+    create(&mut client, "between").await;
+    let leader = found
+        .current_voters
+        .iter()
+        .find(|voter| voter.replica_id.value() == 1);
+    let request = RemoveRaftVoterRequest {
+        voter_id: NodeId::new(1),
+        voter_directory_id: leader.unwrap().replica_directory_id,
+        ..Default::default()
+    };
+    let removed = soon(client.ask(&request)).await;
+    assert_eq!(removed.error_code, ErrorCode::NONE, "{removed:?}");
+    assert_ne!(successor(&cluster, 2, NodeId::new(1)).await, 1);
+    assert_eq!(voters(&quorum(&mut client).await), [2, 3]);
+    cluster.stop(1).await;
+    create(&mut client, "after").await;
+    sees(&mut cluster.client(2).await, "after").await;
+}
+
+#[tokio::test]
+async fn a_broker_that_has_crashed_is_fenced_at_once_and_comes_back_at_once() {
+    let mut cluster = Cluster::new(
+        &[(1, "controller"), (4, "broker"), (5, "broker")],
+        Voters::Fixed,
+    );
+    for member in cluster.members.values_mut() {
+        // Nobody waits so long here: what shows comes of closed connections.
+        member.set("broker.session.timeout.ms", "600000");
+    }
+    cluster.run(&[1, 4, 5]).await;
+    let mut client = cluster.client(4).await;
+    let live = async |client: &mut Client| {
+        let described = client.ask(&DescribeClusterRequest::default()).await;
+        described.brokers.len()
+    };
+    soon(async { while live(&mut client).await != 2 {} }).await;
+    cluster.crash(5);
+    soon(async { while live(&mut client).await != 1 {} }).await;
+    cluster.run(&[5]).await;
+    soon(async { while live(&mut client).await != 2 {} }).await;
 }
 
 #[tokio::test]

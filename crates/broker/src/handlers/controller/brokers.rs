@@ -4,6 +4,7 @@ use tidelog_metadata::controller::{BrokerEpoch, ControllerRequest, ControllerRes
 use tidelog_types::ErrorCode;
 
 use super::ControllerNode;
+use super::presence::unreachable;
 use crate::handlers::{Answer, Context};
 
 impl Context<ControllerNode> {
@@ -29,7 +30,15 @@ pub(super) mod broker_registration {
         };
         let broker_id = request.broker_id;
         let request = ControllerRequest::BrokerRegistration(request);
-        match context.decide(request).await {
+        let mut decided = context.decide(request.clone()).await;
+        if is_duplicate(&decided)
+            && let Some(former) = context.node.presence.gone(broker_id)
+        {
+            // The former process of this broker has hung up: its session need not end before its successor begins.
+            let _ = context.decide(unreachable(former)).await;
+            decided = context.decide(request).await;
+        }
+        match decided {
             Ok(ControllerResponse::BrokerRegistration(Ok(broker_epoch))) => {
                 context.answer(&BrokerRegistrationResponse {
                     broker_epoch,
@@ -44,6 +53,13 @@ pub(super) mod broker_registration {
             Ok(other) => context.mismatch(&other),
             Err(code) => context.answer(&refuse(code)),
         }
+    }
+
+    fn is_duplicate(decided: &Result<ControllerResponse, ErrorCode>) -> bool {
+        let Ok(ControllerResponse::BrokerRegistration(Err(error))) = decided else {
+            return false;
+        };
+        error.code == ErrorCode::DUPLICATE_BROKER_REGISTRATION
     }
 }
 
@@ -62,11 +78,18 @@ pub(super) mod broker_heartbeat {
             error_code,
             ..Default::default()
         };
+        let broker = BrokerEpoch {
+            broker_id: request.broker_id,
+            broker_epoch: request.broker_epoch,
+        };
         match context
             .decide(ControllerRequest::BrokerHeartbeat(request))
             .await
         {
-            Ok(ControllerResponse::BrokerHeartbeat(Ok(response))) => context.answer(&response),
+            Ok(ControllerResponse::BrokerHeartbeat(Ok(response))) => {
+                context.node.presence.reported(broker, &context.peer);
+                context.answer(&response)
+            }
             Ok(ControllerResponse::BrokerHeartbeat(Err(error))) => {
                 context.answer(&refuse(error.code))
             }

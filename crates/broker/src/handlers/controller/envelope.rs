@@ -47,6 +47,11 @@ pub(super) async fn handle(context: Context<ControllerNode>, request: EnvelopeRe
     if !before.is_here {
         return context.answer(&refuse(ErrorCode::NOT_CONTROLLER));
     }
+    // The quorum's own answers stand: a leader that has voted itself out says so, and leads no longer.
+    let by_quorum = matches!(
+        header.api_key,
+        ApiKey::DescribeQuorum | ApiKey::AddRaftVoter | ApiKey::RemoveRaftVoter
+    );
     let inner = Context {
         node: context.node.clone(),
         peer: context.peer.clone(),
@@ -54,7 +59,7 @@ pub(super) async fn handle(context: Context<ControllerNode>, request: EnvelopeRe
     };
     let answer = ControllerNode::route(inner, request).await;
     let after = leadership.borrow().clone();
-    if !after.is_here || after.leader_epoch != before.leader_epoch {
+    if !by_quorum && (!after.is_here || after.leader_epoch != before.leader_epoch) {
         // What was answered may be that there is no controller here any more: the broker finds the next one.
         return context.answer(&refuse(ErrorCode::NOT_CONTROLLER));
     }

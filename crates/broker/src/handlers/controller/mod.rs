@@ -3,6 +3,7 @@
 mod brokers;
 mod describe_cluster;
 mod envelope;
+pub(crate) mod presence;
 pub(super) mod quorum;
 
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use self::brokers::{
     allocate_producer_ids, alter_partition, assign_replicas_to_dirs, broker_heartbeat,
     broker_registration, controller_registration,
 };
+use self::presence::Presence;
 use self::quorum::{
     add_raft_voter, begin_quorum_epoch, describe_quorum, end_quorum_epoch, fetch, fetch_snapshot,
     remove_raft_voter, update_raft_voter, vote,
@@ -35,6 +37,7 @@ pub(crate) struct ControllerNode {
     pub(crate) cluster_id: Str,
     pub(crate) config: Settings,
     pub(crate) controller: ControllerHandle,
+    pub(crate) presence: Arc<Presence>,
 }
 
 impl Role for ControllerNode {
