@@ -156,6 +156,8 @@ pub(super) struct World {
     has_lost_a_disk: bool,
     /// All that any node has ever held for committed.
     pub(super) committed: Vec<Record>,
+    /// In which epoch each of them was known to be.
+    committed_in: Vec<LeaderEpoch>,
     leaders: BTreeMap<LeaderEpoch, (usize, u32)>,
     /// How often what went wrong.
     pub(super) counts: BTreeMap<&'static str, u64>,
@@ -187,6 +189,7 @@ impl World {
             is_calm: true,
             has_lost_a_disk: false,
             committed: Vec::new(),
+            committed_in: Vec::new(),
             leaders: BTreeMap::new(),
             counts: BTreeMap::new(),
         };
@@ -547,7 +550,8 @@ impl World {
                 if let Some((version, voters)) = change.first_voters {
                     bodies.extend([Body::KRaftVersion(version), Body::Voters(voters)]);
                 }
-                self.check_leader_has_all(node);
+                self.count("election");
+                self.check_leader_has_all(node, change.leader_epoch);
                 return Some(self.append(node, change.leader_epoch, bodies));
             }
             Effect::AppendVoters {

@@ -1,6 +1,8 @@
 //! What must hold in a world.
 
-use super::super::super::{Anomaly, Role};
+use tidelog_types::LeaderEpoch;
+
+use super::super::super::{Anomaly, Quorum, Role};
 use super::{Node, World};
 
 impl World {
@@ -22,6 +24,7 @@ impl World {
 
     /// What becomes committed is what everybody else holds for committed, and never less.
     pub(super) fn publish(&mut self, node: usize, high_watermark: i64) {
+        let epoch = self.nodes[node].quorum.as_ref().map(Quorum::leader_epoch);
         let n = &mut self.nodes[node];
         assert!(
             high_watermark > n.applied,
@@ -36,18 +39,22 @@ impl World {
                 Some(committed) => {
                     assert_eq!(*committed, record, "offset {offset} changed on node {node}");
                 }
-                None => self.committed.push(record),
+                None => {
+                    self.committed.push(record);
+                    self.committed_in.push(epoch.expect("it runs"));
+                }
             }
         }
         n.applied = high_watermark;
     }
 
-    /// Whoever is elected has all that is committed.
-    pub(super) fn check_leader_has_all(&self, node: usize) {
+    /// Whoever is elected has all that was committed in earlier epochs.
+    pub(super) fn check_leader_has_all(&self, node: usize, epoch: LeaderEpoch) {
         let disk = &self.nodes[node].disk;
         let log = disk.prefix(disk.end());
+        let earlier = self.committed_in.iter().filter(|e| **e < epoch).count();
         assert!(
-            log.starts_with(&self.committed),
+            log.starts_with(&self.committed[..earlier]),
             "leader {node} lacks committed records"
         );
     }
