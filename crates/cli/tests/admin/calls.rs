@@ -59,7 +59,14 @@ async fn topics_are_created_extended_and_deleted() {
 
     let lost = TopicName::from("admin-lost");
     let asked = [name.clone(), lost.clone()];
-    let described = client.describe_topics(Some(&asked)).await.unwrap();
+    let described = eventually(
+        async || client.describe_topics(Some(&asked)).await.unwrap(),
+        |all| {
+            let topic = all[&name].as_ref();
+            topic.is_ok_and(|topic| topic.partitions.len() == 3)
+        },
+    );
+    let described = described.await;
     let topic = described[&name].as_ref().unwrap();
     assert_eq!(topic.topic_id, created.topic_id);
     assert_eq!(topic.partitions.len(), 3);

@@ -8,7 +8,7 @@ use crate::support::{Server, eventually, fresh};
 async fn a_config_is_set_shown_with_its_source_and_taken_back() {
     let server = Server::start().await;
     let topic = fresh("configured");
-    server.says(&["topic", "create", &topic]);
+    server.creates(&topic, &[]).await;
     let config = |verb: &'static str| ["config", verb, "--topic", topic.as_str()];
     let named = |list: &Value, name: &str| {
         let list = list.as_array().unwrap().iter();
@@ -108,7 +108,7 @@ async fn brokers_and_groups_have_configs_too() {
 async fn what_cannot_be_done_is_said_in_a_line() {
     let server = Server::start().await;
     let topic = fresh("stubborn");
-    server.says(&["topic", "create", &topic]);
+    server.creates(&topic, &[]).await;
     let of_topic = ["-t", topic.as_str()];
     let wrong = "retention.ms: Not a number of type LONG (INVALID_CONFIG)";
     let cases: [(&[&str], &[&str], &str); 6] = [

@@ -140,6 +140,14 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Creates a topic, and waits until the broker knows it.
+    pub(crate) async fn creates(&self, topic: &str, more: &[&str]) {
+        self.says(&[&["topic", "create", topic], more].concat());
+        let is_known = async || tidelog(&self.address, &["topic", "describe", topic]);
+        let described = eventually(is_known, |output| output.status.success()).await;
+        assert!(described.status.success(), "{described:?}");
+    }
+
     /// What a command prints for programs.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let text = self.says(&[arguments, &["--json"]].concat());

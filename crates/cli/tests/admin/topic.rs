@@ -31,7 +31,11 @@ async fn a_topics_life() {
     let again = server.json(&["topic", "create", orders, "--if-not-exists"]);
     assert_eq!(again["existing"], json!([orders]));
 
-    let list = server.says(&["topic", "list"]);
+    let list = eventually(
+        async || server.says(&["topic", "list"]),
+        |list| list.contains(orders),
+    );
+    let list = list.await;
     let mut lines = list.lines().map(words);
     let heads = ["TOPIC", "PARTITIONS", "REPLICATION", "FACTOR"];
     assert_eq!(lines.next().unwrap(), heads);
@@ -86,7 +90,7 @@ async fn a_topics_life() {
 async fn partitions_in_trouble_are_found() {
     let server = Server::start().await;
     let topic = fresh("healthy");
-    server.says(&["topic", "create", &topic]);
+    server.creates(&topic, &[]).await;
     let describe = |filter| server.says(&["topic", "describe", &topic, filter]);
     let filters = ["--under-replicated", "--unavailable", "--under-min-isr"];
     // Kafka's own names of the same.
@@ -105,7 +109,7 @@ async fn partitions_in_trouble_are_found() {
 async fn records_are_deleted_by_offset_and_by_time() {
     let server = Server::start().await;
     let topic = fresh("records");
-    server.says(&["topic", "create", &topic, "--partitions", "2"]);
+    server.creates(&topic, &["--partitions", "2"]).await;
     let client = Client::connect(server.address(), Config::default());
     let (client, name) = (client.await.unwrap(), TopicName::from(topic.as_str()));
     produce(&client, &name, 0, 5, 1_000_000_000_000).await;
@@ -140,7 +144,7 @@ async fn records_are_deleted_by_offset_and_by_time() {
 async fn what_cannot_be_done_is_said_for_each_topic() {
     let server = Server::start().await;
     let topic = fresh("present");
-    server.says(&["topic", "create", &topic]);
+    server.creates(&topic, &[]).await;
     let unknown = "topic nowhere: This broker does not know the topic or partition \
                    (UNKNOWN_TOPIC_OR_PARTITION)";
     let cases: [(&[&str], &[&str]); 10] = [
