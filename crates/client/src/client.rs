@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tidelog_protocol::ApiRequest;
 use tidelog_protocol::messages::find_coordinator::{
     FindCoordinatorRequest, FindCoordinatorResponse,
@@ -11,10 +12,13 @@ use tidelog_protocol::messages::find_coordinator::{
 use tidelog_protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse,
 };
-use tidelog_types::{GroupId, NodeId, Str, TopicName};
+use tidelog_types::{ErrorCode, GroupId, NodeId, Str, TopicName};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::backoff::{Random, backoff};
+use crate::metadata::Cluster;
+use crate::statistics::{ClientStatistics, Counters};
 use crate::{ClientError, Config, Connection};
 
 /// The key type of FindCoordinator for groups.
@@ -43,12 +47,31 @@ impl Broker {
     }
 }
 
-/// A client of a cluster: a connection to each broker that it has had to do with.
-#[derive(Debug)]
+/// A client of a cluster: a connection to each broker that it has had to do with, and what it knows of topics and leaders.
+///
+/// A clone is the same client.
+#[derive(Clone, Debug)]
 pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     bootstrap: Vec<String>,
     config: Config,
-    connections: Mutex<HashMap<String, Arc<Connection>>>,
+    connections: parking_lot::Mutex<HashMap<String, Arc<Mutex<Slot>>>>,
+    cluster: RwLock<Cluster>,
+    counters: Arc<Counters>,
+}
+
+/// The connection to one address. Its lock is held while it comes about, so that one attempt serves all who want it.
+#[derive(Debug, Default)]
+struct Slot {
+    connection: Option<Arc<Connection>>,
+    /// Attempts in a row that failed.
+    failures: u32,
+    /// Not to be tried before then.
+    retry_at: Option<Instant>,
 }
 
 impl Client {
@@ -57,25 +80,44 @@ impl Client {
         let addresses = bootstrap.split(',').map(str::trim);
         let addresses = addresses.filter(|address| !address.is_empty());
         let client = Self {
-            bootstrap: addresses.map(checked).collect::<Result<_, _>>()?,
-            config,
-            connections: Mutex::default(),
+            shared: Arc::new(Shared {
+                bootstrap: addresses.map(checked).collect::<Result<_, _>>()?,
+                config,
+                connections: parking_lot::Mutex::default(),
+                cluster: RwLock::default(),
+                counters: Arc::default(),
+            }),
         };
         client.any().await?;
         Ok(client)
     }
 
     /// How the client behaves.
-    pub const fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> &Config {
+        &self.shared.config
     }
 
-    /// A connection to any broker: one that is there, or to the first of the list that answers.
+    /// What the client has done so far.
+    pub fn statistics(&self) -> ClientStatistics {
+        self.shared.counters.snapshot()
+    }
+
+    /// A connection to any broker: one that is there, or to the first that answers of those that are known, or, if none of
+    /// them does, of those that the client began with (KIP-899).
     pub async fn any(&self) -> Result<Arc<Connection>, ClientError> {
+        if let Some(connection) = self.open_connection() {
+            return Ok(connection);
+        }
+        let mut addresses = self.known_addresses();
+        for address in &self.shared.bootstrap {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
         let mut failed = ClientError::Address {
-            text: self.bootstrap.join(","),
+            text: self.shared.bootstrap.join(","),
         };
-        for address in &self.bootstrap {
+        for address in &addresses {
             match self.at(address).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failed = error,
@@ -84,18 +126,110 @@ impl Client {
         Err(failed)
     }
 
-    /// A connection to this address.
+    /// A connection that is there, unless somebody is busy with it.
+    fn open_connection(&self) -> Option<Arc<Connection>> {
+        let connections = self.shared.connections.lock();
+        let mut open = connections.values().filter_map(|slot| {
+            let slot = slot.try_lock().ok()?;
+            slot.connection.clone().filter(|it| !it.is_closed())
+        });
+        open.next()
+    }
+
+    fn known_addresses(&self) -> Vec<String> {
+        let cluster = self.shared.cluster.read();
+        cluster.brokers.values().map(Broker::address).collect()
+    }
+
+    /// A connection to this address. After a failure the next attempt waits a little.
     pub(crate) async fn at(&self, address: &str) -> Result<Arc<Connection>, ClientError> {
-        let mut connections = self.connections.lock().await;
-        if let Some(connection) = connections.get(address)
-            && !connection.is_closed()
-        {
+        let slot = {
+            let mut connections = self.shared.connections.lock();
+            let slot = connections.entry(address.to_owned());
+            slot.or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.connection.take_if(|it| it.is_closed()) {
+            tracing::debug!(address = connection.address(), "connecting again");
+        }
+        if let Some(connection) = &slot.connection {
             return Ok(connection.clone());
         }
-        let connection = Connection::connect(address, self.config.clone()).await?;
-        let connection = Arc::new(connection);
-        connections.insert(address.to_owned(), connection.clone());
-        Ok(connection)
+        if let Some(retry_at) = slot.retry_at {
+            tokio::time::sleep_until(retry_at).await;
+        }
+        let counters = self.shared.counters.clone();
+        let config = self.config().clone();
+        match Connection::counted(address, config, counters.clone()).await {
+            Ok(connection) => {
+                counters.connections.add(1);
+                let connection = Arc::new(connection);
+                *slot = Slot {
+                    connection: Some(connection.clone()),
+                    ..Slot::default()
+                };
+                Ok(connection)
+            }
+            Err(error) => {
+                counters.connect_failures.add(1);
+                tracing::debug!(address, %error, "no connection");
+                slot.failures += 1;
+                let config = self.config();
+                let wait = backoff(
+                    config.reconnect_backoff,
+                    config.reconnect_backoff_max,
+                    slot.failures,
+                    &mut Random::seeded(),
+                );
+                slot.retry_at = Some(Instant::now() + wait);
+                Err(error)
+            }
+        }
+    }
+
+    /// A connection to a broker of the cluster.
+    pub(crate) async fn at_node(&self, id: NodeId) -> Result<Arc<Connection>, ClientError> {
+        let address = self.read_cluster(|cluster| cluster.brokers.get(&id).map(Broker::address));
+        match address {
+            Some(address) => self.at(&address).await,
+            None => Err(ClientError::UnknownBroker { id }),
+        }
+    }
+
+    /// Looks at what is known of the cluster.
+    pub(crate) fn read_cluster<T>(&self, look: impl FnOnce(&Cluster) -> T) -> T {
+        look(&self.shared.cluster.read())
+    }
+
+    /// Notes what an answer said of the cluster.
+    pub(crate) fn note<T>(&self, note: impl FnOnce(&mut Cluster) -> T) -> T {
+        note(&mut self.shared.cluster.write())
+    }
+
+    /// Asks any broker about these topics, and remembers the answer. Topics with an error come back with it.
+    pub(crate) async fn refresh(
+        &self,
+        topics: &[TopicName],
+        may_create: bool,
+    ) -> Result<Vec<(TopicName, ErrorCode)>, ClientError> {
+        let topics = topics.iter().map(|topic| MetadataRequestTopic {
+            name: Some(topic.clone()),
+            ..Default::default()
+        });
+        let request = MetadataRequest {
+            topics: Some(topics.collect()),
+            allow_auto_topic_creation: may_create,
+            ..Default::default()
+        };
+        self.shared.counters.metadata_refreshes.add(1);
+        let answer = self.ask_any(&request).await?;
+        if answer.error_code == ErrorCode::REBOOTSTRAP_REQUIRED {
+            // KIP-1102: these brokers are no longer the cluster's.
+            self.note(|cluster| cluster.brokers.clear());
+            self.shared.connections.lock().clear();
+        }
+        ClientError::check(answer.error_code, None, || "the metadata".into())?;
+        Ok(self.note(|cluster| cluster.update(answer)))
     }
 
     /// Sends a request that any broker can answer.
@@ -176,14 +310,20 @@ impl Client {
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let until = Instant::now() + self.config.retry_timeout;
+        let config = self.config();
+        let until = Instant::now() + config.retry_timeout;
+        let mut random = Random::seeded();
+        let mut failures = 0;
         loop {
             match call().await {
                 Err(error) if error.code().is_some() && error.is_retriable() => {
-                    if Instant::now() + self.config.retry_backoff > until {
+                    failures += 1;
+                    let (first, max) = (config.retry_backoff, config.retry_backoff_max);
+                    let wait = backoff(first, max, failures, &mut random);
+                    if Instant::now() + wait > until {
                         return Err(error);
                     }
-                    tokio::time::sleep(self.config.retry_backoff).await;
+                    tokio::time::sleep(wait).await;
                 }
                 done => return done,
             }

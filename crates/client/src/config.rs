@@ -1,6 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_types::Str;
+
+use crate::{Tcp, Transport};
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -8,16 +11,26 @@ use tidelog_types::Str;
 pub struct Config {
     /// The name under which the broker knows the client (`client.id`).
     pub client_id: Str,
-    /// How long a connection may take until it is there.
+    /// How long a connection may take until it is there and the broker has said what it speaks.
     pub connect_timeout: Duration,
     /// How long an answer may take.
     pub request_timeout: Duration,
     /// How long to go on asking where the answer was that it may work later, such as while a coordinator moves.
     pub retry_timeout: Duration,
-    /// How long to wait before asking again.
+    /// How long to wait before asking again, the first time.
     pub retry_backoff: Duration,
+    /// How long to wait before asking again at most: each time it is twice as long, a little more or less (KIP-580).
+    pub retry_backoff_max: Duration,
+    /// How long to wait before connecting again to a broker that could not be reached; twice as long each time.
+    pub reconnect_backoff: Duration,
+    /// How long to wait before connecting again at most.
+    pub reconnect_backoff_max: Duration,
     /// How large an answer may be, in bytes.
     pub response_bytes_max: usize,
+    /// After how long to ask who leads what, though nothing has gone wrong (`metadata.max.age.ms`).
+    pub metadata_age_max: Duration,
+    /// How brokers are reached.
+    pub transport: Arc<dyn Transport>,
 }
 
 impl Default for Config {
@@ -28,7 +41,12 @@ impl Default for Config {
             request_timeout: Duration::from_secs(30),
             retry_timeout: Duration::from_secs(30),
             retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
+            reconnect_backoff: Duration::from_millis(50),
+            reconnect_backoff_max: Duration::from_secs(1),
             response_bytes_max: 100 << 20,
+            metadata_age_max: Duration::from_secs(300),
+            transport: Arc::new(Tcp),
         }
     }
 }

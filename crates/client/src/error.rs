@@ -2,7 +2,7 @@ use std::io;
 use std::time::Duration;
 
 use tidelog_protocol::{ApiKey, DecodeError, EncodeError};
-use tidelog_types::{ErrorCode, Str};
+use tidelog_types::{ErrorCode, NodeId, Str};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,20 @@ pub enum ClientError {
         /// What is wrong with it.
         what: String,
     },
+    /// The broker answered in TLS.
+    #[error(
+        "{address} expects TLS, and this client speaks without; use the port of a listener without TLS"
+    )]
+    TlsExpected {
+        /// The address.
+        address: String,
+    },
+    /// The cluster has no such broker, as far as this client has heard.
+    #[error("the cluster has no broker {id} just now")]
+    UnknownBroker {
+        /// Its id.
+        id: NodeId,
+    },
     /// The broker lacks the API, or every version of it that this client knows.
     #[error("{address} does not serve {api}, or in no version that this client knows")]
     Unsupported {
@@ -94,7 +108,10 @@ impl ClientError {
     pub const fn is_retriable(&self) -> bool {
         match self {
             Self::Refused { code, .. } => code.is_retriable(),
-            Self::Closed { .. } | Self::Connect { .. } | Self::Timeout { .. } => true,
+            Self::Closed { .. }
+            | Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::UnknownBroker { .. } => true,
             _ => false,
         }
     }

@@ -1,35 +1,42 @@
-//! A Kafka client in pure, asynchronous Rust. It works with Tidelog and with Apache Kafka alike.
+//! A Kafka client in pure, asynchronous Rust. It works with Tidelog and with Apache Kafka alike, from 2.1 on.
 //!
-//! So far it has what an operator needs: topics, their configs and records, consumer groups, the cluster. **Every call says
-//! which version it speaks by what both sides know**: a [`Connection`] asks the broker for its APIs first, and each request
-//! goes out in the newest common version. So there is no setting for the version of a broker, and a broker that lacks an API
-//! gives an error that says so.
+//! So far it has the [`Producer`], and what an operator needs: topics, their configs and records, consumer groups, the cluster.
+//! **Every call says which version it speaks by what both sides know**: a [`Connection`] asks the broker for its APIs first, and
+//! each request goes out in the newest common version. So there is no setting for the version of a broker, and a broker that
+//! lacks an API gives an error that says so.
 //!
-//! [`Client`] finds the right broker for a call (any one, the controller, the leader of a partition, the coordinator of a
-//! group) and keeps a connection to each. A call about several things has a result for each of them.
+//! [`Client`] finds the right broker for a call (any one, the controller, the leader of a partition, the coordinator of a group) and
+//! keeps a connection to each. A call about several things has a result for each of them. What it knows of leaders it asks for again when that proves wrong, and after a while; if no broker that it
+//! knows answers, it begins again where it began (KIP-899). How brokers are reached is a [`Transport`], TCP unless another is
+//! given. Times, sizes and the like are fields of [`Config`].
 //!
-//! ```no_run
-//! use tidelog_client::{Client, Config, NewTopic};
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # let dir = tempfile::tempdir()?;
+//! # let broker = tidelog_broker::Broker::builder().data_dir(dir.path()).listener("PLAINTEXT://127.0.0.1:0");
+//! # let broker = broker.start().await?;
+//! # let bootstrap = broker.bootstrap_servers();
+//! use tidelog_client::{Client, Config, NewTopic, Producer, ProducerConfig, ProducerRecord};
 //!
-//! # async fn f() -> Result<(), tidelog_client::ClientError> {
-//! let client = Client::connect("localhost:9092", Config::default()).await?;
-//! let topics = [
-//!     NewTopic::new("orders").partitions(12).config("retention.ms", "86400000"),
-//!     NewTopic::new("payments"),
-//! ];
+//! let client = Client::connect(&bootstrap, Config::default()).await?;
+//! let topics = [NewTopic::new("logins").partitions(12).config("retention.ms", "86400000")];
 //! for (name, created) in client.create_topics(&topics, false).await? {
-//!     match created {
-//!         Ok(topic) => println!("{name} has the id {:?}", topic.topic_id),
-//!         Err(error) => println!("{error}"),
-//!     }
+//!     println!("{name} has the id {:?}", created?.topic_id);
 //! }
-//! for group in client.list_groups(&[], &[]).await? {
-//!     println!("{} is {}", group.group_id, group.state);
-//! }
+//!
+//! let producer = Producer::new(&client, ProducerConfig::default())?;
+//! let record = ProducerRecord::to("logins").key("user-1").value("logged in");
+//! let metadata = producer.send(record).await?.await?;
+//! println!("the record is at offset {} of partition {}", metadata.offset, metadata.partition);
 //! # Ok(())
+//! # })
 //! # }
 //! ```
+//!
+//! Records are compressed with gzip, snappy or lz4, which are pure Rust, or with zstd, a C library, if the feature `zstd` is on.
 
+mod backoff;
 mod client;
 mod cluster;
 mod config;
@@ -38,10 +45,14 @@ mod connection;
 mod controller;
 mod error;
 mod groups;
+mod metadata;
 mod offsets;
+mod producer;
 mod records;
 mod replicas;
+mod statistics;
 mod topics;
+mod transport;
 
 pub use client::{Broker, Client};
 pub use cluster::{
@@ -57,9 +68,16 @@ pub use connection::Connection;
 pub use error::ClientError;
 pub use groups::{GroupDescription, GroupListing, GroupMember, GroupType};
 pub use offsets::{CommittedOffset, OffsetAt, OffsetSpec};
+pub use producer::{
+    Acks, Delivery, Partitioner, ProduceError, Producer, ProducerConfig, ProducerRecord,
+    ProducerStatistics, RecordMetadata, murmur2, partition_for_key,
+};
 pub use records::PerPartition;
 pub use replicas::{ElectionType, Reassignment};
+pub use statistics::ClientStatistics;
+pub use tidelog_record::{Codec, Compression, HeaderRef};
 pub use topics::{
     CreatedTopic, NewPartitions, NewTopic, PartitionDescription, PerTopic, TopicDescription,
     TopicListing,
 };
+pub use transport::{Connecting, Stream, Tcp, Transport};

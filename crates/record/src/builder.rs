@@ -324,6 +324,41 @@ impl Batch {
         seal(emptied, vec![0; HEADER_LEN])
     }
 
+    /// The same records as another incarnation of the producer sends them, or with other sequence numbers: what a producer sends
+    /// again after its epoch was raised (KIP-360).
+    ///
+    /// ```
+    /// use tidelog_record::{BatchBuilder, Codec};
+    /// use tidelog_types::{ProducerEpoch, ProducerId, Timestamp};
+    ///
+    /// # fn main() -> Result<(), tidelog_record::BatchError> {
+    /// let builder = BatchBuilder::new(Codec::Lz4.into());
+    /// let mut builder = builder.producer(ProducerId::new(7), ProducerEpoch::new(0), 40);
+    /// builder.push(Timestamp::from_millis(1), None, Some(b"value"), &[]);
+    /// let sent = builder.build()?;
+    /// let again = sent.with_producer(ProducerId::new(7), ProducerEpoch::new(1), 0);
+    /// again.verify_crc()?;
+    /// assert_eq!(again.header().producer_epoch, ProducerEpoch::new(1));
+    /// assert_eq!((again.header().base_sequence, again.payload()), (0, sent.payload()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_producer(
+        &self,
+        producer_id: ProducerId,
+        producer_epoch: ProducerEpoch,
+        base_sequence: i32,
+    ) -> Self {
+        let header = BatchHeader {
+            producer_id,
+            producer_epoch,
+            base_sequence,
+            ..*self.header()
+        };
+        seal(header, self.bytes().to_vec())
+    }
+
     /// What compaction keeps of this batch when some of its records go, or when its delete horizon is set (KIP-534): the
     /// records for which `keep` answers true, with their offsets and timestamps, compressed as before. First and last
     /// offset, producer and sequence stay, also those of records that are gone.
