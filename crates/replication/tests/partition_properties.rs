@@ -27,7 +27,7 @@ enum Step {
     /// The same leader, elected anew.
     NextEpoch,
     /// `min.insync.replicas`
-    MinInsyncReplicas(usize),
+    MinInsyncReplicas(u32),
     /// Deletes this percentage of what is committed.
     DeleteRecords { percent: i64 },
 }
@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1..=5_i32, 0..=100_i64).prop_map(|(node, percent)| Step::Fetch { node, percent }),
         1 => any::<[bool; 3]>().prop_map(|members| Step::AlterIsr { members }),
         1 => Just(Step::NextEpoch),
-        1 => (1..=5_usize).prop_map(Step::MinInsyncReplicas),
+        1 => (1..=5_u32).prop_map(Step::MinInsyncReplicas),
         1 => (0..=100_i64).prop_map(|percent| Step::DeleteRecords { percent }),
     ]
 }
@@ -59,7 +59,7 @@ struct Model {
     high_watermark: i64,
     leader_epoch: i32,
     partition_epoch: i32,
-    min_insync_replicas: usize,
+    min_insync_replicas: u32,
     isr: Vec<i32>,
     fetched: BTreeMap<i32, i64>,
     transactions: Vec<Transaction>,
@@ -75,7 +75,7 @@ impl Model {
     }
 
     fn commit(&mut self) {
-        if self.isr.len() < self.min_insync_replicas.min(NODES.len()) {
+        if self.isr.len() < (self.min_insync_replicas as usize).min(NODES.len()) {
             return;
         }
         let ends = self.isr.iter().map(|node| match node {

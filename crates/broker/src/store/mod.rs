@@ -362,7 +362,7 @@ impl Store {
 
     fn replica_config(&self, config: &TopicConfig) -> ReplicaConfig {
         ReplicaConfig {
-            min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
+            min_insync_replicas: u32::try_from(config.min_insync_replicas).unwrap_or(1),
             durable_when: match config.durability {
                 Durability::Fsync => DurableWhen::Flushed,
                 Durability::PageCache | Durability::Memory => DurableWhen::Appended,

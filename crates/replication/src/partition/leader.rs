@@ -21,7 +21,7 @@ pub struct Leader {
     recovering: bool,
     change: IsrChange,
     /// All replicas but this one.
-    followers: Vec<Progress>,
+    followers: Box<[Progress]>,
     /// How many of the replicas are being added.
     adding_replicas: u32,
     /// This node's own registration.
@@ -130,7 +130,7 @@ impl Leader {
             epoch_start_offset,
             recovering: state.recovering,
             change: IsrChange::SETTLED,
-            followers: Vec::new(),
+            followers: Box::default(),
             adding_replicas: 0,
             broker_epoch: UNKNOWN_BROKER_EPOCH,
             seen: now,
@@ -347,17 +347,17 @@ impl Leader {
     }
 
     /// How many members the ISR must have. More than there are replicas is never demanded.
-    fn effective_min_isr(&self, min_insync_replicas: usize) -> usize {
-        min_insync_replicas.min(self.followers.len() + 1)
+    fn effective_min_isr(&self, min_insync_replicas: u32) -> usize {
+        (min_insync_replicas as usize).min(self.followers.len() + 1)
     }
 
     /// Whether the ISR is large enough for records to become committed.
-    pub(super) fn is_enough_in_sync(&self, min_insync_replicas: usize) -> bool {
+    pub(super) fn is_enough_in_sync(&self, min_insync_replicas: u32) -> bool {
         self.isr_len() >= self.effective_min_isr(min_insync_replicas)
     }
 
     /// Whether as many replicas have what is committed as `min.insync.replicas` demands.
-    pub(super) fn is_enough_replicated(&self, min_insync_replicas: usize) -> bool {
+    pub(super) fn is_enough_replicated(&self, min_insync_replicas: u32) -> bool {
         let maximal = self.followers.iter().filter(|f| self.is_maximal_member(f));
         maximal.count() + 1 >= self.effective_min_isr(min_insync_replicas)
     }

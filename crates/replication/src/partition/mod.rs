@@ -43,7 +43,7 @@ pub struct Config {
     /// This node.
     pub node_id: NodeId,
     /// `min.insync.replicas`: with fewer replicas in sync, `acks=all` is refused and nothing becomes committed.
-    pub min_insync_replicas: usize,
+    pub min_insync_replicas: u32,
     /// When this replica counts a record as its own.
     pub durable_when: DurableWhen,
     /// `replica.lag.time.max.ms`: who has not caught up with the leader for so long leaves the ISR.

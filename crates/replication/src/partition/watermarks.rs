@@ -50,40 +50,52 @@ impl Watermarks {
 pub(super) struct Unstable {
     /// The first offset of the oldest transaction open at the high watermark.
     current: Option<Offset>,
-    /// Changes above the high watermark: the log end offset of the append, and the first open offset from there on.
-    pending: VecDeque<(Offset, Option<Offset>)>,
+    /// What changes above the high watermark. Most partitions never have any of it, and there are many partitions.
+    pending: Option<Box<Pending>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Pending {
+    /// The log end offset of the append, and the first open offset from there on.
+    changes: VecDeque<(Offset, Option<Offset>)>,
 }
 
 impl Unstable {
     pub(super) const fn new(first_unstable_offset: Option<Offset>) -> Self {
         Self {
             current: first_unstable_offset,
-            pending: VecDeque::new(),
+            pending: None,
         }
     }
 
     pub(super) fn appended(&mut self, end: Offset, first_unstable_offset: Option<Offset>) {
-        let latest = self
-            .pending
-            .back()
-            .map_or(self.current, |(_, first)| *first);
+        let pending = self.pending.as_deref();
+        let last = pending.and_then(|pending| pending.changes.back());
+        let latest = last.map_or(self.current, |(_, first)| *first);
         if latest != first_unstable_offset {
-            self.pending.push_back((end, first_unstable_offset));
+            let pending = self.pending.get_or_insert_default();
+            pending.changes.push_back((end, first_unstable_offset));
         }
     }
 
     pub(super) fn truncated(&mut self, end: Offset, first_unstable_offset: Option<Offset>) {
-        while self.pending.pop_back_if(|(at, _)| *at > end).is_some() {}
+        if let Some(pending) = &mut self.pending {
+            while pending.changes.pop_back_if(|(at, _)| *at > end).is_some() {}
+        }
         self.appended(end, first_unstable_offset);
     }
 
     /// The last stable offset under this high watermark, which never goes back.
     pub(super) fn advance(&mut self, high_watermark: Offset) -> Offset {
-        while let Some((_, first)) = self.pending.pop_front_if(|(at, _)| *at <= high_watermark) {
-            self.current = first;
+        let mut opened = None;
+        if let Some(pending) = &mut self.pending {
+            let changes = &mut pending.changes;
+            while let Some((_, first)) = changes.pop_front_if(|(at, _)| *at <= high_watermark) {
+                self.current = first;
+            }
+            // A high watermark inside an append may already cover the beginning of a transaction which that append opened.
+            opened = changes.front().and_then(|(_, first)| *first);
         }
-        // A high watermark inside an append may already cover the beginning of a transaction which that append opened.
-        let opened = self.pending.front().and_then(|(_, first)| *first);
         self.current
             .or(opened)
             .map_or(high_watermark, |first| first.min(high_watermark))
@@ -91,7 +103,7 @@ impl Unstable {
 
     pub(super) fn check(&self, high_watermark: Offset) {
         let mut last = high_watermark;
-        for (at, _) in &self.pending {
+        for (at, _) in self.pending.iter().flat_map(|pending| &pending.changes) {
             assert!(
                 *at > last,
                 "changes of transactions are kept in order, above the high watermark"

@@ -143,7 +143,7 @@ struct Machine {
 struct Rules {
     nodes: usize,
     isr: usize,
-    min_insync_replicas: usize,
+    min_insync_replicas: u32,
     durable_when: DurableWhen,
 }
 

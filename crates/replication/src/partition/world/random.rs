@@ -41,7 +41,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         3 => Just(DurableWhen::Flushed),
         1 => Just(DurableWhen::Appended)
     ];
-    (1..=3_usize, 1..=2_usize, durable_when).prop_map(|(isr, min_insync_replicas, durable_when)| {
+    (1..=3_usize, 1..=2_u32, durable_when).prop_map(|(isr, min_insync_replicas, durable_when)| {
         Rules {
             nodes: 3,
             isr,
