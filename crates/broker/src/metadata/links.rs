@@ -32,6 +32,8 @@ pub(super) struct Link {
     peer: Peer,
     /// Who listens there, if that is known.
     node: Option<NodeId>,
+    /// Whether anybody ever answered from there.
+    was_reached: bool,
     /// Whether it was said that nobody listens there.
     is_gone: bool,
     last_use: u64,
@@ -87,11 +89,18 @@ impl Links {
         Some(node)
     }
 
+    /// Whether a node of the quorum was reached, and nobody listens any more where it was.
+    pub(super) fn is_gone(&self, node: NodeId) -> bool {
+        let mut links = self.links.values().filter(|link| link.node == Some(node));
+        links.any(|link| link.is_gone && link.was_reached)
+    }
+
     /// Somebody has answered from an address.
     pub(super) fn answered(&mut self, address: &Address) {
         let Some(link) = self.links.get_mut(address) else {
             return;
         };
+        link.was_reached = true;
         if std::mem::take(&mut link.is_gone) {
             tracing::info!(node = ?link.node, %address, "a node of the metadata quorum is back");
         }
@@ -111,6 +120,7 @@ impl Links {
             let link = Link {
                 peer,
                 node: None,
+                was_reached: false,
                 is_gone: false,
                 last_use: 0,
             };

@@ -210,7 +210,13 @@ impl MetadataThread {
                 self.answered(request_id, answer)
             }
             Command::Refused(address) => match self.links.refused(&address) {
-                Some(node) => self.drive(quorum::Input::Unreachable { node }, Brought::Nothing),
+                Some(node) => {
+                    self.watched.look_again(node);
+                    if self.controller.is_some() {
+                        self.watch_brokers();
+                    }
+                    self.drive(quorum::Input::Unreachable { node }, Brought::Nothing)
+                }
                 None => Ok(()),
             },
             Command::BrokerGone {

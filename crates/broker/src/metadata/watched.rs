@@ -3,6 +3,8 @@
 //! It keeps a connection to every other broker that serves, over which it asks for nothing. When the process ends the
 //! connection breaks, and is opened again at once; that nobody listens there any more is the evidence. Who was never
 //! reached proves nothing by not being reached: then, and where only the network has failed, the session has to run out.
+//! Unless it was a controller, too, whose other listener was reached and is not any more: who takes over from a node that
+//! died has not reached the broker on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +53,11 @@ impl Watched {
         }
     }
 
+    /// Looks anew at whether a broker is there, if it is watched.
+    pub(super) fn look_again(&mut self, broker: NodeId) {
+        self.0.remove(&broker);
+    }
+
     /// Watches nobody any more.
     pub(super) fn clear(&mut self) {
         self.0.clear();
@@ -58,7 +65,7 @@ impl Watched {
 }
 
 fn watch(broker_id: NodeId, broker_epoch: i64, address: Address, links: &Links) -> Peer {
-    let was_reached = Arc::new(AtomicBool::new(false));
+    let was_reached = Arc::new(AtomicBool::new(links.is_gone(broker_id)));
     let reached = Arc::clone(&was_reached);
     let commands = links.commands.clone();
     let peer = Peer::start(
@@ -84,7 +91,7 @@ fn watch(broker_id: NodeId, broker_epoch: i64, address: Address, links: &Links) 
         }),
         version_max: i16::MAX,
         on_behalf: None,
-        reply: Box::new(move |answer| reached.store(answer.is_ok(), Ordering::Release)),
+        reply: Box::new(move |answer| drop(reached.fetch_or(answer.is_ok(), Ordering::Release))),
     });
     peer
 }

@@ -297,6 +297,35 @@ async fn leaders_that_stop_or_crash_in_turn_lose_no_acknowledged_record() {
     all_have(&cluster, &topic, &producer.acknowledged).await;
 }
 
+/// Nobody waits for the session of a broker that was the controller, too, though its successor has never reached it.
+#[tokio::test]
+async fn a_controller_that_dies_as_a_follower_is_missed_at_once() {
+    let mut cluster = Cluster::new(THREE, Voters::Fixed);
+    for id in 1..=3 {
+        let member = cluster.member(id);
+        member.set("broker.session.timeout.ms", "120000");
+        member.set("replica.lag.time.max.ms", "120000");
+    }
+    cluster.run(&[1, 2, 3]).await;
+    let controller = cluster.quorum(1).await.leader_id.value();
+    let other = controller % 3 + 1;
+    let mut producer = Producer::new(&cluster).await;
+    let mut count = 0;
+    let topic = loop {
+        let name = format!("orders-{count}");
+        let topic = create(&cluster, other, &name, &[("min.insync.replicas", "2")]).await;
+        if in_sync(&cluster, &topic, 3).await != controller {
+            break topic;
+        }
+        count += 1;
+    };
+    producer.write(&cluster, &topic).await;
+    cluster.crash(controller);
+    producer.write(&cluster, &topic).await;
+    in_sync(&cluster, &topic, 2).await;
+    all_have(&cluster, &topic, &producer.acknowledged).await;
+}
+
 /// Hard corner 22: with too few replicas in sync nothing is appended that asks for all of them.
 #[tokio::test]
 async fn corner_22_with_too_few_in_sync_nothing_is_appended() {
