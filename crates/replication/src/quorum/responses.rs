@@ -164,6 +164,7 @@ impl Quorum {
             follower.fetch_until = now.instant + self.config.fetch_timeout;
             follower.has_fetched = true;
             follower.leader_is_gone = false;
+            follower.leader_is_unreachable = false;
         }
         taken
     }

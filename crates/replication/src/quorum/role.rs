@@ -58,6 +58,8 @@ pub struct Prospective {
     pub(super) voted: Option<ReplicaKey>,
     /// The leader of the epoch, if it knew one: the promise failing, it follows again.
     pub(super) leader: Option<(NodeId, Vec<Endpoint>)>,
+    /// The leader's process is gone. Others may not know yet, and are asked again soon.
+    pub(super) leader_is_unreachable: bool,
     pub(super) votes: Votes,
     pub(super) election_at: Instant,
 }
@@ -83,6 +85,8 @@ pub struct Follower {
     pub(super) has_fetched: bool,
     /// The leader has said that it steps down, or its process is gone.
     pub(super) leader_is_gone: bool,
+    /// Its process is gone.
+    pub(super) leader_is_unreachable: bool,
     /// The leader's high watermark, as it was heard last.
     pub(super) leader_high_watermark: Option<Offset>,
     pub(super) snapshot: Option<SnapshotFetch>,

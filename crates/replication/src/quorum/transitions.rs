@@ -1,6 +1,6 @@
 //! From one role to another.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Now};
 
@@ -68,6 +68,7 @@ impl Quorum {
             update_voter_at: now.instant + self.config.fetch_timeout,
             has_fetched: false,
             leader_is_gone: false,
+            leader_is_unreachable: false,
             leader_high_watermark: None,
             snapshot: None,
         })
@@ -155,10 +156,18 @@ impl Quorum {
         let leader = leader_id
             .map(|id| (id, endpoints.to_vec()))
             .filter(|(id, _)| !self.names_this_node(*id));
+        let leader_is_unreachable =
+            matches!(&self.role, Role::Follower(follower) if follower.leader_is_unreachable);
+        let mut votes = Votes::new(self.config.node.id);
+        if let Some((id, _)) = leader.as_ref().filter(|_| leader_is_unreachable) {
+            // It will not answer.
+            votes.record(*id, false);
+        }
         let role = Role::Prospective(Prospective {
             voted: self.role.voted(self.config.node),
             leader,
-            votes: Votes::new(self.config.node.id),
+            leader_is_unreachable,
+            votes,
             election_at: self.election_at(now),
         });
         self.become_role(self.leader_epoch, role, effects);
@@ -217,9 +226,15 @@ impl Quorum {
             return;
         };
         let epoch = self.leader_epoch;
+        let leader_is_unreachable = prospective.leader_is_unreachable;
         match prospective.leader.clone() {
             Some((id, endpoints)) if self.is_reachable(id, &endpoints) => {
                 self.become_follower(now, epoch, id, endpoints, effects);
+                if leader_is_unreachable {
+                    // When all others have had their turn.
+                    let turns = u32::try_from(self.voters().len()).unwrap_or(u32::MAX);
+                    self.give_up_leader(now, self.config.succession_step * turns);
+                }
             }
             leader => self.become_unattached(now, epoch, leader.map(|(id, _)| id), effects),
         }
@@ -292,11 +307,19 @@ impl Quorum {
         let before = |id: NodeId| id != node && id < own_id;
         let rank = self.voters().keys().filter(|key| before(key.id)).count();
         let wait = self.config.succession_step * u32::try_from(rank).unwrap_or(u32::MAX);
-        if let Role::Follower(follower) = &mut self.role
+        if let Role::Follower(follower) = &self.role
             && follower.leader_id == node
-            && !follower.leader_is_gone
+            && !follower.leader_is_unreachable
         {
+            self.give_up_leader(now, wait);
+        }
+    }
+
+    /// Follows no longer than for `wait`, unless the leader answers after all.
+    fn give_up_leader(&mut self, now: Now, wait: Duration) {
+        if let Role::Follower(follower) = &mut self.role {
             follower.leader_is_gone = true;
+            follower.leader_is_unreachable = true;
             follower.fetch_until = follower.fetch_until.min(now.instant + wait);
         }
     }

@@ -171,3 +171,34 @@ fn no_message_causes_a_panic() {
         hostile::bombard(&world, seed);
     }
 }
+
+/// For how many milliseconds nobody leads when the leader gets no time to do anything any more; with a hint, the others know
+/// that its process is gone.
+fn replaced_after(seed: u64, hint: bool) -> u64 {
+    let options = Options {
+        seed,
+        nodes: 3,
+        voters: 3,
+        dynamic: false,
+        faults_s: 0,
+        planted: None,
+    };
+    let mut world = World::new(options);
+    world.run_for(8000);
+    let (leader, _) = world.leader().expect("somebody leads by then");
+    world.stop(leader, hint);
+    let stopped = world.time;
+    while world.leader().is_none() {
+        world.run_for(5);
+    }
+    (world.time - stopped) / 1000
+}
+
+#[test]
+fn a_leader_is_replaced_soon() {
+    for seed in 0..20 {
+        let (gone, stalled) = (replaced_after(seed, true), replaced_after(seed, false));
+        assert!(gone < 200, "{gone} ms after the process was gone");
+        assert!(stalled < 3500, "{stalled} ms after the process was stopped");
+    }
+}

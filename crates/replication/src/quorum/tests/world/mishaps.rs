@@ -151,6 +151,15 @@ impl World {
         Some((leader, self.nodes[leader].leads?))
     }
 
+    /// A node gets no time any more. With a hint the others take it for gone, a little later.
+    pub(in super::super) fn stop(&mut self, node: usize, hint: bool) {
+        self.nodes[node].paused_until = u64::MAX;
+        for to in (0..self.nodes.len()).filter(|to| hint && *to != node) {
+            let at = self.time + 1000 + self.below(4000);
+            self.at(at, Event::Gone { to, node });
+        }
+    }
+
     /// Somebody asks a leader to make a node a voter, or not one.
     fn change_voters(&mut self, node: usize) {
         if !self.options.dynamic || self.has_lost_a_disk {
