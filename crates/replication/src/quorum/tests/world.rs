@@ -34,6 +34,8 @@ pub(super) struct Options {
     pub(super) dynamic: bool,
     /// For how many simulated seconds things go wrong.
     pub(super) faults_s: u64,
+    /// Things go wrong with the voters above all, and more often.
+    pub(super) churns: bool,
     pub(super) planted: Option<Planted>,
 }
 

@@ -41,7 +41,12 @@ impl World {
         let node = self.below(self.nodes.len() as u64) as usize;
         let other = self.below(self.nodes.len() as u64) as usize;
         let is_up = self.nodes[node].quorum.is_some();
-        match self.below(25) {
+        let what = if self.options.churns {
+            [0, 4, 7, 9, 10, 20, 20, 20, 20][self.below(9) as usize]
+        } else {
+            self.below(25)
+        };
+        match what {
             0..=3 if is_up => self.crash(node),
             4..=6 => {
                 self.count("cut link");
@@ -83,7 +88,12 @@ impl World {
             }
             _ => {}
         }
-        let next = self.time + 1000 + self.below(400_000);
+        let pause = if self.options.churns {
+            150_000
+        } else {
+            400_000
+        };
+        let next = self.time + 1000 + self.below(pause);
         self.at(next, Event::Mishap);
     }
 
