@@ -15,7 +15,8 @@ use crate::server::{Server, record, text};
 async fn records_arrive_as_they_were_sent_with_every_codec() {
     let server = Server::start().await;
     for codec in Codec::ALL {
-        let topic = server.topic(2, &[]).await;
+        // The timestamps below are old: no retention may take the records away meanwhile.
+        let topic = server.topic(2, &[("retention.ms", "-1")]).await;
         let mut config = ProducerConfig::default();
         config.compression = codec.into();
         let producer = server.producer(config).await;
