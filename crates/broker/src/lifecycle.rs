@@ -183,14 +183,7 @@ impl Member {
             match left {
                 None => {}
                 Some(false) => return,
-                Some(true) => {
-                    if timeout(LEAVE_MAX, self.leave()).await.is_err() {
-                        tracing::warn!(
-                            "nobody has taken over what this broker leads; it stops all the same"
-                        );
-                    }
-                    return;
-                }
+                Some(true) => return self.leave().await,
             }
             match self.heartbeat(false).await {
                 Ok(_) => (wait, retry) = (interval, RETRY),
@@ -315,9 +308,13 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// Leaves the cluster in order; returns when nobody needs this broker any more.
-    pub(crate) async fn leave(self) {
+    pub(crate) async fn leave(mut self) {
         // A task that has ended has nothing to leave.
         let _ = self.leave.send(());
-        let _ = self.task.await;
+        // Without a controller it may be in the middle of a heartbeat that nobody answers.
+        if timeout(LEAVE_MAX, &mut self.task).await.is_err() {
+            tracing::warn!("nobody has taken over what this broker leads; it stops all the same");
+            self.task.abort();
+        }
     }
 }
