@@ -54,6 +54,8 @@ class Broker:
             subprocess.run([*storage, "format", "--standalone", "-t", cluster, "-c", file], stdout=self.output, check=True)
             self.command = [*command, file]
         else:
+            format = [*command, "format", "--standalone", "--cluster-id", "duel", "--config", file]
+            subprocess.run(format, stdout=self.output, check=True)
             self.command = [*command, "broker", "--config", file]
 
     def start(self):

@@ -60,7 +60,7 @@ def main():
     subprocess.run(build, cwd=REPOSITORY, check=True)
     folder = Path(tempfile.mkdtemp(dir=options.dir))
     for number, (name, command) in enumerate(duel.commands(options).items()):
-        own = {"durability": "page-cache"} if name == "tidelog" else {}
+        own = {"tidelog.durability": "page-cache"} if name == "tidelog" else {}
         broker = duel.Broker(name, command, folder / name, options.port + 2 * number, **own)
         try:
             broker.start()
