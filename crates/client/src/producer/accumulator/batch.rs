@@ -62,6 +62,8 @@ pub(super) struct Batch {
     /// How often it was sent.
     pub(super) attempts: u32,
     pub(super) stamp: Option<Stamp>,
+    /// How many batches of the partition were stamped before it.
+    pub(super) stamped_before: u64,
     /// To whom it was sent last, and in which epoch of the partition's leadership.
     pub(super) sent_to: Option<(NodeId, LeaderEpoch)>,
 }
@@ -81,6 +83,8 @@ pub(super) struct Partition {
     /// Under which identity `next_sequence` counts.
     pub(super) identity: Option<Identity>,
     pub(super) next_sequence: i32,
+    /// How many batches were stamped.
+    pub(super) stamped: u64,
     /// The broker has taken a batch of that identity, and from then on refuses what does not follow. Before, it would take a second
     /// batch though it lacks the first, so that no second one is sent until it has the first.
     pub(super) is_known: bool,

@@ -6,8 +6,9 @@
 //! - A record joins the youngest batch of its partition. That batch can be sent when it is full, has waited for `linger`, or
 //!   something else calls for it.
 //! - The batches of a partition are in flight together only in order, to the same broker, and only those that are sent for the
-//!   first time. One that has to be sent again waits until it is the first. So the order stays, and at most `in_flight_max`
-//!   batches of a partition have sequence numbers about which the broker has not spoken, as many as it remembers.
+//!   first time. One that has to be sent again waits until it is the first. So the order stays.
+//! - Behind a batch about which the broker has not spoken at most `in_flight_max` - 1 others are stamped, answered or not: with
+//!   it, as many as brokers remember, so that it is known again when it is sent again.
 //! - A batch that was sent keeps its stamp until it is over, or until the broker has said that it lacks what came before it
 //!   (KIP-360): then the producer's epoch is raised, and everything left is stamped anew. Both happen one partition at a time;
 //!   the others take over the raised epoch when nothing of theirs is under way.
@@ -85,6 +86,7 @@ impl Accumulator {
             batches: Default::default(),
             identity: None,
             next_sequence: 0,
+            stamped: 0,
             is_known: false,
             is_broken: false,
             is_restarting: false,
@@ -217,6 +219,7 @@ impl Accumulator {
             state: State::Open,
             attempts: 0,
             stamp: None,
+            stamped_before: 0,
             sent_to: None,
         };
         self.batches.insert(id, batch);

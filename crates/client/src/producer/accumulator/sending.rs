@@ -37,7 +37,8 @@ impl Accumulator {
             let begins_anew = batch.stamp.is_none() && partition.identity != Some(identity);
             let is_unclear = batch.stamp.is_none() && partition.is_broken;
             let is_early = begins_anew || !partition.is_known;
-            if partition.is_restarting || is_unclear || (is_early && !is_first) {
+            let is_too_far = batch.stamp.is_none() && self.is_far_ahead(partition);
+            if partition.is_restarting || is_unclear || is_too_far || (is_early && !is_first) {
                 return Verdict::Wait;
             }
         }
@@ -47,6 +48,15 @@ impl Accumulator {
             return Verdict::Wait;
         }
         Verdict::Ready { batch: id, node }
+    }
+
+    /// Whether another batch would make the broker forget the oldest one that has a stamp, should it have that one.
+    fn is_far_ahead(&self, partition: &Partition) -> bool {
+        let oldest = partition.batches.front().map(|id| &self.batches[id]);
+        oldest.is_some_and(|oldest| {
+            let since = partition.stamped - oldest.stamped_before;
+            oldest.stamp.is_some() && since >= self.config.in_flight_max as u64
+        })
     }
 
     /// Whether all that is in flight of the partition is on its way to its leader.
@@ -131,6 +141,8 @@ impl Accumulator {
                 base_sequence: partition.next_sequence,
             });
             partition.next_sequence = sequence_after(partition.next_sequence, batch.records);
+            batch.stamped_before = partition.stamped;
+            partition.stamped += 1;
         }
         Dispatch {
             batch: id,
@@ -254,6 +266,7 @@ impl Accumulator {
                 base_sequence: sequence_after(stamp.base_sequence, skipped),
                 ..stamp
             }),
+            stamped_before: batch.stamped_before,
             sent_to: batch.sent_to,
         };
         let halves = [
@@ -355,6 +368,10 @@ impl Accumulator {
         }
         let in_flight = batches.iter().filter(|it| it.is_in_flight()).count();
         assert!(in_flight <= self.config.in_flight_max);
+        if let Some(oldest) = batches.first().filter(|batch| batch.stamp.is_some()) {
+            let since = partition.stamped - oldest.stamped_before;
+            assert!(since <= self.config.in_flight_max as u64, "it is known");
+        }
         let stamped: Vec<_> = batches.iter().filter_map(|batch| batch.stamp).collect();
         let first_without = batches.iter().position(|batch| batch.stamp.is_none());
         let last_with = batches.iter().rposition(|batch| batch.stamp.is_some());

@@ -25,6 +25,8 @@ enum Step {
     Work(i32, Option<ErrorCode>),
     /// An answer arrives.
     Arrive(i32),
+    /// The latest answer arrives, by a new connection, while it is not noticed yet that the one of the others is broken.
+    Overtake(i32),
     /// A connection is lost after so many requests were carried out; perhaps the broker still has the next one in hand.
     Cut(i32, usize, bool),
     /// What a broker had in hand when a connection was lost is carried out.
@@ -53,6 +55,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => node.clone().prop_map(|node| Step::Work(node, None)),
         1 => (node.clone(), code).prop_map(|(node, code)| Step::Work(node, Some(code))),
         8 => node.clone().prop_map(Step::Arrive),
+        2 => node.clone().prop_map(Step::Overtake),
         1 => (node, 0..4_usize, any::<bool>()).prop_map(|(n, k, l)| Step::Cut(n, k, l)),
         1 => Just(Step::Late),
         1 => (0..PARTITIONS).prop_map(Step::Move),
@@ -264,6 +267,12 @@ impl World {
             Step::Work(node, instead) => self.work(node, instead),
             Step::Arrive(node) => {
                 let answer = self.answers.get_mut(&node).and_then(VecDeque::pop_front);
+                if let Some((request, answers)) = answer {
+                    self.handle(Input::Answered { request, answers });
+                }
+            }
+            Step::Overtake(node) => {
+                let answer = self.answers.get_mut(&node).and_then(VecDeque::pop_back);
                 if let Some((request, answers)) = answer {
                     self.handle(Input::Answered { request, answers });
                 }
