@@ -164,11 +164,16 @@ impl Broker {
         let workers: Arc<[Worker]> = workers.into();
         let (stop, stopped) = watch::channel(false);
         let (stop_controller, controller_stopped) = watch::channel(false);
+        let presence = Presence::new(
+            Handle::current(),
+            Arc::clone(&network),
+            metadata.controller.clone(),
+        );
         let controller = Arc::new(ControllerNode {
             cluster_id: cluster_id.as_str().into(),
             config: Settings::new(&config),
             controller: metadata.controller.clone(),
-            presence: Presence::default(),
+            presence: Arc::clone(&presence),
         });
         let controller_tasks = listeners::serve(
             bound_controllers,
@@ -197,6 +202,9 @@ impl Broker {
                 stopped.clone(),
             );
             broker.tasks.push(tokio::spawn(registering));
+            broker
+                .tasks
+                .push(tokio::spawn(presence.run(stopped.clone())));
         }
         if config.roles().broker {
             broker

@@ -80,7 +80,11 @@ pub(crate) struct Peer {
     pub(crate) listener: Str,
     /// What its requests have appended and nobody has seen to the flush of.
     pub(crate) due_flushes: DueFlushes,
+    /// Called when the connection is over.
+    when_closed: Mutex<Option<WhenClosed>>,
 }
+
+type WhenClosed = Box<dyn FnOnce() + Send>;
 
 impl Peer {
     pub(crate) fn new(address: SocketAddr, listener: Str) -> Self {
@@ -90,6 +94,20 @@ impl Peer {
             address,
             listener,
             due_flushes: DueFlushes::default(),
+            when_closed: Mutex::new(None),
+        }
+    }
+
+    /// Has `call` called when the connection is over, in place of what was to be called before. It must not wait.
+    fn when_closed(&self, call: impl FnOnce() + Send + 'static) {
+        *self.when_closed.lock() = Some(Box::new(call));
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(call) = self.when_closed.get_mut().take() {
+            call();
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct ControllerNode {
     pub(crate) cluster_id: Str,
     pub(crate) config: Settings,
     pub(crate) controller: ControllerHandle,
-    pub(crate) presence: Presence,
+    pub(crate) presence: Arc<Presence>,
 }
 
 impl Role for ControllerNode {
