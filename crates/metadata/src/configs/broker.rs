@@ -251,10 +251,23 @@ impl BrokerConfig {
     pub fn is_alone(&self) -> bool {
         let roles = self.roles();
         let only_itself = |voter: &QuorumVoter| voter.id == self.node_id();
+        let mut servers = self.quorum_bootstrap_servers.iter();
         roles.broker
             && roles.controller
-            && self.quorum_bootstrap_servers.is_empty()
+            && servers.all(|server| self.is_own_controller(server))
             && self.quorum_voters.iter().all(only_itself)
+    }
+
+    /// Whether a controller listener of this node is meant, as in the `server.properties` that comes with Kafka.
+    fn is_own_controller(&self, server: &HostPort) -> bool {
+        let is_loopback = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "::1");
+        let mut listeners = self.listeners().iter();
+        listeners.any(|listener| {
+            let is_here = listener.host == server.host
+                || (is_loopback(&server.host)
+                    && (listener.host.is_empty() || is_loopback(&listener.host)));
+            self.is_controller_listener(listener) && listener.port == server.port && is_here
+        })
     }
 
     /// The name of the listener that brokers use among themselves, if one fits.

@@ -258,6 +258,8 @@ mod tests {
             let error = BrokerConfig::parse(&text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
+        const KAFKAS: &str = "process.roles=broker,controller\nlisteners=PLAINTEXT://:9092,CONTROLLER://:9093\n\
+            controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=";
         for (text, alone) in [
             (format!("{both}{voters}"), false),
             (format!("process.roles=broker\nnode.id=9\n{voters}"), false),
@@ -271,6 +273,11 @@ mod tests {
             ),
             ("controller.quorum.voters=1@a:1".to_owned(), true),
             (both.to_owned(), true),
+            // As in the file that comes with Kafka.
+            (format!("{KAFKAS}localhost:9093"), true),
+            (format!("{KAFKAS}localhost:9094"), false),
+            (format!("{KAFKAS}a:9093"), false),
+            (format!("{KAFKAS}localhost:9093,a:9093"), false),
         ] {
             let (config, _) = BrokerConfig::parse(&text).unwrap();
             assert_eq!(config.is_alone(), alone, "{text}");
