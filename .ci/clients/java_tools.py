@@ -39,10 +39,15 @@ VERSIONS = {
     "AlterPartitionReassignments": "0 to 1",
     "ListPartitionReassignments": "0",
     "OffsetDelete": "0",
+    "DescribeQuorum": "0 to 2",
+    "UpdateFeatures": "0 to 2",
     "DescribeCluster": "0 to 2",
+    "UnregisterBroker": "0",
     "DescribeTopicPartitions": "0",
     "ConsumerGroupHeartbeat": "0 to 1",
     "ConsumerGroupDescribe": "0 to 1",
+    "AddRaftVoter": "0 to 1",
+    "RemoveRaftVoter": "0",
 }
 
 

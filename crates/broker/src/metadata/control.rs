@@ -70,20 +70,19 @@ pub(super) fn control_records_of(snapshot: &Snapshot, offset: Offset) -> Vec<Con
     ]
 }
 
-/// The control batch that begins the epoch of a leader (KIP-595). Version 1 names the directories of the voters; it goes with
-/// voters that are part of the log, whose first record follows in the same batch.
+/// The control batch that begins the epoch of a leader (KIP-595). It is of version 0, which does not name the directories of
+/// voters: that is how Kafka reads it, whatever version the record says it has. Where voters are part of the log their first
+/// record follows in the same batch.
 pub(super) fn leader_change(change: &LeaderChange, now: Timestamp) -> Result<Batch, String> {
     let list = |voters: &[ReplicaKey]| {
         let voters = voters.iter().map(|voter| LeaderChangeVoter {
             voter_id: voter.id,
-            voter_directory_id: voter.directory_id,
+            ..Default::default()
         });
         voters.collect()
     };
-    let mut keys = change.voters.iter();
-    let has_directories = keys.any(|voter| !voter.directory_id.is_zero());
     let message = LeaderChangeMessage {
-        version: i16::from(has_directories),
+        version: 0,
         leader_id: change.leader_id,
         voters: list(&change.voters),
         granting_voters: list(&change.granting_voters),
