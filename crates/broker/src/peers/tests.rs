@@ -92,6 +92,13 @@ impl Server {
         self.stream.write_all(&bytes).await.unwrap();
     }
 
+    /// Answers the heartbeat that comes next.
+    async fn answer_heartbeat(&mut self) {
+        let (header, _) = self.next().await.unwrap();
+        let response = BrokerHeartbeatResponse::default();
+        self.answer(1, header.correlation_id, &response).await;
+    }
+
     /// Answers the question for versions: these are known, up to the given one.
     async fn negotiate(&mut self, apis: &[(ApiKey, i16)]) {
         let (header, request) = self.next().await.unwrap();
@@ -239,14 +246,7 @@ async fn what_the_other_side_cannot_understand_is_not_sent() {
     );
     // The connection goes on.
     let asked = world.ask(heartbeat(1));
-    let (header, _) = server.next().await.unwrap();
-    server
-        .answer(
-            1,
-            header.correlation_id,
-            &BrokerHeartbeatResponse::default(),
-        )
-        .await;
+    server.answer_heartbeat().await;
     asked.await.unwrap().unwrap();
 }
 
@@ -270,14 +270,7 @@ async fn a_connection_that_breaks_is_opened_again_and_a_refusal_is_told() {
     let mut server = world.listen();
     let asked = world.ask(heartbeat(2));
     server.negotiate(APIS).await;
-    let (header, _) = server.next().await.unwrap();
-    server
-        .answer(
-            1,
-            header.correlation_id,
-            &BrokerHeartbeatResponse::default(),
-        )
-        .await;
+    server.answer_heartbeat().await;
     asked.await.unwrap().unwrap();
     assert_eq!(world.refused.load(Ordering::SeqCst), 1);
 }
@@ -312,14 +305,7 @@ async fn a_peer_that_is_dropped_closes_its_connection() {
     let mut server = world.listen();
     let asked = world.ask(heartbeat(1));
     server.negotiate(APIS).await;
-    let (header, _) = server.next().await.unwrap();
-    server
-        .answer(
-            1,
-            header.correlation_id,
-            &BrokerHeartbeatResponse::default(),
-        )
-        .await;
+    server.answer_heartbeat().await;
     asked.await.unwrap().unwrap();
     drop(world);
     assert!(server.next().await.is_none());

@@ -164,6 +164,31 @@ pub(crate) fn list_offsets_request(
     }
 }
 
+pub(crate) fn create_topic_request(
+    name: &str,
+    partitions: i32,
+    replication_factor: i16,
+    configs: &[(&str, &str)],
+) -> CreateTopicsRequest {
+    CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions,
+            replication_factor,
+            configs: configs
+                .iter()
+                .map(|(name, value)| CreatableTopicConfig {
+                    name: (*name).into(),
+                    value: Some((*value).into()),
+                })
+                .collect(),
+            ..Default::default()
+        }],
+        timeout_ms: 30_000,
+        ..Default::default()
+    }
+}
+
 impl Client {
     pub(crate) async fn create_topic(
         &mut self,
@@ -171,23 +196,7 @@ impl Client {
         partitions: i32,
         configs: &[(&str, &str)],
     ) -> Topic {
-        let request = CreateTopicsRequest {
-            topics: vec![CreatableTopic {
-                name: name.into(),
-                num_partitions: partitions,
-                replication_factor: 1,
-                configs: configs
-                    .iter()
-                    .map(|(name, value)| CreatableTopicConfig {
-                        name: (*name).into(),
-                        value: Some((*value).into()),
-                    })
-                    .collect(),
-                ..Default::default()
-            }],
-            timeout_ms: 30_000,
-            ..Default::default()
-        };
+        let request = create_topic_request(name, partitions, 1, configs);
         let created = self.ask(&request).await.topics.remove(0);
         assert_eq!(created.error_code, ErrorCode::NONE, "{created:?}");
         let topic = Topic {

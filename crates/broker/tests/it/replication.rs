@@ -8,9 +8,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidelog_broker::format::InitialControllers;
 use tidelog_log::{FsDir, Log, LogConfig, Start};
-use tidelog_protocol::messages::create_topics::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
-};
 use tidelog_protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
@@ -34,7 +31,10 @@ use tokio::sync::watch;
 
 use crate::client::{Client, PATIENCE, soon};
 use crate::cluster::{Cluster, Voters};
-use crate::ops::{ALL, Topic, batch, batches, fetch_request, now, produce_request, sequenced};
+use crate::ops::{
+    ALL, Topic, batch, batches, create_topic_request, fetch_request, now, produce_request,
+    sequenced,
+};
 
 const THREE: &[(i32, &str)] = &[
     (1, "broker,controller"),
@@ -46,23 +46,7 @@ const ONE_CONTROLLER: &[(i32, &str)] = &[(1, "broker,controller"), (2, "broker")
 
 async fn create(cluster: &Cluster, via: i32, name: &str, configs: &[(&str, &str)]) -> Topic {
     let mut client = cluster.client(via).await;
-    let request = CreateTopicsRequest {
-        topics: vec![CreatableTopic {
-            name: name.into(),
-            num_partitions: 1,
-            replication_factor: 3,
-            configs: configs
-                .iter()
-                .map(|(name, value)| CreatableTopicConfig {
-                    name: (*name).into(),
-                    value: Some((*value).into()),
-                })
-                .collect(),
-            ..Default::default()
-        }],
-        timeout_ms: 30_000,
-        ..Default::default()
-    };
+    let request = create_topic_request(name, 1, 3, configs);
     // A broker counts only when it has said that it is ready.
     let created = soon(async {
         loop {
