@@ -13,8 +13,9 @@ use tidelog_protocol::messages::consumer_group_heartbeat::{
 };
 use tidelog_types::{ErrorCode, Str, TopicId};
 
+use crate::Words;
+use crate::shown::{seconds, show_error};
 use crate::world::{START, World};
-use crate::{Words, seconds, show_error};
 
 /// Makes up the request of a command.
 pub fn request(world: &World, words: &Words<'_>) -> Option<(i16, GroupRequest)> {
