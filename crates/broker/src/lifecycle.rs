@@ -1,6 +1,5 @@
 //! This broker as a member of its cluster: it registers, tells that it is alive, and leaves in order.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -243,14 +242,9 @@ impl Member {
     /// KIP-1066: those of `cordoned.log.dirs`; `*` stands for all.
     fn cordoned_directories(&self) -> Vec<Uuid> {
         let config = self.config.load();
-        let cordoned = config.cordoned_log_dirs();
         let directories = self.store.directories().iter();
         directories
-            .filter(|directory| {
-                cordoned
-                    .iter()
-                    .any(|path| path == "*" || directory.path == Path::new(path))
-            })
+            .filter(|directory| directory.is_cordoned(&config))
             .map(|directory| directory.id)
             .collect()
     }

@@ -39,6 +39,15 @@ pub struct DirEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity(pub [u64; 3]);
 
+/// How large the volume of a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it, in bytes.
+    pub total_bytes: u64,
+    /// What this process may still write, in bytes.
+    pub usable_bytes: u64,
+}
+
 /// A directory on a disk, or what a test takes for one: all the file operations that a log needs and no more.
 ///
 /// Paths are relative to the directory. Nothing is durable before it was asked for: the bytes of a file after
@@ -66,6 +75,10 @@ pub trait Dir: Send + Sync + fmt::Debug {
     /// cannot tell.
     fn identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
         let _ = path;
+        Ok(None)
+    }
+    /// How large the volume is; `None` if that is not known.
+    fn space(&self) -> io::Result<Option<Space>> {
         Ok(None)
     }
     /// Makes the names in a directory durable.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicPartition, Uuid};
 
 use crate::checkpoint;
-use crate::dir::{Dir, Lock, read_file, remove_if_exists, remove_tree, replace_file};
+use crate::dir::{Dir, Lock, Space, read_file, remove_if_exists, remove_tree, replace_file};
 use crate::error::{Context, LogError};
 use crate::meta_properties::MetaProperties;
 use crate::rest::{self, LogSummary};
@@ -210,6 +210,11 @@ impl LogDirectory {
     /// The directory itself, for [`Log::open`](crate::Log::open).
     pub fn dir(&self) -> Arc<dyn Dir> {
         self.dir.clone()
+    }
+
+    /// How large the volume is; `None` if that is not known.
+    pub fn space(&self) -> Result<Option<Space>, DirectoryError> {
+        self.dir.space().map_err(unusable)
     }
 
     pub(crate) fn read(&self, path: &Path) -> Result<Option<bytes::Bytes>, LogError> {

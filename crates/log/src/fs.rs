@@ -10,7 +10,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use tidelog_types::Timestamp;
 
-use crate::dir::{Access, Dir, DirEntry, File, FileIdentity, Lock};
+use crate::dir::{Access, Dir, DirEntry, File, FileIdentity, Lock, Space};
 use crate::files::OpenFiles;
 
 /// How many times as much as is set aside has to be free.
@@ -161,6 +161,15 @@ impl Dir for FsDir {
             metadata.ctime().cast_unsigned(),
             metadata.ctime_nsec().cast_unsigned(),
         ])))
+    }
+
+    fn space(&self) -> io::Result<Option<Space>> {
+        let system = rustix::fs::statvfs(&self.root)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+        Ok(Some(Space {
+            total_bytes: bytes(system.f_blocks),
+            usable_bytes: bytes(system.f_bavail),
+        }))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -68,7 +68,7 @@ pub use cleaner::{
     LogToClean,
 };
 pub use config::LogConfig;
-pub use dir::{Access, Dir, DirEntry, File, FileIdentity, Lock};
+pub use dir::{Access, Dir, DirEntry, File, FileIdentity, Lock, Space};
 pub use directory::{
     Checkpoint, CleanShutdown, DirectoryError, FolderKind, LogDirectory, PartitionFolder,
 };

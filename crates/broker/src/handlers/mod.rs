@@ -30,6 +30,7 @@ pub(crate) mod controller;
 mod delete_records;
 mod describe_cluster;
 mod describe_configs;
+mod describe_log_dirs;
 mod describe_topic_partitions;
 mod fetch;
 mod groups;
@@ -348,6 +349,7 @@ impl Role for Node {
         OffsetForLeaderEpoch => offset_for_leader_epoch,
         DescribeConfigs => describe_configs,
         AlterConfigs => alter_configs,
+        DescribeLogDirs => describe_log_dirs,
         CreatePartitions => create_partitions,
         DeleteGroups => delete_groups,
         ElectLeaders => elect_leaders,

@@ -1,13 +1,13 @@
 //! The directories of `log.dirs`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tidelog_log::{Checkpoint, Dir, DirectoryError, Flusher, LogDirectory, LogSummary};
-use tidelog_metadata::configs::Durability;
+use tidelog_metadata::configs::{BrokerConfig, Durability};
 use tidelog_types::{Offset, TopicPartition, Uuid};
 
 use super::partition::Partition;
@@ -198,6 +198,18 @@ impl DataDirectory {
 
     pub(crate) fn count_partition(&self) {
         self.partitions_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// KIP-1066: whether the directory takes no new replicas, since `cordoned.log.dirs` names it; `*` stands for all.
+    pub(crate) fn is_cordoned(&self, config: &BrokerConfig) -> bool {
+        let mut cordoned = config.cordoned_log_dirs().iter();
+        cordoned.any(|path| path == "*" || self.path == Path::new(path))
+    }
+
+    /// The path by which clients know the directory.
+    pub(crate) fn absolute_path(&self) -> PathBuf {
+        // It fails for an empty path only.
+        std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
     }
 
     /// Whether the directory is out of service until the next start.

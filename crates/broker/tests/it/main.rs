@@ -14,6 +14,7 @@ mod fetch;
 mod fixture;
 mod groups;
 mod kafka;
+mod log_dirs;
 mod offsets;
 mod old_formats;
 mod ops;

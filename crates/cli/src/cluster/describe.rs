@@ -1,10 +1,8 @@
-//! `tidelog cluster`: the nodes of a cluster, over the wire, so that it serves every Kafka cluster.
+//! `tidelog cluster describe`: the nodes, the features, and the quorum.
 
 use std::error::Error;
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tidelog_client::{
     Client, ClientError, ClusterDescription, EndpointType, Features, QuorumDescription,
@@ -13,28 +11,7 @@ use tidelog_client::{
 use tidelog_protocol::messages::metadata::MetadataRequest;
 use tidelog_types::{NodeId, Timestamp};
 
-use crate::connect::Common;
 use crate::output::{Format, Outcome, count, nothing, or_nothing, pretty, table};
-
-#[derive(Args)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Show the nodes of the cluster, the levels of its features, and the quorum that keeps its metadata. On the port of a
-    /// controller it shows the controllers.
-    Describe,
-}
-
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let Command::Describe = arguments.command;
-    arguments.common.run(describe)
-}
 
 /// All that a cluster says of itself.
 struct Shown {
@@ -45,7 +22,7 @@ struct Shown {
     quorum: Result<QuorumDescription, ClientError>,
 }
 
-async fn describe(client: &Client, format: Format) -> Result<Outcome, Box<dyn Error>> {
+pub(super) async fn run(client: &Client, format: Format) -> Result<Outcome, Box<dyn Error>> {
     // Controllers keep no metadata for clients.
     let serves_metadata = client.any().await?.version::<MetadataRequest>(i16::MAX);
     let endpoint_type = match serves_metadata {
