@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidelog-replication", &["types"]),
     ("tidelog-metadata", &["types", "protocol"]),
     ("tidelog-coordinator", &["types", "protocol"]),
+    ("tidelog-node", &["types", "record", "log", "replication"]),
     (
         "tidelog-broker",
         &[
@@ -28,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "replication",
             "metadata",
             "coordinator",
+            "node",
         ],
     ),
     ("tidelog-client", &["types", "record", "protocol"]),

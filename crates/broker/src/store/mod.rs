@@ -15,10 +15,9 @@ use tidelog_log::{
     LogSummary, PartitionFolder, Start,
 };
 use tidelog_metadata::configs::{Durability, TopicConfig};
-use tidelog_replication::partition::{Config as ReplicaConfig, DurableWhen, Replica, Restored};
-use tidelog_types::{
-    LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName, TopicPartition, Uuid,
-};
+use tidelog_node::partition::PartitionCore;
+use tidelog_replication::partition::{Config as ReplicaConfig, DurableWhen};
+use tidelog_types::{PartitionIndex, TopicId, TopicName, TopicPartition, Uuid};
 use tokio::sync::Notify;
 
 use self::directories::DataDirectory;
@@ -223,35 +222,21 @@ impl Store {
             log.set_first_dirty_offset(first_dirty);
         }
         warn_of_transactions(&name, &mut log);
-        let log_end_offset = log.log_end_offset();
-        let restored = Restored {
-            log_start_offset: log.log_start_offset(),
-            log_end_offset,
-            durable_end_offset: log.recovery_point(),
-            high_watermark: found.high_watermark,
-            last_epoch: last_epoch(&log),
-            first_unstable_offset: log.first_unstable_offset(log_end_offset),
-        };
-        let replica = Replica::new(self.replica_config(&config), restored);
-        let flush = replica.needs_flush();
+        let recovery_point = log.recovery_point();
+        let core = PartitionCore::new(log, self.replica_config(&config), found.high_watermark);
+        let flush = core.needs_flush();
         let place = (directory, place);
         let partition = Partition::new(
             (name, topic.id),
             place,
             in_memory,
-            (log, replica),
+            core,
             &self.outbox,
             self.clock,
         );
         let marks = partition.published().marks;
         let says = (found.log_start, found.recovery_point, found.high_watermark);
-        if says
-            != (
-                marks.log_start_offset,
-                restored.durable_end_offset,
-                marks.high_watermark,
-            )
-        {
+        if says != (marks.log_start_offset, recovery_point, marks.high_watermark) {
             partition.note_changed();
         }
         if flush {
@@ -626,13 +611,6 @@ fn close_directory(
 }
 
 /// The leader epoch of the last record.
-fn last_epoch(log: &Log) -> LeaderEpoch {
-    let end = log.log_end_offset();
-    let last = (end > log.log_start_offset()).then(|| Offset::new(end.value() - 1));
-    let epoch = last.and_then(|last| log.reader().epoch_at(last));
-    epoch.unwrap_or(LeaderEpoch::NONE)
-}
-
 /// Nobody ends a transaction yet that Kafka has left open. Its records stay, and readers of committed records stop at them.
 fn warn_of_transactions(partition: &TopicPartition, log: &mut Log) {
     let end = log.log_end_offset();
