@@ -1,3 +1,4 @@
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,16 +22,18 @@ use crate::handlers::controller::presence::Presence;
 use crate::housekeeping::Housekeeping;
 use crate::identity::{metadata_directory, open_directories};
 use crate::lifecycle::{self, Member, Membership};
-use crate::listeners::{self, Sockets};
+use crate::listeners::{self, Open, Openings};
 use crate::metadata::{self, ActiveController, MetadataHandle, Publisher, QuorumSetup};
-use crate::net::listener::{Bound, Worker};
+use crate::net::listener::Worker;
+use crate::net::memory::MemoryStream;
+use crate::net::network::MemoryNetwork;
 use crate::node::{Node, Settings};
 use crate::peers::Network;
 use crate::producer_ids::ProducerIds;
 use crate::random::random_seed;
 use crate::replication::{Assignments, Replication};
 use crate::store::Store;
-use crate::{Builder, groups, peers};
+use crate::{Builder, groups};
 
 /// A running node: a broker, a controller, or both.
 ///
@@ -40,6 +43,7 @@ pub struct Broker {
     id: NodeId,
     cluster_id: String,
     listeners: Vec<ListenerAddress>,
+    memory: MemoryNetwork,
     durability: Durability,
     store: Arc<Store>,
     /// What it has as a broker.
@@ -99,6 +103,20 @@ impl Broker {
         &self.listeners
     }
 
+    /// Opens a stream to the first listener, within the process: what a client needs in place of a TCP connection. It is
+    /// there whether the listener has a port or not.
+    ///
+    /// A client that follows the addresses it is told connects by way of the [`network`](Self::network), which knows them
+    /// all: its transport has nothing to do but to call [`MemoryNetwork::connect`].
+    pub async fn connect(&self) -> io::Result<MemoryStream> {
+        self.memory.connect(&self.bootstrap_servers()).await
+    }
+
+    /// The network within the process on which the listeners are reached at their addresses.
+    pub const fn network(&self) -> &MemoryNetwork {
+        &self.memory
+    }
+
     /// The number of the node (`node.id`).
     pub fn node_id(&self) -> i32 {
         self.id.value()
@@ -126,18 +144,18 @@ impl Broker {
         config: BrokerConfig,
         workers: Vec<Worker>,
         disks: &Disks,
-        sockets: &Sockets,
+        openings: &Openings,
     ) -> Result<Self, StartError> {
         check_supported(&config)?;
         // Before the disk is touched: a port in use must leave no trace.
-        let bound_controllers = listeners::bind(config.controller_listeners(), sockets)?;
-        let bound_brokers = listeners::bind(config.broker_listeners(), sockets)?;
+        let open_controllers = listeners::open(&config, config.controller_listeners(), openings)?;
+        let open_brokers = listeners::open(&config, config.broker_listeners(), openings)?;
         let clock = Clock;
         let node_id = config.node_id();
         let (directories, cluster_id) = open_directories(&config, node_id, disks)?;
         let metadata_dir = metadata_directory(&config, &directories);
-        let controllers = listeners::advertise(&config, &bound_controllers);
-        let network: Arc<dyn Network> = Arc::new(peers::Sockets);
+        let controllers = listeners::addresses(&open_controllers);
+        let network = openings.network();
         let (metadata, active) = metadata::open(QuorumSetup {
             clock,
             config: &config,
@@ -175,16 +193,13 @@ impl Broker {
             controller: metadata.controller.clone(),
             presence: Arc::clone(&presence),
         });
-        let controller_tasks = listeners::serve(
-            bound_controllers,
-            &controller,
-            &workers,
-            &controller_stopped,
-        );
+        let controller_tasks =
+            listeners::serve(open_controllers, &controller, &workers, &controller_stopped);
         let mut broker = Self {
             id: node_id,
             cluster_id,
             listeners: controllers.clone(),
+            memory: openings.party.network.clone(),
             durability: config.durability(),
             store,
             serving: None,
@@ -208,7 +223,7 @@ impl Broker {
         }
         if config.roles().broker {
             broker
-                .serve(&config, active, bound_brokers, &workers, &stopped)
+                .serve(&config, active, network, open_brokers, &workers, &stopped)
                 .await?;
         }
         Ok(broker)
@@ -219,7 +234,8 @@ impl Broker {
         &mut self,
         config: &BrokerConfig,
         active: Arc<ActiveController>,
-        bound: Vec<Bound>,
+        network: Arc<dyn Network>,
+        open: Vec<Open>,
         workers: &Arc<[Worker]>,
         stopped: &watch::Receiver<bool>,
     ) -> Result<(), StartError> {
@@ -238,7 +254,7 @@ impl Broker {
             static_config: config.clone(),
             broker_config: Arc::clone(&broker_config),
         };
-        let listeners = listeners::advertise(config, &bound);
+        let listeners = listeners::addresses(&open);
         let refuse = |reason: String| StartError::NotTaken { reason };
         let broker_epoch =
             lifecycle::register(&active, config, &self.cluster_id, &listeners, store).await;
@@ -256,7 +272,7 @@ impl Broker {
             image: Arc::clone(&published.image),
             config: Arc::clone(&broker_config),
             controller: Arc::clone(&active),
-            network: Arc::new(peers::Sockets),
+            network,
             assignments,
         });
         self.tasks
@@ -298,7 +314,7 @@ impl Broker {
         let cleaner = LogCleaner::start(store.clone(), broker_config.clone(), clock)?;
         let housekeeping = Housekeeping::start(store.clone(), broker_config)?;
         self.tasks
-            .extend(listeners::serve(bound, &node, workers, stopped));
+            .extend(listeners::serve(open, &node, workers, stopped));
         let timers = Groups::run_timers(Arc::downgrade(&groups));
         let mut stopped_timers = stopped.clone();
         self.tasks.push(tokio::spawn(async move {

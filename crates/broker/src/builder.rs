@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tidelog_log::testing::FaultDir;
 use tidelog_log::{Dir, FsDir};
 use tidelog_metadata::configs::{BrokerConfig, Durability, Warning};
+use tidelog_types::Str;
 use tokio::runtime::Handle;
 
-use crate::listeners::Sockets;
+use crate::listeners::Openings;
 use crate::net::listener::Worker;
-use crate::{Broker, StartError};
+use crate::net::network::Party;
+use crate::{Broker, MemoryNetwork, StartError};
 
 /// What a broker is to be like. Made by [`Broker::builder`].
 ///
@@ -21,7 +23,10 @@ pub struct Builder {
     properties: BTreeMap<String, String>,
     workers: Vec<Handle>,
     disks: Disks,
-    sockets: Sockets,
+    sockets: BTreeMap<String, Arc<TcpListener>>,
+    ports: bool,
+    /// A network that others are on, and what this node is called there.
+    network: Option<(MemoryNetwork, Str)>,
 }
 
 /// What takes the place of the file system under some of the log directories.
@@ -68,7 +73,9 @@ impl Builder {
                 .into(),
             workers: Vec::new(),
             disks: Disks::default(),
-            sockets: Sockets::default(),
+            sockets: BTreeMap::new(),
+            ports: true,
+            network: None,
         }
     }
 
@@ -99,6 +106,23 @@ impl Builder {
     pub fn socket(mut self, listener: &str, socket: TcpListener) -> Self {
         self.sockets
             .insert(listener.to_uppercase(), Arc::new(socket));
+        self
+    }
+
+    /// Opens no port. The listeners are reached within the process only, by [`Broker::connect`] and over
+    /// [`Broker::network`].
+    #[must_use]
+    pub const fn no_ports(mut self) -> Self {
+        self.ports = false;
+        self
+    }
+
+    /// Reaches other nodes over this network within the process, in place of TCP, where it is called `name`. Its listeners
+    /// are reached there too: at the addresses that clients are told, which without [ports](Self::no_ports) have `name`
+    /// for their host.
+    #[must_use]
+    pub fn network(mut self, network: &MemoryNetwork, name: &str) -> Self {
+        self.network = Some((network.clone(), name.into()));
         self
     }
 
@@ -148,6 +172,17 @@ impl Builder {
         } else {
             self.workers.into_iter().map(Worker::own).collect()
         };
-        Broker::start(config, workers, &self.disks, &self.sockets).await
+        let is_shared = self.network.is_some();
+        let (network, name) = self.network.unwrap_or_else(|| {
+            let name = format!("node-{}", config.node_id());
+            (MemoryNetwork::new(), name.into())
+        });
+        let openings = Openings {
+            sockets: self.sockets,
+            ports: self.ports,
+            party: Party { network, name },
+            is_shared,
+        };
+        Broker::start(config, workers, &self.disks, &openings).await
     }
 }

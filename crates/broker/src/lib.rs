@@ -48,4 +48,6 @@ mod store;
 pub use broker::{Broker, ListenerAddress};
 pub use builder::Builder;
 pub use error::{ShutdownError, StartError};
+pub use net::memory::MemoryStream;
+pub use net::network::MemoryNetwork;
 pub use tidelog_metadata::configs::Durability;

@@ -1,40 +1,74 @@
 //! The listeners of a node: opened, told to others, served.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tidelog_metadata::configs::{BrokerConfig, Listener};
+use tidelog_types::Str;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::ListenerAddress;
 use crate::error::StartError;
 use crate::handlers::Service;
-use crate::net::listener::{self, Bound, Worker};
+use crate::net::listener::{Acceptor, Bound, Worker};
+use crate::net::network::{MemoryListener, Party};
+use crate::peers::{self, Network};
 
-/// Sockets that listen already, by the name of their listener.
-pub(crate) type Sockets = BTreeMap<String, Arc<TcpListener>>;
+/// What listeners are opened with.
+#[derive(Clone, Debug)]
+pub(crate) struct Openings {
+    /// Sockets that listen already, by the name of their listener.
+    pub(crate) sockets: BTreeMap<String, Arc<TcpListener>>,
+    /// Whether ports are opened.
+    pub(crate) ports: bool,
+    /// The network within the process on which the listeners are reached too.
+    pub(crate) party: Party,
+    /// Whether others are on that network.
+    pub(crate) is_shared: bool,
+}
+
+impl Openings {
+    /// How the node reaches others.
+    pub(crate) fn network(&self) -> Arc<dyn Network> {
+        if self.is_shared || !self.ports {
+            Arc::new(self.party.clone())
+        } else {
+            Arc::new(peers::Sockets)
+        }
+    }
+}
+
+/// A listener that is open, but not served yet.
+pub(crate) struct Open {
+    /// What others are told of it.
+    pub(crate) address: ListenerAddress,
+    bound: Bound,
+    memory: Option<MemoryListener>,
+}
 
 /// Opens listeners.
-pub(crate) fn bind<'a>(
+pub(crate) fn open<'a>(
+    config: &BrokerConfig,
     listeners: impl Iterator<Item = &'a Listener>,
-    sockets: &Sockets,
-) -> Result<Vec<Bound>, StartError> {
-    let bind = |listener: &Listener| {
-        let address = ListenerAddress {
-            name: listener.name.clone(),
-            host: listener.host.clone(),
-            port: listener.port,
+    openings: &Openings,
+) -> Result<Vec<Open>, StartError> {
+    let open = |listener: &Listener| {
+        let opened = match openings.ports {
+            true => open_port(config, listener, openings),
+            false => open_in_memory(listener, openings),
         };
-        let name = listener.name.clone().into();
-        let bound = match sockets.get(&listener.name) {
-            Some(socket) => Bound::take(name, socket),
-            None => Bound::bind(name, &listener.host, listener.port),
-        };
-        bound.map_err(|source| {
+        opened.map_err(|source| {
+            let address = ListenerAddress {
+                name: listener.name.clone(),
+                host: listener.host.clone(),
+                port: listener.port,
+            };
             let (listener, address) = (address.name.clone(), address.to_string());
-            if source.kind() == std::io::ErrorKind::AddrInUse {
+            if source.kind() == io::ErrorKind::AddrInUse {
                 StartError::AddressInUse { listener, address }
             } else {
                 StartError::Listen {
@@ -45,31 +79,59 @@ pub(crate) fn bind<'a>(
             }
         })
     };
-    listeners.map(bind).collect()
+    listeners.map(open).collect()
 }
 
-/// What others are told of each listener: the configured address, with the port that was bound in place of 0.
-pub(crate) fn advertise(config: &BrokerConfig, bound: &[Bound]) -> Vec<ListenerAddress> {
-    bound
-        .iter()
-        .map(|bound| {
-            let advertised = config.advertised_listeners().iter();
-            let mut advertised = advertised.chain(config.listeners());
-            let advertised = advertised.find(|listener| bound.name == *listener.name);
-            let host = advertised.map_or("", |listener| &listener.host);
-            let port = advertised.map_or(0, |listener| listener.port);
-            let is_everywhere = matches!(host, "" | "0.0.0.0" | "::");
-            ListenerAddress {
-                name: bound.name.to_string(),
-                host: if is_everywhere {
-                    host_name()
-                } else {
-                    host.to_owned()
-                },
-                port: if port == 0 { bound.port() } else { port },
-            }
-        })
-        .collect()
+fn open_port(config: &BrokerConfig, listener: &Listener, openings: &Openings) -> io::Result<Open> {
+    let bound = match openings.sockets.get(&listener.name) {
+        Some(socket) => Bound::take(socket)?,
+        None => Bound::bind(&listener.host, listener.port)?,
+    };
+    let address = advertise(config, listener, &bound);
+    let Party { network, name } = &openings.party;
+    let memory = match network.listen(name, &address.host.as_str().into(), address.port) {
+        // Two listeners may be advertised as one, of which the first counts.
+        Err(_) if !openings.is_shared => None,
+        memory => Some(memory?),
+    };
+    Ok(Open {
+        address,
+        bound,
+        memory,
+    })
+}
+
+/// Where no port is opened the host of a listener is the node itself.
+fn open_in_memory(listener: &Listener, openings: &Openings) -> io::Result<Open> {
+    let Party { network, name } = &openings.party;
+    let memory = network.listen(name, name, listener.port)?;
+    Ok(Open {
+        address: ListenerAddress {
+            name: listener.name.clone(),
+            host: name.to_string(),
+            port: memory.port(),
+        },
+        bound: Bound::default(),
+        memory: Some(memory),
+    })
+}
+
+/// What others are told of a listener: the configured address, with the port that was bound in place of 0.
+fn advertise(config: &BrokerConfig, listener: &Listener, bound: &Bound) -> ListenerAddress {
+    let advertised = config.advertised_listeners().iter();
+    let mut advertised = advertised.chain([listener]);
+    let advertised = advertised.find(|advertised| advertised.name == listener.name);
+    let Listener { host, port, .. } = advertised.unwrap_or(listener);
+    let is_everywhere = matches!(host.as_str(), "" | "0.0.0.0" | "::");
+    ListenerAddress {
+        name: listener.name.clone(),
+        host: if is_everywhere {
+            host_name()
+        } else {
+            host.clone()
+        },
+        port: if *port == 0 { bound.port() } else { *port },
+    }
 }
 
 /// What this machine calls itself, for listeners that name no host.
@@ -85,25 +147,31 @@ fn host_name() -> String {
     }
 }
 
+/// What others are told of listeners.
+pub(crate) fn addresses(open: &[Open]) -> Vec<ListenerAddress> {
+    open.iter().map(|open| open.address.clone()).collect()
+}
+
 /// Serves listeners until `stopped` says so.
 pub(crate) fn serve(
-    bound: Vec<Bound>,
+    open: Vec<Open>,
     service: &Arc<impl Service + 'static>,
     workers: &Arc<[Worker]>,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
-    let mut tasks = Vec::new();
-    for Bound { name, sockets } in bound {
-        for (socket, _) in sockets {
-            let service = Arc::clone(service) as Arc<dyn Service>;
-            let workers = Arc::clone(workers);
-            let serving = listener::serve(socket, name.clone(), service, workers, stopped.clone());
-            tasks.push(tokio::spawn(async move {
-                if let Err(error) = serving.await {
-                    tracing::error!(%error, "a listener has ended");
-                }
-            }));
-        }
-    }
-    tasks
+    let serve = |open: Open| {
+        let acceptor = Acceptor {
+            listener: Str::from(open.address.name),
+            service: Arc::clone(service) as Arc<dyn Service>,
+            workers: Arc::clone(workers),
+            turn: AtomicUsize::new(0),
+            stop: stopped.clone(),
+        };
+        tokio::spawn(async move {
+            if let Err(error) = acceptor.run(open.bound, open.memory).await {
+                tracing::error!(%error, "a listener has ended");
+            }
+        })
+    };
+    open.into_iter().map(serve).collect()
 }

@@ -1,9 +1,11 @@
 //! Listening sockets, and the hand-over of accepted connections to the worker runtimes.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -13,12 +15,17 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::connection::Connection;
+use super::network::MemoryListener;
+use super::transport::Transport;
 use crate::handlers::{Peer, Service};
 
 /// How many connections the kernel keeps that were not accepted yet.
 const BACKLOG: i32 = 1024;
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The address of clients that come by no network of the system's.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A runtime that serves connections.
 #[derive(Clone, Debug)]
@@ -67,49 +74,49 @@ impl Drop for Counted {
     }
 }
 
-/// The sockets of one named listener, bound but not served yet.
-#[derive(Debug)]
+/// Where one named listener is reached by the system's network: bound, but not served yet.
+#[derive(Debug, Default)]
 pub(crate) struct Bound {
-    pub(crate) name: Str,
-    pub(crate) sockets: Vec<(std::net::TcpListener, SocketAddr)>,
+    sockets: Vec<std::net::TcpListener>,
+    port: u16,
 }
 
 impl Bound {
     /// Binds every address that `host` stands for. The name `localhost` is both loopbacks, whatever the resolver says;
     /// no host at all is every address of the machine.
-    pub(crate) fn bind(name: Str, host: &str, port: u16) -> io::Result<Self> {
-        let mut port = port;
-        let mut sockets = Vec::new();
+    pub(crate) fn bind(host: &str, port: u16) -> io::Result<Self> {
+        let mut bound = Self {
+            sockets: Vec::new(),
+            port,
+        };
         for (ip, required) in addresses(host)? {
-            match listen(SocketAddr::new(ip, port)) {
+            // With port 0 the second address takes the port that the first was given.
+            match listen(SocketAddr::new(ip, bound.port)) {
                 Ok((socket, address)) => {
-                    // With port 0 the second address takes the port that the first was given.
-                    port = address.port();
-                    sockets.push((socket, address));
+                    bound.port = address.port();
+                    bound.sockets.push(socket);
                 }
                 Err(e) if required || e.kind() == io::ErrorKind::AddrInUse => return Err(e),
                 Err(_) => {}
             }
         }
-        Ok(Self { name, sockets })
+        Ok(bound)
     }
 
     /// Takes a socket that listens already.
-    pub(crate) fn take(name: Str, socket: &std::net::TcpListener) -> io::Result<Self> {
+    pub(crate) fn take(socket: &std::net::TcpListener) -> io::Result<Self> {
         let socket = socket.try_clone()?;
         socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
+        let port = socket.local_addr()?.port();
         Ok(Self {
-            name,
-            sockets: vec![(socket, address)],
+            sockets: vec![socket],
+            port,
         })
     }
 
     /// The port on which all addresses listen.
-    pub(crate) fn port(&self) -> u16 {
-        self.sockets
-            .first()
-            .map_or(0, |(_, address)| address.port())
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
     }
 }
 
@@ -155,61 +162,82 @@ fn listen(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)
     Ok((socket, address))
 }
 
-/// Accepts connections until `stop` says so, and spreads them over the workers in turn.
-pub(crate) async fn serve(
-    socket: std::net::TcpListener,
-    listener: Str,
-    service: Arc<dyn Service>,
-    workers: Arc<[Worker]>,
-    mut stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let socket = TcpListener::from_std(socket)?;
-    let mut turn = 0;
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let worker = &workers[turn % workers.len()];
-        turn += 1;
-        if let Err(error) = hand_over(stream, address, &listener, &service, worker, stop.clone()) {
-            tracing::debug!(%error, "an accepted connection was lost at once");
+/// What takes the connections that come to a listener, and spreads them over the workers in turn.
+pub(crate) struct Acceptor {
+    pub(crate) listener: Str,
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) workers: Arc<[Worker]>,
+    pub(crate) turn: AtomicUsize,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Acceptor {
+    /// Takes connections from everywhere until it is told to stop.
+    pub(crate) async fn run(self, bound: Bound, memory: Option<MemoryListener>) -> io::Result<()> {
+        let sockets = bound.sockets.into_iter().map(TcpListener::from_std);
+        let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
+        let mut stop = self.stop.clone();
+        let acceptor = Arc::new(self);
+        if let Some(memory) = &memory {
+            let acceptor = Arc::clone(&acceptor);
+            memory.serve(move |stream| acceptor.start(NOWHERE, || Ok(stream)));
         }
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&sockets) => accepted,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    // It leaves the runtime that accepted it, since readiness is reported to the runtime with which it is
+                    // registered.
+                    let stream = stream.into_std();
+                    acceptor.start(address, move || {
+                        let stream = TcpStream::from_std(stream?)?;
+                        stream.set_nodelay(true)?;
+                        Ok(stream)
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Starts the task of a connection on its worker, where its stream is made.
+    fn start<T: Transport + 'static>(
+        &self,
+        address: SocketAddr,
+        open: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let worker = &self.workers[turn % self.workers.len()];
+        let service = Arc::clone(&self.service);
+        let peer = Peer::new(address, self.listener.clone());
+        let counted = Counted::new(worker.connections.as_ref());
+        let mut stop = self.stop.clone();
+        worker.handle.spawn(async move {
+            let stream = match open() {
+                Ok(stream) => stream,
+                Err(error) => {
+                    return tracing::debug!(%error, "an accepted connection was lost at once");
+                }
+            };
+            tokio::select! {
+                () = Connection::new(stream, service, peer, counted.0.clone()).run() => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        });
     }
 }
 
-/// Starts the task of a connection on its worker. The stream leaves the runtime that accepted it, since readiness is
-/// reported to the runtime with which it is registered.
-fn hand_over(
-    stream: TcpStream,
-    address: SocketAddr,
-    listener: &Str,
-    service: &Arc<dyn Service>,
-    worker: &Worker,
-    mut stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let stream = stream.into_std()?;
-    let service = Arc::clone(service);
-    let peer = Peer::new(address, listener.clone());
-    let counted = Counted::new(worker.connections.as_ref());
-    worker.handle.spawn(async move {
-        let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => stream,
-            Err(error) => return tracing::warn!(%error, "cannot register a connection"),
-        };
-        tokio::select! {
-            () = Connection::new(stream, service, peer, counted.0.clone()).run() => {}
-            _ = stop.wait_for(|stop| *stop) => {}
-        }
-    });
-    Ok(())
+/// The next connection to any of the sockets; never where there are none.
+async fn accept(sockets: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let mut sockets = sockets.iter().map(|socket| socket.poll_accept(cx));
+        sockets.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }

@@ -1,6 +1,8 @@
-//! Sockets: listening, reading requests, writing answers.
+//! Listening, reading requests, writing answers: over sockets, or within the process.
 
 pub(crate) mod connection;
 pub(crate) mod listener;
+pub(crate) mod memory;
+pub(crate) mod network;
 mod output;
 pub(crate) mod transport;

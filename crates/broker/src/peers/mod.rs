@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
 
 use self::exchange::{Ended, Exchange};
-pub(crate) use self::network::{Address, Network, Sockets};
+pub(crate) use self::network::{Address, Connecting, Network, Sockets};
 
 /// How a peer behaves.
 #[derive(Clone, Debug)]

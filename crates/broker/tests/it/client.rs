@@ -1,6 +1,8 @@
 //! A small client: any request in any version, one connection, and bytes that no client would send.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +11,7 @@ use tidelog_protocol::{
     ResponseHeader, Writer, encode_request, frame,
 };
 use tidelog_types::Str;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 /// An upper bound of everything that a test waits for. Nothing takes so long unless it is broken.
@@ -22,9 +24,14 @@ pub(crate) async fn soon<F: Future>(what: F) -> F::Output {
         .expect("what was waited for has not come")
 }
 
+/// What a connection goes over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// One connection.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     input: BytesMut,
     correlation_id: i32,
     client_id: Str,
@@ -32,26 +39,24 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(address: &str) -> Self {
-        let stream = soon(TcpStream::connect(address)).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            input: BytesMut::new(),
-            correlation_id: 0,
-            client_id: "it".into(),
-        }
+        Self::try_connect(address).await.unwrap()
     }
 
     /// The same where the broker may be gone.
     pub(crate) async fn try_connect(address: &str) -> io::Result<Self> {
         let stream = soon(TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
+        Ok(Self::over(stream))
+    }
+
+    /// A client on a connection that is open already.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self {
+            stream: Box::new(stream),
             input: BytesMut::new(),
             correlation_id: 0,
             client_id: "it".into(),
-        })
+        }
     }
 
     /// Sends a request in the last version that is known here, and waits for its response; the broker may go meanwhile.
@@ -204,23 +209,16 @@ impl Client {
 
     /// Whether nothing has come that was not received yet.
     pub(crate) fn is_silent(&mut self) -> bool {
-        let nothing = |e: io::Error| e.kind() == io::ErrorKind::WouldBlock;
-        self.input.is_empty() && self.stream.try_read(&mut [0]).is_err_and(nothing)
+        let mut bytes = [0];
+        let mut read = ReadBuf::new(&mut bytes);
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = Pin::new(&mut self.stream).poll_read(&mut cx, &mut read);
+        self.input.is_empty() && polled.is_pending()
     }
 
-    /// Whether something can be written now; a broker that has stopped reading takes nothing more.
-    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> Option<usize> {
-        match self.stream.try_write(bytes) {
-            Ok(n) => Some(n),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
-            Err(e) => panic!("{e}"),
-        }
-    }
-
-    /// Waits until something can be written; false if that takes longer than `bound`.
-    pub(crate) async fn writable(&mut self, bound: Duration) -> bool {
-        tokio::time::timeout(bound, self.stream.writable())
-            .await
-            .is_ok()
+    /// Sends as much as is taken at once; `None` if for `bound` nothing is: a broker that has stopped reading takes nothing more.
+    pub(crate) async fn send_some(&mut self, bytes: &[u8], bound: Duration) -> Option<usize> {
+        let written = tokio::time::timeout(bound, self.stream.write(bytes)).await;
+        written.ok().map(Result::unwrap)
     }
 }

@@ -54,6 +54,9 @@ fn base_offset(response: &ProduceResponse) -> (ErrorCode, i64) {
     (answer.error_code, answer.base_offset.value())
 }
 
+/// After so long without a byte taken, the broker takes none.
+const LONG: Duration = Duration::from_millis(300);
+
 #[tokio::test]
 async fn requests_overlap_and_are_answered_in_order_while_a_produce_waits() {
     let (_broker, disk, address) = gated().await;
@@ -271,17 +274,11 @@ async fn a_client_that_never_reads_is_not_read_from_for_ever() {
     };
     let bytes = deaf.encode(4, &request);
     let (mut sent, mut at) = (0, 0);
-    loop {
-        match deaf.try_send(&bytes[at..]) {
-            Some(n) => {
-                sent += n;
-                at = (at + n) % bytes.len();
-                assert!(sent < ENOUGH, "the broker takes in requests without end");
-            }
-            // Long after the last byte was taken: the broker waits for the client.
-            None if !deaf.writable(Duration::from_millis(300)).await => break,
-            None => {}
-        }
+    // Until long after the last byte was taken: the broker waits for the client.
+    while let Some(n) = deaf.send_some(&bytes[at..], LONG).await {
+        sent += n;
+        at = (at + n) % bytes.len();
+        assert!(sent < ENOUGH, "the broker takes in requests without end");
     }
     let answers = sent / bytes.len();
     let mut other = server.client().await;
@@ -308,16 +305,10 @@ async fn large_requests_behind_one_that_waits_are_not_taken_in_for_ever() {
     }];
     let bytes = client.encode(18, &fetch);
     let (mut sent, mut at) = (0, 0);
-    loop {
-        match client.try_send(&bytes[at..]) {
-            Some(n) => {
-                sent += n;
-                at = (at + n) % bytes.len();
-                assert!(sent < ENOUGH, "the broker takes in requests without end");
-            }
-            None if !client.writable(Duration::from_millis(300)).await => break,
-            None => {}
-        }
+    while let Some(n) = client.send_some(&bytes[at..], LONG).await {
+        sent += n;
+        at = (at + n) % bytes.len();
+        assert!(sent < ENOUGH, "the broker takes in requests without end");
     }
     let mut other = server.client().await;
     other.put(&topic, 0, &["wakes"]).await;

@@ -15,6 +15,7 @@ mod fixture;
 mod groups;
 mod kafka;
 mod log_dirs;
+mod memory;
 mod offsets;
 mod old_formats;
 mod ops;

@@ -77,8 +77,12 @@ impl Server {
         }
     }
 
+    /// A client of the broker, by TCP unless `TIDELOG_TEST_TRANSPORT=memory` says otherwise.
     pub(crate) async fn client(&self) -> Client {
-        Client::connect(&self.address()).await
+        match &self.broker {
+            Some(broker) if is_in_memory() => Client::over(broker.connect().await.unwrap()),
+            _ => Client::connect(&self.address()).await,
+        }
     }
 }
 
@@ -92,4 +96,8 @@ pub(crate) fn builder() -> Builder {
 /// Whether the tests talk to a broker that they have not started.
 pub(crate) fn is_elsewhere() -> bool {
     std::env::var_os("TIDELOG_TEST_BOOTSTRAP").is_some()
+}
+
+fn is_in_memory() -> bool {
+    std::env::var_os("TIDELOG_TEST_TRANSPORT").is_some_and(|transport| transport == "memory")
 }
