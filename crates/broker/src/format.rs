@@ -33,8 +33,8 @@ use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, V
 use tidelog_types::{LeaderEpoch, NodeId, Offset, Timestamp, Uuid};
 
 pub use self::error::FormatError;
-use crate::metadata::snapshot::Snapshot;
 use crate::random::random_uuid;
+use tidelog_node::metadata::Snapshot;
 
 const LOCK: &str = ".lock";
 const METADATA_FOLDER: &str = "__cluster_metadata-0";

@@ -18,7 +18,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tidelog-replication", &["types"]),
     ("tidelog-metadata", &["types", "protocol"]),
     ("tidelog-coordinator", &["types", "protocol"]),
-    ("tidelog-node", &["types", "record", "log", "replication"]),
+    (
+        "tidelog-node",
+        &[
+            "types",
+            "record",
+            "protocol",
+            "log",
+            "replication",
+            "metadata",
+        ],
+    ),
     (
         "tidelog-broker",
         &[

@@ -7,4 +7,5 @@
 //! The key decision: **everything is a call that returns**. The time is an argument, what others are to do comes back in an
 //! [`After`](partition::After), and what takes long (a flush) is begun, run by the owner wherever it likes, and reported.
 
+pub mod metadata;
 pub mod partition;

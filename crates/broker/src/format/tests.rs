@@ -4,7 +4,7 @@ use tidelog_log::testing::{Crash, FaultDir, Op};
 use tidelog_protocol::records::metadata::{FeatureLevelRecord, MetadataRecord};
 
 use super::*;
-use crate::metadata::snapshot::read_snapshot;
+use tidelog_node::metadata::read_snapshot;
 
 const CLUSTER: &str = "dGlkZWxvZy1maXh0dXJlMQ";
 const BASE: &str = "process.roles=broker,controller\nnode.id=1\n\

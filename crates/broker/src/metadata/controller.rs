@@ -1,19 +1,16 @@
 //! The controller, for as long as this node leads the quorum.
 
 use tidelog_log::LogDirectory;
-use tidelog_metadata::bootstrap::{
-    MetadataVersion, bootstrap_records, record_version, registered_features,
-};
+use tidelog_metadata::bootstrap::{MetadataVersion, bootstrap_records, registered_features};
 use tidelog_metadata::controller::{
     Controller, ControllerRequest, ControllerResponse, Effect, Input, Restored,
 };
+use tidelog_node::metadata::{batch_of, read_snapshot};
 use tidelog_protocol::records::metadata::MetadataRecord;
-use tidelog_record::{BatchBuilder, Codec};
 use tidelog_replication::quorum::{self, Appended};
 use tidelog_types::{NodeId, Offset};
 use tokio::sync::oneshot;
 
-use super::snapshot::read_snapshot;
 use super::thread::{Fatal, MetadataThread};
 use super::unserved;
 use super::wire::Brought;
@@ -143,13 +140,7 @@ impl MetadataThread {
         // What the records are written for, which the committed metadata may not have reached yet.
         let controller = self.controller.as_ref().map(Controller::image);
         let version = controller.unwrap_or(&self.image).metadata_version();
-        let mut batch = BatchBuilder::new(Codec::None.into());
-        for record in records {
-            let value = record.encode(record_version(record, version));
-            let value = value.map_err(|error| error.to_string())?;
-            batch.push(now, None, Some(&value), &[]);
-        }
-        let batch = batch.build().map_err(|error| error.to_string())?;
+        let batch = batch_of(records, version, now)?;
         let end = self.append(&batch, self.quorum.leader_epoch())?;
         let appended = Appended {
             end,

@@ -7,7 +7,6 @@
 //! runtime.
 
 mod active;
-mod control;
 mod controller;
 mod forward;
 mod links;
@@ -15,8 +14,6 @@ mod log;
 mod open;
 mod publisher;
 mod questions;
-pub(crate) mod snapshot;
-mod snapshots;
 mod thread;
 mod unserved;
 mod watched;
@@ -39,9 +36,6 @@ pub(crate) use self::active::ActiveController;
 pub(crate) use self::open::{QuorumSetup, open};
 pub(crate) use self::publisher::Publisher;
 use crate::peers::{Address, PeerError};
-
-/// The folder of the metadata log.
-const METADATA_FOLDER: &str = "__cluster_metadata-0";
 
 /// What the thread is told.
 enum Command {

@@ -6,26 +6,22 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidelog_log::{Log, LogConfig, LogDirectory, SnapshotId, Start};
+use tidelog_log::LogConfig;
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_metadata::controller::Config as ControllerConfig;
-use tidelog_metadata::image::Image;
+use tidelog_node::metadata::{METADATA_FOLDER, Opened, Retention};
 use tidelog_replication::quorum::{
-    self, ControlRecord, Endpoint, EpochStart, Quorum, QuorumState, ReplicaKey, Restored,
-    VersionRange, Voter, VoterSet,
+    self, ControlRecord, Endpoint, Quorum, ReplicaKey, VersionRange, Voter, VoterSet,
 };
-use tidelog_types::{LeaderEpoch, NodeId, Offset, Str, Timestamp, TopicId, Uuid};
+use tidelog_types::{NodeId, Str, Uuid};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::links::Links;
 use super::log::MetadataLog;
-use super::snapshot::{Snapshot, read_snapshot};
-use super::snapshots::{Retention, Snapshots};
-use super::thread::{Applied, MetadataThread, Setup, SnapshotLimits};
+use super::thread::{MetadataThread, Setup, SnapshotLimits};
 use super::wire::Cluster;
-use super::{ActiveController, ControllerHandle, METADATA_FOLDER, MetadataHandle, Published};
-use super::{Leadership, control};
+use super::{ActiveController, ControllerHandle, Leadership, MetadataHandle, Published};
 use crate::clock::Clock;
 use crate::error::StartError;
 use crate::format::KRAFT_VERSIONS;
@@ -68,35 +64,17 @@ pub(crate) fn open(
         reason,
     };
     let files = &directory.files;
-    let Loaded {
+    let opened =
+        tidelog_node::metadata::open(files, log_config(config), directory.was_clean, clock.now());
+    let Opened {
+        log,
         image,
-        id: snapshot_id,
         applied,
-        mut control_records,
-    } = load_snapshot(files).map_err(refuse)?;
-    let snapshot_end = applied.offset;
-    let log = open_log(clock, config, directory, snapshot_end).map_err(refuse)?;
-    for batch in log.reader().batches(snapshot_end, log.log_end_offset()) {
-        let batch = batch.map_err(|error| refuse(error.to_string()))?;
-        control_records.extend(control::control_records(&batch).map_err(refuse)?);
-    }
+        restored,
+    } = opened.map_err(refuse)?;
     let machine = quorum_config(&setup);
-    check_alone(config, &machine, &control_records).map_err(refuse)?;
-    // What was being fetched when the node stopped is fetched anew.
-    files
-        .remove_snapshot_parts(METADATA_FOLDER, None)
-        .map_err(|error| refuse(error.to_string()))?;
-    let restored = Restored {
-        quorum_state: quorum_state(files).map_err(refuse)?,
-        log_start_offset: log.log_start_offset(),
-        log_end_offset: log.log_end_offset(),
-        durable_end_offset: log.recovery_point(),
-        epochs: epochs(&log),
-        snapshots: Snapshots::new(Arc::clone(files)).all().map_err(refuse)?,
-        control_records,
-        high_watermark: snapshot_end,
-    };
-    tracing::debug!(?snapshot_id, end = %restored.log_end_offset, "the metadata log is open");
+    check_alone(config, &machine, &restored.control_records).map_err(refuse)?;
+    tracing::debug!(snapshot_end = %applied.offset, end = %restored.log_end_offset, "the metadata log is open");
     let cluster = cluster(&setup, &machine.listener);
     let quorum = Quorum::new(clock.now(), machine, restored);
     let (commands, received) = mpsc::channel();
@@ -307,117 +285,4 @@ fn log_config(config: &BrokerConfig) -> LogConfig {
         delete: false,
         ..LogConfig::default()
     }
-}
-
-/// What a snapshot replaces of the log.
-struct Loaded {
-    id: Option<SnapshotId>,
-    image: Image,
-    applied: Applied,
-    control_records: Vec<ControlRecord>,
-}
-
-/// Loads the newest snapshot that is whole. An older one does as well as long as the log reaches back to it.
-fn load_snapshot(files: &LogDirectory) -> Result<Loaded, String> {
-    let ids = files
-        .snapshots(METADATA_FOLDER)
-        .map_err(|error| error.to_string())?;
-    for id in ids.into_iter().rev() {
-        let bytes = files
-            .read_snapshot(METADATA_FOLDER, id)
-            .map_err(|error| error.to_string())?;
-        match read_snapshot(bytes.unwrap_or_default()) {
-            Ok(snapshot) => return load(snapshot, id),
-            Err(error) => {
-                tracing::warn!(snapshot = id.file_name(), %error, "a damaged snapshot is passed over");
-            }
-        }
-    }
-    Ok(Loaded {
-        id: None,
-        image: Image::default(),
-        applied: Applied {
-            offset: Offset::ZERO,
-            epoch: LeaderEpoch::NONE,
-            timestamp: Timestamp::NONE,
-            voters: None,
-            bytes: 0,
-        },
-        control_records: Vec::new(),
-    })
-}
-
-fn load(snapshot: Snapshot, id: SnapshotId) -> Result<Loaded, String> {
-    let mut image = Image::default();
-    for record in &snapshot.records {
-        let applied = image.apply(record);
-        applied.map_err(|error| format!("{}: {error}", id.file_name()))?;
-    }
-    Ok(Loaded {
-        id: Some(id),
-        image,
-        control_records: control::control_records_of(&snapshot, id.end_offset + -1),
-        applied: Applied {
-            offset: id.end_offset,
-            epoch: LeaderEpoch::new(id.epoch),
-            timestamp: snapshot.last_contained_log_timestamp,
-            voters: snapshot.voters,
-            bytes: 0,
-        },
-    })
-}
-
-/// Opens the log, which has to go on from where the snapshot ends. What lies before that is kept.
-fn open_log(
-    clock: Clock,
-    config: &BrokerConfig,
-    directory: &DataDirectory,
-    snapshot_end: Offset,
-) -> Result<Log, String> {
-    let start = Start {
-        log_start_offset: Offset::ZERO,
-        recovery_point: Offset::ZERO,
-        clean: directory.was_clean,
-        topic_id: Some(TopicId::CLUSTER_METADATA),
-    };
-    let dir = directory.files.dir();
-    let opened = Log::open(dir, METADATA_FOLDER, log_config(config), start, clock.now());
-    let (mut log, _) = opened.map_err(|error| error.to_string())?;
-    let (log_start, log_end) = (log.log_start_offset(), log.log_end_offset());
-    if log_start > snapshot_end {
-        return Err(format!(
-            "the log begins at offset {log_start}, and no snapshot that can be read reaches so far; restore one from a copy"
-        ));
-    }
-    if log_end < snapshot_end {
-        // Everything in the log is in the snapshot too, which came from elsewhere or was flushed earlier.
-        tracing::warn!(%log_end, %snapshot_end, "the metadata log ends before its snapshot, and is begun anew there");
-        log.truncate_fully_and_start_at(snapshot_end, clock.now())
-            .map_err(|error| error.to_string())?;
-    }
-    Ok(log)
-}
-
-fn epochs(log: &Log) -> Vec<EpochStart> {
-    let epochs = log.leader_epochs().into_iter();
-    epochs
-        .map(|entry| EpochStart {
-            leader_epoch: entry.epoch,
-            start_offset: entry.start_offset,
-        })
-        .collect()
-}
-
-fn quorum_state(files: &LogDirectory) -> Result<Option<QuorumState>, String> {
-    let state = files
-        .read_quorum_state(METADATA_FOLDER)
-        .map_err(|error| error.to_string())?;
-    Ok(state.map(|state| QuorumState {
-        leader_epoch: LeaderEpoch::new(state.leader_epoch),
-        leader_id: state.leader_id,
-        voted: state.voted_id.map(|id| ReplicaKey {
-            id,
-            directory_id: state.voted_directory_id,
-        }),
-    }))
 }

@@ -7,9 +7,8 @@ use arc_swap::ArcSwap;
 use tidelog_coordinator::group::DeletedTopic;
 use tidelog_metadata::Delta;
 use tidelog_metadata::configs::{BrokerConfig, ResourceKind, TopicConfig};
-use tidelog_metadata::image::{BrokerImage, LeaderRecoveryState};
 use tidelog_metadata::image::{Image, PartitionImage, TopicImage};
-use tidelog_replication::partition::{BecomeFollower, BecomeLeader, Broker, UNKNOWN_BROKER_EPOCH};
+use tidelog_node::metadata;
 use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicName};
 
 use crate::groups::Groups;
@@ -168,15 +167,7 @@ impl Publisher {
     /// A leader must know whose replicas may be in sync.
     fn publish_brokers(&self, image: &Image, delta: &Delta) {
         for id in delta.brokers.iter().filter(|id| **id != self.node_id) {
-            let broker = match image.broker(*id) {
-                Some(broker) => registration(broker),
-                None => Broker {
-                    id: *id,
-                    broker_epoch: UNKNOWN_BROKER_EPOCH,
-                    fenced: true,
-                    in_controlled_shutdown: false,
-                },
-            };
+            let broker = metadata::broker(image, *id);
             for topic in self.store.topics.all() {
                 for partition in topic.partitions() {
                     partition.broker_changed(broker);
@@ -193,25 +184,7 @@ impl Publisher {
         state: &PartitionImage,
     ) {
         let leads = state.leader == self.node_id;
-        if leads {
-            let brokers = state.replicas.iter().filter_map(|id| image.broker(*id));
-            let brokers = brokers.map(|broker| registration(broker));
-            partition.become_leader(BecomeLeader {
-                leader_epoch: state.leader_epoch,
-                partition_epoch: state.partition_epoch,
-                replicas: state.replicas.clone(),
-                adding_replicas: state.adding_replicas.clone(),
-                isr: state.isr.clone(),
-                recovering: state.leader_recovery_state == LeaderRecoveryState::Recovering,
-                brokers: brokers.collect(),
-            });
-        } else {
-            partition.become_follower(BecomeFollower {
-                leader_epoch: state.leader_epoch,
-                partition_epoch: state.partition_epoch,
-                leader: Some(state.leader).filter(|leader| *leader != NodeId::NONE),
-            });
-        }
+        partition.role_changed(metadata::role(image, self.node_id, state));
         if topic.name == TopicName::CONSUMER_OFFSETS {
             if leads {
                 self.groups.elected(partition, topic.partitions.len());
@@ -240,15 +213,5 @@ impl Publisher {
 
     fn topic_config(&self, image: &Image, name: &TopicName) -> TopicConfig {
         TopicConfig::resolve(&image.topic_configs(name), &self.broker_config.load())
-    }
-}
-
-/// What a leader must know of a broker.
-fn registration(broker: &BrokerImage) -> Broker {
-    Broker {
-        id: broker.id,
-        broker_epoch: broker.epoch,
-        fenced: broker.fenced,
-        in_controlled_shutdown: broker.in_controlled_shutdown,
     }
 }

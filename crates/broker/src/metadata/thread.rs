@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use tidelog_log::LogDirectory;
 use tidelog_metadata::Delta;
@@ -12,23 +13,22 @@ use tidelog_metadata::controller::{
     Config as ControllerConfig, Controller, ControllerResponse, Input,
 };
 use tidelog_metadata::image::Image;
-use tidelog_protocol::Response;
-use tidelog_protocol::records::control::VotersRecord;
-use tidelog_protocol::records::metadata::MetadataRecord;
-use tidelog_record::Batch;
-use tidelog_replication::quorum::{
-    self, Anomaly, Appended, ControlRecord, Effect, EpochStart, Quorum, QuorumState,
+use tidelog_node::metadata::{
+    Applied, Plan, Retention, Snapshots, append_control, append_fetched, apply_committed, control,
+    everything, install_snapshot, store_quorum_state, trim,
 };
+use tidelog_protocol::Response;
+use tidelog_record::Batch;
+use tidelog_replication::quorum::{self, Anomaly, Appended, Effect, Quorum};
 use tidelog_types::{LeaderEpoch, NodeId, Offset, Timestamp};
 use tokio::sync::{oneshot, watch};
 
 use super::links::Links;
 use super::log::MetadataLog;
 use super::questions::Asked;
-use super::snapshots::{Plan, Retention, Snapshots};
 use super::watched::Watched;
 use super::wire::{self, Brought, Cluster};
-use super::{Command, Follow, Leadership, METADATA_FOLDER, Published, Publisher, control};
+use super::{Command, Follow, Leadership, Published, Publisher};
 use crate::clock::Clock;
 use crate::peers::{Address, PeerError};
 
@@ -53,21 +53,6 @@ pub(super) struct Setup {
     pub(super) published: Published,
     pub(super) leadership: watch::Sender<Leadership>,
     pub(super) failure: Arc<OnceLock<String>>,
-}
-
-/// Up to where the log is in the image, and what else a snapshot of it must say.
-#[derive(Clone, Debug)]
-pub(super) struct Applied {
-    /// Everything below it is in the image.
-    pub(super) offset: Offset,
-    /// The epoch of the last record below.
-    pub(super) epoch: LeaderEpoch,
-    /// When the batch with that record was appended.
-    pub(super) timestamp: Timestamp,
-    /// The voters, where they are part of the log.
-    pub(super) voters: Option<VotersRecord>,
-    /// How many bytes of the log were applied since the last snapshot.
-    pub(super) bytes: i64,
 }
 
 /// When a snapshot is made, and how many are kept.
@@ -373,7 +358,7 @@ impl MetadataThread {
                 response,
             } => self.answer(request_id, response),
             Effect::StoreQuorumState(state) => {
-                self.store(state)?;
+                store_quorum_state(&self.files, state)?;
                 inputs.push_back(quorum::Input::QuorumStateStored(state));
             }
             Effect::AppendLeaderChange(change) => {
@@ -432,19 +417,6 @@ impl MetadataThread {
         self.clock.now().timestamp
     }
 
-    fn store(&self, state: QuorumState) -> Result<(), Fatal> {
-        let voted = state.voted;
-        let state = tidelog_log::QuorumState {
-            leader_id: state.leader_id,
-            leader_epoch: state.leader_epoch.value(),
-            voted_id: voted.map(|voter| voter.id),
-            voted_directory_id: voted.map_or_else(Default::default, |voter| voter.directory_id),
-        };
-        self.files
-            .write_quorum_state(METADATA_FOLDER, &state)
-            .map_err(|error| error.to_string())
-    }
-
     /// Appends a batch of this leader and asks for its flush; gives the end of the log.
     pub(super) fn append(&self, batch: &Batch, leader_epoch: LeaderEpoch) -> Result<Offset, Fatal> {
         let now = self.now();
@@ -457,17 +429,12 @@ impl MetadataThread {
     }
 
     fn append_control(&self, batch: &Batch, leader_epoch: LeaderEpoch) -> Result<Appended, Fatal> {
-        let start_offset = self.log.with(|log| log.log_end_offset());
-        let end = self.append(batch, leader_epoch)?;
-        let placed = batch.clone().with_leader_fields(start_offset, leader_epoch);
-        Ok(Appended {
-            end,
-            epochs: vec![EpochStart {
-                leader_epoch,
-                start_offset,
-            }],
-            control_records: control::control_records(&placed)?,
-        })
+        let now = self.now();
+        let appended = self
+            .log
+            .with(|log| append_control(log, batch, leader_epoch, now))?;
+        self.log.request_flush();
+        Ok(appended)
     }
 
     /// Appends what the leader has sent, as it is.
@@ -476,27 +443,7 @@ impl MetadataThread {
             return Err("records were fetched and did not come".into());
         };
         let now = self.now();
-        let mut appended = Appended {
-            end: self.log.with(|log| log.log_end_offset()),
-            epochs: Vec::new(),
-            control_records: Vec::new(),
-        };
-        for batch in &batches {
-            let header = batch.header();
-            if header.next_offset() <= appended.end {
-                // It is here already, and was not known to be on the disk when it was asked for.
-                continue;
-            }
-            let done = self.log.with(|log| log.append_as_follower(batch, now));
-            appended.end = done.map_err(|error| error.to_string())?.end.offset;
-            appended.epochs.push(EpochStart {
-                leader_epoch: header.partition_leader_epoch,
-                start_offset: header.base_offset,
-            });
-            appended
-                .control_records
-                .extend(control::control_records(batch)?);
-        }
+        let appended = self.log.with(|log| append_fetched(log, &batches, now))?;
         self.log.request_flush();
         Ok(appended)
     }
@@ -516,22 +463,8 @@ impl MetadataThread {
 
     /// Applies what has been committed since the last time, batch by batch, and publishes it.
     fn apply_committed(&mut self, offset: Offset) -> Result<(), Fatal> {
-        let mut delta = Delta::default();
         let reader = self.log.with(|log| log.reader());
-        for batch in reader.batches(self.applied.offset, offset) {
-            let batch = batch.map_err(|error| error.to_string())?;
-            apply(&mut self.image, &batch, &mut delta)?;
-            let header = batch.header();
-            self.applied.offset = header.next_offset();
-            self.applied.epoch = header.partition_leader_epoch;
-            self.applied.timestamp = header.max_timestamp;
-            self.applied.bytes += i64::try_from(batch.size()).unwrap_or(i64::MAX);
-            for record in control::control_records(&batch)? {
-                if let ControlRecord::Voters { voters, .. } = record {
-                    self.applied.voters = Some(control::voters_record(&voters));
-                }
-            }
-        }
+        let delta = apply_committed(&reader, &mut self.image, &mut self.applied, offset)?;
         self.publish(&delta);
         if self.controller.is_some() {
             self.controller(Input::Committed { offset })?;
@@ -660,13 +593,25 @@ impl MetadataThread {
             now: self.now(),
         };
         self.next_snapshot_at = None;
-        match self.snapshots.make(plan, self.commands.clone()) {
+        match self.spawn_snapshot(plan) {
             Ok(()) => {
                 self.making_snapshot = true;
                 self.applied.bytes = 0;
             }
             Err(error) => tracing::warn!(%error, "no snapshot of the metadata was made"),
         }
+    }
+
+    /// Makes a snapshot on a thread of its own, since a large one takes a while; [`Command::SnapshotMade`] tells of the end.
+    fn spawn_snapshot(&self, plan: Plan) -> io::Result<()> {
+        let (snapshots, commands) = (self.snapshots.clone(), self.commands.clone());
+        let thread = thread::Builder::new().name("tidelog-snapshot".into());
+        thread.spawn(move || {
+            let made = snapshots.write(&plan);
+            // Nobody listens any more when the node is stopping.
+            let _ = commands.send(Command::SnapshotMade(made));
+        })?;
+        Ok(())
     }
 
     /// Deletes what the new snapshot makes superfluous, as far as the configuration wants that.
@@ -682,26 +627,9 @@ impl MetadataThread {
         };
         tracing::info!(?id, "a snapshot of the metadata was made");
         let now = self.clock.now();
-        let log_bytes = self.log.with(|log| log.size());
-        let retention = self.limits.retention;
-        let kept_from = self
-            .snapshots
-            .kept_from(log_bytes, retention, now.timestamp)?;
-        if let Some(kept_from) = kept_from {
-            let start = kept_from.end_offset;
-            let deleted = self.log.with(|log| {
-                log.advance_log_start(start)?;
-                log.delete_old_segments(now, start)
-            });
-            for segment in deleted.map_err(|error| error.to_string())? {
-                segment.remove().map_err(|error| error.to_string())?;
-            }
-            self.snapshots.remove_before(kept_from)?;
-        }
-        let changed = quorum::Input::SnapshotsChanged {
-            snapshots: self.snapshots.all()?,
-            log_start_offset: self.log.with(|log| log.log_start_offset()),
-        };
+        let changed = self
+            .log
+            .with(|log| trim(&self.snapshots, log, self.limits.retention, now))?;
         self.drive(changed, Brought::Nothing)
     }
 
@@ -710,53 +638,25 @@ impl MetadataThread {
         &mut self,
         snapshot_id: quorum::SnapshotId,
     ) -> Result<quorum::Input, Fatal> {
-        let snapshot = match self.snapshots.finish(snapshot_id)? {
-            Ok(snapshot) => snapshot,
+        let now = self.clock.now();
+        let (image, applied) = (&mut self.image, &mut self.applied);
+        let (installed, input) = self
+            .log
+            .with(|log| install_snapshot(&self.snapshots, log, image, applied, snapshot_id, now))?;
+        match installed {
+            Ok(delta) => {
+                self.log.request_flush();
+                tracing::info!(
+                    ?snapshot_id,
+                    "the metadata begins anew with a snapshot of the leader"
+                );
+                self.publish(&delta);
+            }
             Err(error) => {
                 tracing::warn!(?snapshot_id, %error, "a snapshot came damaged; it is fetched again");
-                return Ok(quorum::Input::SnapshotRefused { snapshot_id });
             }
-        };
-        let mut image = Image::default();
-        for record in &snapshot.records {
-            let applied = image.apply(record);
-            applied.map_err(|error| format!("snapshot {snapshot_id:?}: {error}"))?;
         }
-        let end = snapshot_id.end_offset;
-        let now = self.clock.now();
-        let begun = self
-            .log
-            .with(|log| log.truncate_fully_and_start_at(end, now));
-        begun.map_err(|error| error.to_string())?;
-        self.log.request_flush();
-        self.snapshots.remove_before(snapshot_id)?;
-        tracing::info!(
-            ?snapshot_id,
-            "the metadata begins anew with a snapshot of the leader"
-        );
-        let mut delta = everything(&image);
-        let gone = self.image.topics();
-        let gone = gone.filter(|topic| image.topic_by_id(topic.id).is_none());
-        delta
-            .topics_deleted
-            .extend(gone.map(|topic| (topic.id, Arc::clone(topic))));
-        let configured = self.image.configured().map(|(resource, _)| resource);
-        delta.configs.extend(configured);
-        self.image = image;
-        self.applied = Applied {
-            offset: end,
-            epoch: snapshot_id.epoch,
-            timestamp: snapshot.last_contained_log_timestamp,
-            voters: snapshot.voters.clone(),
-            bytes: 0,
-        };
-        self.publish(&delta);
-        let installed = self.snapshots.all()?;
-        let installed = installed.into_iter().find(|found| found.id == snapshot_id);
-        Ok(quorum::Input::SnapshotInstalled {
-            snapshot: installed.ok_or("a snapshot is gone that was just written")?,
-            control_records: control::control_records_of(&snapshot, end + -1),
-        })
+        Ok(input)
     }
 }
 
@@ -783,42 +683,4 @@ fn report(anomaly: &Anomaly) {
             "another node fetches with the id of this one; give it a node.id of its own"
         ),
     }
-}
-
-/// Applies the records of a batch of the metadata log.
-fn apply(image: &mut Image, batch: &Batch, delta: &mut Delta) -> Result<(), Fatal> {
-    if batch.header().attributes.is_control() {
-        return Ok(());
-    }
-    for record in batch.records().map_err(|error| error.to_string())? {
-        let record = record.map_err(|error| error.to_string())?;
-        let value = record.value.unwrap_or_default();
-        let at = |error: &dyn std::fmt::Display| format!("record {}: {error}", record.offset);
-        let record = MetadataRecord::decode(&value).map_err(|error| at(&error))?;
-        image.apply_to(&record, delta).map_err(|error| at(&error))?;
-    }
-    Ok(())
-}
-
-/// What a broker that knows nothing yet must hear of an image.
-fn everything(image: &Image) -> Delta {
-    let mut delta = Delta::default();
-    for topic in image.topics() {
-        delta.topics_created.insert(topic.id);
-        delta
-            .partitions
-            .insert(topic.id, topic.partitions.keys().copied().collect());
-    }
-    delta
-        .configs
-        .extend(image.configured().map(|(resource, _)| resource));
-    delta
-        .brokers
-        .extend(image.brokers().map(|broker| broker.id));
-    let controllers = image
-        .controllers()
-        .map(|controller| controller.controller_id);
-    delta.controllers.extend(controllers);
-    delta.features.extend(image.features().keys().cloned());
-    delta
 }

@@ -635,7 +635,7 @@ mod tests {
     use tidelog_log::testing::{FaultDir, Op};
     use tidelog_log::{Dir, Flusher, FsDir, LogDirectory};
     use tidelog_metadata::configs::{BrokerConfig, TopicConfig};
-    use tidelog_replication::partition::{BecomeLeader, Config as ReplicaConfig};
+    use tidelog_replication::partition::{BecomeLeader, Config as ReplicaConfig, Input};
     use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, TopicName, Uuid};
 
     use super::directories::DataDirectory;
@@ -685,7 +685,7 @@ mod tests {
         };
         store.open_partitions(&[wanted]);
         for partition in topic.partitions() {
-            partition.become_leader(BecomeLeader {
+            partition.role_changed(Input::BecomeLeader(BecomeLeader {
                 leader_epoch: LeaderEpoch::new(3),
                 partition_epoch: 0,
                 replicas: vec![NODE],
@@ -693,7 +693,7 @@ mod tests {
                 isr: vec![NODE],
                 recovering: false,
                 brokers: Vec::new(),
-            });
+            }));
         }
         (store, topic)
     }

@@ -14,9 +14,7 @@ use parking_lot::Mutex;
 use tidelog_log::{FlushTarget, Flusher, Log, LogError, LogReader, LogSummary, Upkeep};
 use tidelog_node::partition::{Note, PartitionCore};
 use tidelog_record::Batch;
-use tidelog_replication::partition::{
-    BecomeFollower, BecomeLeader, Broker, Config, Input, Leadership, Watermarks,
-};
+use tidelog_replication::partition::{Broker, Config, Input, Leadership, Watermarks};
 use tidelog_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
 use tokio::sync::Notify;
 
@@ -134,13 +132,8 @@ impl Partition {
     }
 
     /// Takes over what the metadata says of the partition's leadership.
-    pub(crate) fn become_leader(&self, state: BecomeLeader) {
-        self.input(Input::BecomeLeader(state));
-    }
-
-    /// Takes over what the metadata says of the partition's leadership.
-    pub(crate) fn become_follower(&self, state: BecomeFollower) {
-        self.input(Input::BecomeFollower(state));
+    pub(crate) fn role_changed(&self, role: Input) {
+        self.input(role);
     }
 
     /// Takes over what the metadata says of a broker that may have a replica of this partition.

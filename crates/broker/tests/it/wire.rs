@@ -27,6 +27,7 @@ use tidelog_protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
 use tidelog_protocol::messages::describe_groups::DescribeGroupsRequest;
+use tidelog_protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
 use tidelog_protocol::messages::describe_quorum::{self, DescribeQuorumRequest};
 use tidelog_protocol::messages::describe_topic_partitions::{
     DescribeTopicPartitionsRequest, TopicRequest,
@@ -339,6 +340,7 @@ fn request(api: &Api, version: i16, topic: &Topic) -> Request {
             include_authorized_operations: true,
         }
         .into(),
+        ApiKey::DescribeLogDirs => DescribeLogDirsRequest::default().into(),
         ApiKey::DescribeQuorum => DescribeQuorumRequest {
             topics: vec![describe_quorum::TopicData {
                 topic_name: "__cluster_metadata".into(),

@@ -1,8 +1,6 @@
 //! The snapshots of the metadata log on the disk: made, fetched in pieces, served in pieces, and deleted when they are old.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::{io, thread};
 
 use bytes::Bytes;
 use tidelog_log::LogDirectory;
@@ -12,44 +10,50 @@ use tidelog_record::Batch;
 use tidelog_replication::quorum;
 use tidelog_types::{LeaderEpoch, Timestamp};
 
+use super::METADATA_FOLDER;
 use super::snapshot::{Snapshot, SnapshotError, read_snapshot};
-use super::{Command, METADATA_FOLDER};
 
 /// So much of a snapshot holds its first batch, the header, which is small.
 const HEADER_BYTES: usize = 1024;
 
-/// The files.
-#[derive(Clone)]
-pub(super) struct Snapshots {
+/// The snapshots in a log directory.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
     files: Arc<LogDirectory>,
 }
 
 /// A snapshot that is to be made.
-pub(super) struct Plan {
-    pub(super) id: quorum::SnapshotId,
-    pub(super) image: Image,
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where it ends, and the epoch of the last record that it replaces.
+    pub id: quorum::SnapshotId,
+    /// The metadata up to there.
+    pub image: Image,
     /// The voters, where they are part of the log.
-    pub(super) voters: Option<VotersRecord>,
-    pub(super) last_contained_log_timestamp: Timestamp,
-    pub(super) now: Timestamp,
+    pub voters: Option<VotersRecord>,
+    /// When the last batch was appended that it replaces.
+    pub last_contained_log_timestamp: Timestamp,
+    /// What time it is.
+    pub now: Timestamp,
 }
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Retention {
+pub struct Retention {
     /// Of the log and all snapshots together; negative for all.
-    pub(super) bytes: i64,
+    pub bytes: i64,
     /// Negative for ever.
-    pub(super) ms: i64,
+    pub ms: i64,
 }
 
 impl Snapshots {
-    pub(super) const fn new(files: Arc<LogDirectory>) -> Self {
+    /// Those in `files`.
+    pub const fn new(files: Arc<LogDirectory>) -> Self {
         Self { files }
     }
 
     /// All of them, oldest first.
-    pub(super) fn all(&self) -> Result<Vec<quorum::Snapshot>, String> {
+    pub fn all(&self) -> Result<Vec<quorum::Snapshot>, String> {
         let ids = self.files.snapshots(METADATA_FOLDER).map_err(text)?;
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
@@ -68,7 +72,7 @@ impl Snapshots {
     }
 
     /// Up to `max_bytes` of a snapshot, nothing if it is gone.
-    pub(super) fn read_piece(
+    pub fn read_piece(
         &self,
         id: quorum::SnapshotId,
         position: i64,
@@ -82,7 +86,7 @@ impl Snapshots {
     }
 
     /// Writes a piece of a snapshot that is being fetched; gives how many bytes of it are there.
-    pub(super) fn write_piece(
+    pub fn write_piece(
         &self,
         id: quorum::SnapshotId,
         position: i64,
@@ -104,7 +108,7 @@ impl Snapshots {
     }
 
     /// Checks a snapshot of which all pieces are there, and makes it durable under its name. One that is damaged is deleted.
-    pub(super) fn finish(
+    pub fn finish(
         &self,
         id: quorum::SnapshotId,
     ) -> Result<Result<Snapshot, SnapshotError>, String> {
@@ -124,7 +128,7 @@ impl Snapshots {
     }
 
     /// Removes those that reach less far than `id`.
-    pub(super) fn remove_before(&self, id: quorum::SnapshotId) -> Result<(), String> {
+    pub fn remove_before(&self, id: quorum::SnapshotId) -> Result<(), String> {
         for older in self.all()? {
             if older.id < id {
                 let removed = self.files.remove_snapshot(METADATA_FOLDER, file(older.id));
@@ -134,19 +138,8 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Makes a snapshot on a thread of its own, since a large one takes a while; [`Command::SnapshotMade`] tells of the end.
-    pub(super) fn make(&self, plan: Plan, commands: Sender<Command>) -> io::Result<()> {
-        let snapshots = self.clone();
-        let thread = thread::Builder::new().name("tidelog-snapshot".into());
-        thread.spawn(move || {
-            let made = snapshots.write(&plan);
-            // Nobody listens any more when the node is stopping.
-            let _ = commands.send(Command::SnapshotMade(made));
-        })?;
-        Ok(())
-    }
-
-    fn write(&self, plan: &Plan) -> Result<quorum::SnapshotId, String> {
+    /// Writes a snapshot, which may take a while; gives its name.
+    pub fn write(&self, plan: &Plan) -> Result<quorum::SnapshotId, String> {
         let snapshot = Snapshot {
             last_contained_log_timestamp: plan.last_contained_log_timestamp,
             voters: plan.voters.clone(),
@@ -163,7 +156,7 @@ impl Snapshots {
     }
 
     /// From which snapshot on log and snapshots are kept, if something is to go: the oldest go first, and the newest stays.
-    pub(super) fn kept_from(
+    pub fn kept_from(
         &self,
         log_bytes: u64,
         retention: Retention,

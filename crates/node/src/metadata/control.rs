@@ -15,7 +15,7 @@ use tidelog_types::{Offset, Timestamp};
 use super::snapshot::Snapshot;
 
 /// The records of a batch that concern the quorum.
-pub(super) fn control_records(batch: &Batch) -> Result<Vec<ControlRecord>, String> {
+pub fn control_records(batch: &Batch) -> Result<Vec<ControlRecord>, String> {
     let mut found = Vec::new();
     if !batch.header().attributes.is_control() {
         return Ok(found);
@@ -54,7 +54,7 @@ fn control_record(record: &Record) -> Result<Option<ControlRecord>, String> {
 }
 
 /// The control records of a snapshot, as if they stood in the log at `offset`.
-pub(super) fn control_records_of(snapshot: &Snapshot, offset: Offset) -> Vec<ControlRecord> {
+pub fn control_records_of(snapshot: &Snapshot, offset: Offset) -> Vec<ControlRecord> {
     let Some(voters) = &snapshot.voters else {
         return Vec::new();
     };
@@ -73,7 +73,7 @@ pub(super) fn control_records_of(snapshot: &Snapshot, offset: Offset) -> Vec<Con
 /// The control batch that begins the epoch of a leader (KIP-595). It is of version 0, which does not name the directories of
 /// voters: that is how Kafka reads it, whatever version the record says it has. Where voters are part of the log their first
 /// record follows in the same batch.
-pub(super) fn leader_change(change: &LeaderChange, now: Timestamp) -> Result<Batch, String> {
+pub fn leader_change(change: &LeaderChange, now: Timestamp) -> Result<Batch, String> {
     let list = |voters: &[ReplicaKey]| {
         let voters = voters.iter().map(|voter| LeaderChangeVoter {
             voter_id: voter.id,
@@ -101,7 +101,7 @@ pub(super) fn leader_change(change: &LeaderChange, now: Timestamp) -> Result<Bat
 }
 
 /// The control batch with which the voters change (KIP-853).
-pub(super) fn voters_change(voters: &VoterSet, now: Timestamp) -> Result<Batch, String> {
+pub fn voters_change(voters: &VoterSet, now: Timestamp) -> Result<Batch, String> {
     let record = voters_record(voters);
     control_batch(vec![(ControlType::KRaftVoters, record.encode_value())], now)
 }
@@ -119,7 +119,7 @@ fn control_batch(
 }
 
 /// The voters as the log has them.
-pub(super) fn voters_record(voters: &VoterSet) -> VotersRecord {
+pub fn voters_record(voters: &VoterSet) -> VotersRecord {
     let endpoint = |endpoint: &Endpoint| records::Endpoint {
         name: endpoint.listener.clone(),
         host: endpoint.host.clone(),
@@ -141,7 +141,7 @@ pub(super) fn voters_record(voters: &VoterSet) -> VotersRecord {
 }
 
 /// The voters as the machine knows them.
-pub(super) fn voter_set(record: &VotersRecord) -> VoterSet {
+pub fn voter_set(record: &VotersRecord) -> VoterSet {
     let endpoint = |endpoint: &records::Endpoint| Endpoint {
         listener: endpoint.name.clone(),
         host: endpoint.host.clone(),

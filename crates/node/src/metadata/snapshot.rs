@@ -25,28 +25,43 @@ const BATCH_BYTES_MAX: usize = 512 * 1024;
 
 /// What a snapshot says.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     /// When the last batch was appended that the snapshot reflects.
-    pub(crate) last_contained_log_timestamp: Timestamp,
+    pub last_contained_log_timestamp: Timestamp,
     /// The voters of the quorum, where they are part of the log (kraft.version 1, KIP-853).
-    pub(crate) voters: Option<VotersRecord>,
+    pub voters: Option<VotersRecord>,
     /// The metadata, in the order in which it is to be replayed.
-    pub(crate) records: Vec<MetadataRecord>,
+    pub records: Vec<MetadataRecord>,
 }
 
 /// Why a snapshot cannot be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum SnapshotError {
+pub enum SnapshotError {
     /// A batch is damaged.
     #[error("the batch at offset {offset} is damaged: {source}")]
-    Batch { offset: Offset, source: BatchError },
+    Batch {
+        /// Where it begins.
+        offset: Offset,
+        /// Why.
+        source: BatchError,
+    },
     /// A control record is damaged.
     #[error("the control record at offset {offset} is damaged: {source}")]
-    Control { offset: Offset, source: RecordError },
+    Control {
+        /// Its offset.
+        offset: Offset,
+        /// Why.
+        source: RecordError,
+    },
     /// A record is damaged, or of a later version.
     #[error("the record at offset {offset} is not understood: {source}")]
-    Record { offset: Offset, source: DecodeError },
+    Record {
+        /// Its offset.
+        offset: Offset,
+        /// Why.
+        source: DecodeError,
+    },
     /// A record cannot be written.
     #[error("{0}")]
     Encode(#[from] EncodeError),
@@ -56,7 +71,7 @@ pub(crate) enum SnapshotError {
 }
 
 /// Reads a snapshot. It must be whole: a footer is its end.
-pub(crate) fn read_snapshot(mut bytes: Bytes) -> Result<Snapshot, SnapshotError> {
+pub fn read_snapshot(mut bytes: Bytes) -> Result<Snapshot, SnapshotError> {
     let mut reader = Reader::default();
     let mut offset = Offset::ZERO;
     loop {
@@ -154,7 +169,7 @@ impl Reader {
 
 impl Snapshot {
     /// Writes the snapshot, with records in the versions of `metadata_version`. The epoch is that in the file's name.
-    pub(crate) fn encode(
+    pub fn encode(
         &self,
         epoch: LeaderEpoch,
         metadata_version: MetadataVersion,
