@@ -14,13 +14,14 @@ use tokio::task::JoinHandle;
 use crate::builder::Disks;
 use crate::cleaner::LogCleaner;
 use crate::clock::Clock;
-use crate::error::{ShutdownError, StartError};
+use crate::error::{Failure, ShutdownError, StartError};
+use crate::failure::{self, Ending};
 use crate::fetch_session::{self, FetchSessions};
 use crate::groups::Groups;
 use crate::handlers::controller::ControllerNode;
 use crate::handlers::controller::presence::Presence;
 use crate::housekeeping::Housekeeping;
-use crate::identity::{metadata_directory, open_directories};
+use crate::identity::{Directories, metadata_directory, open_directories};
 use crate::lifecycle::{self, Member, Membership};
 use crate::listeners::{self, Open, Openings};
 use crate::metadata::{self, ActiveController, MetadataHandle, Publisher, QuorumSetup};
@@ -31,7 +32,7 @@ use crate::node::{Node, Settings};
 use crate::peers::Network;
 use crate::producer_ids::ProducerIds;
 use crate::random::random_seed;
-use crate::replication::{Assignments, Replication};
+use crate::replication::Replication;
 use crate::store::Store;
 use crate::{Builder, groups};
 
@@ -49,6 +50,7 @@ pub struct Broker {
     /// What it has as a broker.
     serving: Option<Serving>,
     stop: watch::Sender<bool>,
+    ending: Ending,
     tasks: Vec<JoinHandle<()>>,
     stop_controller: watch::Sender<bool>,
     controller_tasks: Vec<JoinHandle<()>>,
@@ -152,7 +154,11 @@ impl Broker {
         let open_brokers = listeners::open(&config, config.broker_listeners(), openings)?;
         let clock = Clock;
         let node_id = config.node_id();
-        let (directories, cluster_id) = open_directories(&config, node_id, disks)?;
+        let Directories {
+            usable: directories,
+            unavailable,
+            cluster_id,
+        } = open_directories(&config, node_id, disks)?;
         let metadata_dir = metadata_directory(&config, &directories);
         let controllers = listeners::addresses(&open_controllers);
         let network = openings.network();
@@ -174,14 +180,17 @@ impl Broker {
         let store = Arc::new(Store::new(
             replica_config,
             clock,
-            directories,
+            (directories, unavailable),
             i64::from(config.producer_id_expiration_ms()),
             usize::try_from(config.num_recovery_threads_per_data_dir()).unwrap_or(1),
         ));
+        store.configure_broker(&config);
         let active = Arc::new(active);
         let workers: Arc<[Worker]> = workers.into();
         let (stop, stopped) = watch::channel(false);
         let (stop_controller, controller_stopped) = watch::channel(false);
+        let stops = [stop.clone(), stop_controller.clone()];
+        let ending = Ending::new(stops, metadata.controller.clone());
         let presence = Presence::new(
             Handle::current(),
             Arc::clone(&network),
@@ -204,11 +213,19 @@ impl Broker {
             store,
             serving: None,
             stop,
+            ending: ending.clone(),
             tasks: Vec::new(),
             stop_controller,
             controller_tasks,
             metadata,
         };
+        let disks = failure::Disks {
+            store: Arc::clone(&broker.store),
+            metadata_directory: metadata_dir,
+            metadata: broker.metadata.controller.clone(),
+            ending,
+        };
+        broker.tasks.push(tokio::spawn(disks.run(stopped.clone())));
         if config.roles().controller && !controllers.is_empty() {
             let registering = lifecycle::register_controller(
                 active.clone(),
@@ -245,11 +262,9 @@ impl Broker {
         let broker_config = Arc::new(ArcSwap::from_pointee(config.clone()));
         let fetchers = u32::try_from(config.num_replica_fetchers()).unwrap_or(1);
         store.outbox.set_fetchers_per_source(fetchers);
-        let assignments = Arc::<Assignments>::default();
         let publisher = Publisher {
             node_id: self.id,
             store: Arc::clone(store),
-            assignments: Arc::clone(&assignments),
             groups: Arc::clone(&groups),
             static_config: config.clone(),
             broker_config: Arc::clone(&broker_config),
@@ -273,7 +288,6 @@ impl Broker {
             config: Arc::clone(&broker_config),
             controller: Arc::clone(&active),
             network,
-            assignments,
         });
         self.tasks
             .push(tokio::spawn(replication.run(stopped.clone())));
@@ -284,6 +298,7 @@ impl Broker {
             store: Arc::clone(store),
             config: Arc::clone(&broker_config),
             controller: Arc::clone(&active),
+            ending: self.ending.clone(),
         };
         member.unfence().await.map_err(refuse)?;
         store.set_aside_strays();
@@ -332,6 +347,12 @@ impl Broker {
             housekeeping,
         });
         Ok(())
+    }
+
+    /// Why the node has stopped by itself, as it does when it has lost its metadata log or its last log directory. Returns when
+    /// that happens, and never if it does not. The port is closed then; what is left to do is to drop the value.
+    pub async fn failure(&self) -> Failure {
+        self.ending.failure().await
     }
 
     /// Stops in order: others take over what this node leads, no new requests, everything flushed, checkpoints written, files

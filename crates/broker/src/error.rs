@@ -81,6 +81,32 @@ impl StartError {
     }
 }
 
+/// Why a node has stopped by itself. Its data is as safe as after a crash: nothing that was acknowledged is lost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Without its metadata log a node cannot know what it should be.
+    #[error("the metadata log has failed: {reason}")]
+    MetadataLog {
+        /// What was tried, and what the system said.
+        reason: String,
+    },
+    /// Nothing is left to serve from.
+    #[error("the last log directory has failed, {path}")]
+    LastLogDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Others would go on to count on what is in the directory.
+    #[error(
+        "no controller has heard of the failure of a log directory for {timeout_ms} ms (log.dir.failure.timeout.ms)"
+    )]
+    Untold {
+        /// The time allowed, in milliseconds.
+        timeout_ms: i64,
+    },
+}
+
 /// Why a broker did not stop in order. Its data is as safe as after a crash: nothing that was acknowledged is lost.
 #[derive(Debug, thiserror::Error)]
 #[error("the broker did not stop in order: {reason}")]

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidelog_log::testing::FaultDir;
-use tidelog_log::{DirectoryError, Flusher, LogDirectory, MetaProperties};
+use tidelog_log::{DirectoryError, Flusher, LogDirectory, LogError, MetaProperties};
 use tidelog_metadata::configs::BrokerConfig;
-use tidelog_types::NodeId;
+use tidelog_types::{NodeId, Uuid};
 
 use crate::builder::Disks;
 use crate::error::StartError;
@@ -18,23 +18,44 @@ use crate::store::directories::DataDirectory;
 /// many groups, the disk answers more of them at once than one after the other.
 const FLUSHES_AT_A_TIME: usize = 4;
 
+/// The log directories of a node.
+pub(crate) struct Directories {
+    pub(crate) usable: Vec<DataDirectory>,
+    /// Those that the disk does not let be read and written. The node does without them.
+    pub(crate) unavailable: Vec<PathBuf>,
+    pub(crate) cluster_id: String,
+}
+
+/// The directories of a node that are being opened.
+struct Opening<'a> {
+    config: &'a BrokerConfig,
+    disks: &'a Disks,
+    unavailable: Vec<PathBuf>,
+}
+
 /// Opens and locks the log directories, and gives those that are new the identity of the cluster.
 pub(crate) fn open_directories(
     config: &BrokerConfig,
     node_id: NodeId,
     disks: &Disks,
-) -> Result<(Vec<DataDirectory>, String), StartError> {
-    let known = identify(config, node_id, disks)?;
+) -> Result<Directories, StartError> {
+    let mut opening = Opening {
+        config,
+        disks,
+        unavailable: Vec::new(),
+    };
+    let known = opening.identify(node_id)?;
     if known.is_none() && !config.is_alone() {
         return Err(StartError::Unformatted {
             path: PathBuf::from(config.metadata_log_dir()),
         });
     }
     let mut opened = Vec::new();
-    for path in directories(config) {
+    for path in opening.directories() {
         let files = LogDirectory::open(disks.open(config, &path));
-        let files = files.map_err(|source| StartError::directory(&path, source))?;
-        opened.push((path, files));
+        if let Some(files) = opening.unless_unavailable(&path, files)? {
+            opened.push((path, files));
+        }
     }
     let cluster_id = match known {
         Some(cluster_id) => cluster_id,
@@ -46,57 +67,92 @@ pub(crate) fn open_directories(
                 .map_err(|error| StartError::Unsupported(error.to_string()))?
         }
     };
-    let mut directories = Vec::new();
+    let mut usable = Vec::new();
     for (path, files) in opened {
-        let refuse = |source: DirectoryError| StartError::directory(&path, source);
-        let properties = files.meta_properties().map_err(refuse)?;
-        let id = match properties.and_then(|properties| properties.directory_id) {
-            Some(id) => id,
-            None => {
-                let id = random_uuid();
-                let properties = MetaProperties {
-                    cluster_id: cluster_id.clone(),
-                    node_id,
-                    directory_id: Some(id),
-                };
-                files.write_meta_properties(&properties).map_err(refuse)?;
-                id
-            }
+        let id = directory_id(&files, &cluster_id, node_id);
+        let Some(id) = opening.unless_unavailable(&path, id)? else {
+            continue;
         };
         let flusher = Arc::new(Flusher::start_threads("tidelog-flush", FLUSHES_AT_A_TIME)?);
         let memory = Arc::new(FaultDir::new());
         let directory = DataDirectory::open(path.clone(), id, Arc::new(files), flusher, memory);
-        directories.push(directory.map_err(refuse)?);
+        usable.extend(opening.unless_unavailable(&path, directory)?);
     }
-    Ok((directories, cluster_id))
+    Ok(Directories {
+        usable,
+        unavailable: opening.unavailable,
+        cluster_id,
+    })
 }
 
-/// The log directories, and that of the metadata log.
-fn directories(config: &BrokerConfig) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = config.log_dirs().iter().map(PathBuf::from).collect();
-    if !config.roles().broker {
-        // A controller keeps nothing else.
-        paths = vec![PathBuf::from(config.metadata_log_dir())];
-    }
-    paths
-}
-
-/// Checks whose the log directories are, before anything is locked or created. Answers the cluster, unless all are new.
-fn identify(
-    config: &BrokerConfig,
+/// The id of a directory; one that has none is given one.
+fn directory_id(
+    files: &LogDirectory,
+    cluster_id: &str,
     node_id: NodeId,
-    disks: &Disks,
-) -> Result<Option<String>, StartError> {
-    let mut cluster_id = None;
-    for path in directories(config) {
-        let refuse = |source| StartError::directory(&path, source);
-        let properties = LogDirectory::peek(&*disks.open(config, &path)).map_err(refuse)?;
-        if let Some(properties) = properties {
-            let cluster_id = cluster_id.get_or_insert_with(|| properties.cluster_id.clone());
-            properties.check(cluster_id, node_id).map_err(refuse)?;
-        }
+) -> Result<Uuid, DirectoryError> {
+    let properties = files.meta_properties()?;
+    if let Some(id) = properties.and_then(|properties| properties.directory_id) {
+        return Ok(id);
     }
-    Ok(cluster_id)
+    let id = random_uuid();
+    let properties = MetaProperties {
+        cluster_id: cluster_id.to_owned(),
+        node_id,
+        directory_id: Some(id),
+    };
+    files.write_meta_properties(&properties)?;
+    Ok(id)
+}
+
+impl Opening<'_> {
+    /// The log directories that may be usable, and that of the metadata log.
+    fn directories(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<_> = self.config.log_dirs().iter().map(PathBuf::from).collect();
+        if !self.config.roles().broker {
+            // A controller keeps nothing else.
+            paths = vec![PathBuf::from(self.config.metadata_log_dir())];
+        }
+        paths.retain(|path| !self.unavailable.contains(path));
+        paths
+    }
+
+    /// `None` for a directory that the disk refuses, where the node can do without it (KIP-112).
+    fn unless_unavailable<T>(
+        &mut self,
+        path: &Path,
+        result: Result<T, DirectoryError>,
+    ) -> Result<Option<T>, StartError> {
+        let error = match result {
+            Ok(usable) => return Ok(Some(usable)),
+            Err(error) => error,
+        };
+        let is_of_the_disk = matches!(
+            error,
+            DirectoryError::Unusable { .. } | DirectoryError::Log(LogError::Io { .. })
+        );
+        if !is_of_the_disk || path == Path::new(self.config.metadata_log_dir()) {
+            return Err(StartError::directory(path, error));
+        }
+        tracing::error!(path = %path.display(), %error, "a log directory is out of service until the next start, with all partitions in it");
+        self.unavailable.push(path.to_owned());
+        Ok(None)
+    }
+
+    /// Checks whose the log directories are, before anything is locked or created. Answers the cluster, unless all are new.
+    fn identify(&mut self, node_id: NodeId) -> Result<Option<String>, StartError> {
+        let mut cluster_id = None;
+        for path in self.directories() {
+            let properties = LogDirectory::peek(&*self.disks.open(self.config, &path));
+            let properties = self.unless_unavailable(&path, properties)?;
+            if let Some(properties) = properties.flatten() {
+                let cluster_id = cluster_id.get_or_insert_with(|| properties.cluster_id.clone());
+                let checked = properties.check(cluster_id, node_id);
+                checked.map_err(|source| StartError::directory(&path, source))?;
+            }
+        }
+        Ok(cluster_id)
+    }
 }
 
 /// Which of the directories has the metadata log.

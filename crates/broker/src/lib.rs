@@ -28,6 +28,7 @@ mod builder;
 mod cleaner;
 mod clock;
 mod error;
+mod failure;
 mod fetch_session;
 pub mod format;
 mod groups;
@@ -47,7 +48,7 @@ mod store;
 
 pub use broker::{Broker, ListenerAddress};
 pub use builder::Builder;
-pub use error::{ShutdownError, StartError};
+pub use error::{Failure, ShutdownError, StartError};
 pub use net::memory::MemoryStream;
 pub use net::network::MemoryNetwork;
 pub use tidelog_metadata::configs::Durability;

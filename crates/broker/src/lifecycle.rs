@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::ListenerAddress;
+use crate::error::Failure;
+use crate::failure::Ending;
 use crate::metadata::ActiveController;
 use crate::random::random_uuid;
 use crate::store::Store;
@@ -139,6 +141,7 @@ pub(crate) struct Member {
     pub(crate) metadata_offset: Arc<AtomicI64>,
     pub(crate) store: Arc<Store>,
     pub(crate) config: Arc<ArcSwap<BrokerConfig>>,
+    pub(crate) ending: Ending,
 }
 
 impl Member {
@@ -172,10 +175,16 @@ impl Member {
         let interval = self.config.load().broker_heartbeat_interval_ms();
         let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(0)).max(RETRY);
         let (mut wait, mut retry) = (interval, RETRY);
+        let mut failed = self.store.failed_directories();
+        // Since when a directory has failed of which the controller does not know it.
+        let mut untold = None;
         loop {
             let left = tokio::select! {
                 () = tokio::time::sleep(wait) => None,
-                () = self.store.directory_failed() => None,
+                _ = failed.changed() => {
+                    untold.get_or_insert_with(Instant::now);
+                    None
+                }
                 left = &mut leaving => Some(left.is_ok()),
                 _ = stopped.wait_for(|stop| *stop) => Some(false),
             };
@@ -184,9 +193,20 @@ impl Member {
                 Some(false) => return,
                 Some(true) => return self.leave().await,
             }
-            match self.heartbeat(false).await {
-                Ok(_) => (wait, retry) = (interval, RETRY),
+            let timeout_ms = self.config.load().log_dir_failure_timeout_ms();
+            let timeout = Duration::from_millis(timeout_ms.unsigned_abs());
+            let answer = match untold {
+                None => self.heartbeat(false).await,
+                Some(since) => timeout_at(since + timeout, self.heartbeat(false))
+                    .await
+                    .unwrap_or_else(|_| Err("it has not answered in time".to_owned())),
+            };
+            match answer {
+                Ok(_) => (wait, retry, untold) = (interval, RETRY, None),
                 Err(reason) => {
+                    if untold.is_some_and(|since| since.elapsed() >= timeout) {
+                        return self.ending.end(Failure::Untold { timeout_ms });
+                    }
                     tracing::warn!(reason, "the controller did not take a heartbeat");
                     wait = retry;
                     retry = interval.min(retry * 2);
@@ -239,12 +259,11 @@ impl Member {
             .collect()
     }
 
-    /// KIP-1066: those of `cordoned.log.dirs`; `*` stands for all.
+    /// KIP-1066: those of `cordoned.log.dirs`.
     fn cordoned_directories(&self) -> Vec<Uuid> {
-        let config = self.config.load();
         let directories = self.store.directories().iter();
         directories
-            .filter(|directory| directory.is_cordoned(&config))
+            .filter(|directory| directory.is_cordoned())
             .map(|directory| directory.id)
             .collect()
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::thread::JoinHandle;
 
 use clap::{Args, ValueEnum};
@@ -15,8 +16,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
-use crate::say;
+use crate::{complain, say};
 
+/// What the process says when it has stopped by itself, since a disk has failed: the same as Kafka.
+const STOPPED_BY_ITSELF: u8 = 1;
 /// The key that says which listener speaks what.
 const PROTOCOLS: &str = "listener.security.protocol.map";
 /// What is logged unless TIDELOG_LOG says otherwise. Keys of the configuration that have no effect are told below, in a line
@@ -73,7 +76,7 @@ impl From<DurabilityArgument> for Durability {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let filter = EnvFilter::try_from_env("TIDELOG_LOG");
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new(DIAGNOSTICS)))
@@ -82,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         .init();
     let builder = builder(arguments)?;
     for warning in builder.check()? {
-        crate::complain(&format!("warning: {}: {}", warning.key, warning.message));
+        complain(&format!("warning: {}: {}", warning.key, warning.message));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     match arguments.threads {
@@ -169,15 +172,15 @@ fn protocols(listeners: &[String]) -> String {
     protocols.collect::<Vec<_>>().join(",")
 }
 
-async fn serve(builder: Builder, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+async fn serve(builder: Builder, arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     // Before anything else, so that a signal during the start is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // A node of several may wait for the others.
     let broker = tokio::select! {
         broker = builder.start() => broker?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
     if arguments.config.is_some() {
         // Harnesses made for Kafka wait for this line.
@@ -199,9 +202,13 @@ async fn serve(builder: Builder, arguments: &Arguments) -> Result<(), Box<dyn Er
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        failure = broker.failure() => {
+            complain(&format!("stopped: {failure}"));
+            return Ok(ExitCode::from(STOPPED_BY_ITSELF));
+        }
     }
     broker.shutdown().await?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn current_thread() -> std::io::Result<Runtime> {

@@ -57,7 +57,7 @@ const CANNOT: u8 = 2;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Broker(arguments) => broker::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Broker(arguments) => broker::run(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Config(arguments) => config::run(&arguments),

@@ -88,7 +88,11 @@ pub(crate) struct LastSegment {
 /// Why a log takes no more.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    Failed(String),
+    Failed {
+        reason: String,
+        /// The system refused a file operation; else what is in the files is wrong.
+        by_disk: bool,
+    },
     Deleted,
 }
 
@@ -98,7 +102,7 @@ impl Shared {
         let path = || self.place.path.clone();
         match self.fault.get().map(|fault| &**fault) {
             None => Ok(()),
-            Some(Fault::Failed(reason)) => Err(LogError::Poisoned {
+            Some(Fault::Failed { reason, .. }) => Err(LogError::Poisoned {
                 path: path(),
                 reason: reason.clone(),
             }),
@@ -109,7 +113,10 @@ impl Shared {
     /// From now on the log takes no more.
     pub(crate) fn poison(&self, error: &LogError) {
         let path = &self.place.path;
-        let fault = Box::new(Fault::Failed(error.to_string()));
+        let fault = Box::new(Fault::Failed {
+            reason: error.to_string(),
+            by_disk: matches!(error, LogError::Io { .. }),
+        });
         if self.fault.set(fault).is_ok() {
             tracing::error!(log = %path.display(), %error, "the log failed and is closed for writing");
         }
@@ -387,6 +394,12 @@ impl Log {
     /// Whether the log has failed or was deleted, so that it takes no more.
     pub fn check(&self) -> Result<(), LogError> {
         self.shared.check()
+    }
+
+    /// Whether the log has failed because the disk refused something, so that other logs on it will fail as well.
+    pub fn disk_has_failed(&self) -> bool {
+        let fault = self.shared.fault.get().map(|fault| &**fault);
+        matches!(fault, Some(Fault::Failed { by_disk: true, .. }))
     }
 
     // Epochs

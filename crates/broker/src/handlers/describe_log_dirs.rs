@@ -1,14 +1,14 @@
 //! DescribeLogDirs: which replicas lie in which directory, and how large they are (KIP-113, KIP-827, KIP-1066).
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
-use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::messages::describe_log_dirs::{
     DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest,
     DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
-use tidelog_types::{ErrorCode, TopicName};
+use tidelog_types::{ErrorCode, Str, TopicName};
 
 use super::{Answer, Context};
 use crate::store::Store;
@@ -17,9 +17,8 @@ use crate::store::partition::Partition;
 
 pub(super) async fn handle(context: Context, request: DescribeLogDirsRequest) -> Answer {
     let store = Arc::clone(&context.node.store);
-    let config = context.node.broker_config.load_full();
     // Disks may take long to answer, above all those in trouble.
-    let described = tokio::task::spawn_blocking(move || describe(&store, &config, &request));
+    let described = tokio::task::spawn_blocking(move || describe(&store, &request));
     match described.await {
         Ok(results) => context.answer(&DescribeLogDirsResponse {
             results,
@@ -29,11 +28,7 @@ pub(super) async fn handle(context: Context, request: DescribeLogDirsRequest) ->
     }
 }
 
-fn describe(
-    store: &Store,
-    config: &BrokerConfig,
-    request: &DescribeLogDirsRequest,
-) -> Vec<DescribeLogDirsResult> {
+fn describe(store: &Store, request: &DescribeLogDirsRequest) -> Vec<DescribeLogDirsResult> {
     let wanted = request.topics.as_deref().map(wanted);
     let is_wanted = |partition: &Partition| match &wanted {
         None => true,
@@ -55,9 +50,26 @@ fn describe(
         }
     }
     let directories = store.directories().iter().zip(by_directory);
-    directories
-        .map(|(directory, topics)| result(directory, config, topics))
+    let described = directories.map(|(directory, topics)| result(directory, topics));
+    let unavailable = store.unavailable().iter();
+    described
+        .chain(unavailable.map(|path| out_of_service(path)))
         .collect()
+}
+
+fn out_of_service(path: &Path) -> DescribeLogDirsResult {
+    DescribeLogDirsResult {
+        error_code: ErrorCode::KAFKA_STORAGE_ERROR,
+        log_dir: absolute(path),
+        ..Default::default()
+    }
+}
+
+/// The path by which clients know a directory.
+fn absolute(path: &Path) -> Str {
+    // It fails for an empty path only.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.to_string_lossy().into_owned().into()
 }
 
 fn wanted(topics: &[DescribableLogDirTopic]) -> HashMap<&TopicName, &[i32]> {
@@ -82,33 +94,29 @@ fn replica(partition: &Partition) -> DescribeLogDirsPartition {
 
 fn result(
     directory: &DataDirectory,
-    config: &BrokerConfig,
     topics: BTreeMap<TopicName, Vec<DescribeLogDirsPartition>>,
 ) -> DescribeLogDirsResult {
-    let log_dir = directory.absolute_path().to_string_lossy().into_owned();
-    let space = match directory.has_failed() {
-        true => Err(()),
-        false => directory.files.space().map_err(|error| {
-            tracing::warn!(log_dir, %error, "cannot find out how large a log directory is");
-        }),
-    };
-    let Ok(space) = space else {
-        return DescribeLogDirsResult {
-            error_code: ErrorCode::KAFKA_STORAGE_ERROR,
-            log_dir: log_dir.into(),
-            ..Default::default()
-        };
+    if directory.has_failed() {
+        return out_of_service(&directory.path);
+    }
+    let space = match directory.files.space() {
+        Ok(space) => space,
+        Err(error) => {
+            let path = directory.path.display();
+            tracing::warn!(%path, %error, "cannot find out how large a log directory is");
+            return out_of_service(&directory.path);
+        }
     };
     let bytes = |bytes: Option<u64>| bytes.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
     let topics = topics
         .into_iter()
         .map(|(name, partitions)| DescribeLogDirsTopic { name, partitions });
     DescribeLogDirsResult {
-        log_dir: log_dir.into(),
+        log_dir: absolute(&directory.path),
         topics: topics.collect(),
         total_bytes: bytes(space.map(|space| space.total_bytes)),
         usable_bytes: bytes(space.map(|space| space.usable_bytes)),
-        is_cordoned: directory.is_cordoned(config),
+        is_cordoned: directory.is_cordoned(),
         ..Default::default()
     }
 }

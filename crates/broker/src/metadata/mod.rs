@@ -176,6 +176,25 @@ impl ControllerHandle {
         self.leadership.clone()
     }
 
+    /// Ends the thread at once, as if the process had died.
+    pub(crate) fn abort(&self) {
+        // One that has ended needs no telling.
+        let _ = self.commands.send(Command::Abort);
+    }
+
+    /// Why the thread takes no further part in the quorum; returns when it does not.
+    pub(crate) async fn failed(&self) -> String {
+        let mut leadership = self.leadership.clone();
+        loop {
+            if let Some(failure) = self.failure() {
+                return failure.to_owned();
+            }
+            if leadership.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Why the thread takes no further part in the quorum, if so.
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)

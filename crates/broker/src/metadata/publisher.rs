@@ -7,12 +7,12 @@ use arc_swap::ArcSwap;
 use tidelog_coordinator::group::DeletedTopic;
 use tidelog_metadata::Delta;
 use tidelog_metadata::configs::{BrokerConfig, ResourceKind, TopicConfig};
-use tidelog_metadata::image::{Image, PartitionImage, TopicImage};
+use tidelog_metadata::image::{Image, PartitionImage, TopicImage, directory};
 use tidelog_node::metadata;
+use tidelog_replication::partition::Leadership;
 use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicName};
 
 use crate::groups::Groups;
-use crate::replication::Assignments;
 use crate::store::partition::Partition;
 use crate::store::{Store, Wanted};
 
@@ -21,8 +21,6 @@ pub(crate) struct Publisher {
     pub(crate) node_id: NodeId,
     pub(crate) store: Arc<Store>,
     pub(crate) groups: Arc<Groups>,
-    /// What the controller does not know of this node's directories.
-    pub(crate) assignments: Arc<Assignments>,
     /// What the configuration file says.
     pub(crate) static_config: BrokerConfig,
     /// The same with what was changed while running.
@@ -63,6 +61,7 @@ impl Publisher {
         };
         let node = overrides(&self.node_id.to_string());
         let config = self.static_config.with_dynamic(&overrides(""), &node);
+        self.store.configure_broker(&config);
         self.broker_config.store(Arc::new(config));
         // Every topic falls back on the broker's settings.
         for topic in self.store.topics.all() {
@@ -114,10 +113,13 @@ impl Publisher {
         self.store.open_partitions(&wanted);
         for ((topic, here), Wanted { topic: local, .. }) in topics.iter().zip(&wanted) {
             for (index, state) in here {
-                // One that could not be opened is offline, which was logged.
-                if let Ok(Some(partition)) = local.partition(*index) {
-                    self.assign(image, &partition, state);
-                    self.publish_role(image, topic, &partition, state);
+                match local.partition(*index) {
+                    Ok(Some(partition)) => {
+                        self.assign(image, &partition, state);
+                        self.publish_role(image, topic, &partition, state);
+                    }
+                    Ok(None) => {}
+                    Err(_) => self.lose(image, (topic.id, *index), state),
                 }
             }
         }
@@ -133,7 +135,7 @@ impl Publisher {
             if topic.name == TopicName::CONSUMER_OFFSETS {
                 self.groups.resigned(*index);
             }
-            self.assignments.remove(topic.id, *index);
+            self.store.assignments.remove(topic.id, *index);
             self.store.delete_partition(topic.id, *index);
         }
     }
@@ -142,11 +144,25 @@ impl Publisher {
     fn assign(&self, image: &Image, partition: &Partition, state: &PartitionImage) {
         let own = self.store.directories()[partition.directory].id;
         let (topic, index) = (partition.topic_id, partition.name.partition);
+        if partition.published().leadership == Leadership::Offline {
+            return;
+        }
         if state.directory(self.node_id) == Some(own) || !image.metadata_version().has_directories()
         {
-            self.assignments.remove(topic, index);
+            self.store.assignments.remove(topic, index);
         } else {
-            self.assignments.add(topic, index, own);
+            self.store.assignments.add(topic, index, own);
+        }
+    }
+
+    /// Sees to it that the controller counts on others, where the log of a replica could not be opened (KIP-858).
+    fn lose(&self, image: &Image, key: (TopicId, PartitionIndex), state: &PartitionImage) {
+        let registered = image.broker(self.node_id);
+        let counts = state
+            .directory(self.node_id)
+            .is_some_and(|id| registered.is_some_and(|broker| broker.has_online_directory(id)));
+        if counts && image.metadata_version().has_directories() {
+            self.store.assignments.add(key.0, key.1, directory::LOST);
         }
     }
 

@@ -64,7 +64,7 @@ impl Assignments {
 
 /// Tells the controller, one request at a time.
 pub(super) async fn run(replication: Arc<Replication>) {
-    let assignments = &replication.assignments;
+    let assignments = &replication.store.assignments;
     loop {
         let replicas = assignments.next().await;
         let request = AssignReplicasToDirsRequest {

@@ -35,7 +35,6 @@ pub(crate) struct Replication {
     pub(crate) config: Arc<ArcSwap<BrokerConfig>>,
     pub(crate) controller: Arc<ActiveController>,
     pub(crate) network: Arc<dyn Network>,
-    pub(crate) assignments: Arc<Assignments>,
 }
 
 impl Replication {

@@ -30,6 +30,7 @@ pub(crate) struct DataDirectory {
     found: Mutex<Option<Found>>,
     checkpoints: Mutex<Checkpoints>,
     partitions_count: AtomicUsize,
+    is_cordoned: AtomicBool,
     has_failed: AtomicBool,
 }
 
@@ -150,6 +151,7 @@ impl DataDirectory {
             found: Mutex::new(Some(Found { summaries, ..found })),
             checkpoints: Mutex::new(checkpoints),
             partitions_count: AtomicUsize::new(0),
+            is_cordoned: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
         })
     }
@@ -200,16 +202,16 @@ impl DataDirectory {
         self.partitions_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// KIP-1066: whether the directory takes no new replicas, since `cordoned.log.dirs` names it; `*` stands for all.
-    pub(crate) fn is_cordoned(&self, config: &BrokerConfig) -> bool {
-        let mut cordoned = config.cordoned_log_dirs().iter();
-        cordoned.any(|path| path == "*" || self.path == Path::new(path))
+    /// KIP-1066: whether the directory takes no new replicas.
+    pub(crate) fn is_cordoned(&self) -> bool {
+        self.is_cordoned.load(Ordering::Relaxed)
     }
 
-    /// The path by which clients know the directory.
-    pub(crate) fn absolute_path(&self) -> PathBuf {
-        // It fails for an empty path only.
-        std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
+    /// Takes over `cordoned.log.dirs`, in which `*` stands for all.
+    pub(super) fn configure(&self, config: &BrokerConfig) {
+        let mut cordoned = config.cordoned_log_dirs().iter();
+        let is_cordoned = cordoned.any(|path| path == "*" || self.path == Path::new(path));
+        self.is_cordoned.store(is_cordoned, Ordering::Relaxed);
     }
 
     /// Whether the directory is out of service until the next start.
@@ -217,9 +219,9 @@ impl DataDirectory {
         self.has_failed.load(Ordering::Acquire)
     }
 
-    /// Takes the directory out of service.
-    pub(crate) fn fail(&self) {
-        self.has_failed.store(true, Ordering::Release);
+    /// Takes the directory out of service; tells whether it was in service.
+    pub(super) fn fail(&self) -> bool {
+        !self.has_failed.swap(true, Ordering::AcqRel)
     }
 
     /// Takes a partition that was deleted out of the checkpoints.

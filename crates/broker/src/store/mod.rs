@@ -5,20 +5,21 @@ pub(crate) mod outbox;
 pub(crate) mod partition;
 pub(crate) mod topics;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidelog_log::{
-    Checkpoint, DeletedSegment, DirectoryError, FlushTarget, FolderKind, Log, LogConfig,
+    Checkpoint, DeletedSegment, DirectoryError, FlushTarget, FolderKind, Log, LogConfig, LogError,
     LogSummary, PartitionFolder, Start,
 };
-use tidelog_metadata::configs::{Durability, TopicConfig};
+use tidelog_metadata::configs::{BrokerConfig, Durability, TopicConfig};
+use tidelog_metadata::image::directory;
 use tidelog_node::partition::PartitionCore;
 use tidelog_replication::partition::{Config as ReplicaConfig, DurableWhen};
 use tidelog_types::{PartitionIndex, TopicId, TopicName, TopicPartition, Uuid};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use self::directories::DataDirectory;
 use self::outbox::Outbox;
@@ -26,6 +27,7 @@ use self::partition::Partition;
 use self::topics::{LocalTopic, Slot, Topics};
 use crate::clock::Clock;
 use crate::random::random_uuid;
+use crate::replication::Assignments;
 
 /// Logs are opened on several threads when there are at least so many: each thread costs more than a small log.
 const OPEN_IN_PARALLEL_MIN: usize = 8;
@@ -38,11 +40,16 @@ pub(crate) struct Store {
     pub(crate) topics: Topics,
     /// What the replicas want of other nodes.
     pub(crate) outbox: Arc<Outbox>,
+    /// What the controller does not know of the directories of replicas.
+    pub(crate) assignments: Assignments,
     /// What every replica begins with; the topic's configuration is put on top.
     replica_config: ReplicaConfig,
     clock: Clock,
     directories: Vec<DataDirectory>,
-    directory_failed: Notify,
+    /// Log directories that could not be used at the start.
+    unavailable: Vec<PathBuf>,
+    /// How many directories have failed.
+    failed_directories: watch::Sender<usize>,
     producer_id_expiration_ms: i64,
     recovery_threads: usize,
     /// Files that are to be removed when their time has come: readers may be at them until then.
@@ -68,24 +75,26 @@ struct Job {
 enum Doomed {
     Segment(DeletedSegment),
     /// A folder of the directory of that index.
-    Folder(usize, std::path::PathBuf),
+    Folder(usize, PathBuf),
 }
 
 impl Store {
     pub(crate) fn new(
         replica_config: ReplicaConfig,
         clock: Clock,
-        directories: Vec<DataDirectory>,
+        (directories, unavailable): (Vec<DataDirectory>, Vec<PathBuf>),
         producer_id_expiration_ms: i64,
         recovery_threads: usize,
     ) -> Self {
         Self {
             topics: Topics::default(),
             outbox: Arc::new(Outbox::new()),
+            assignments: Assignments::default(),
             replica_config,
             clock,
             directories,
-            directory_failed: Notify::new(),
+            unavailable,
+            failed_directories: watch::Sender::new(0),
             producer_id_expiration_ms,
             recovery_threads: recovery_threads.max(1),
             doomed: Mutex::new(Vec::new()),
@@ -96,8 +105,19 @@ impl Store {
         &self.directories
     }
 
-    /// Opens partitions that are not open yet, each in its directory by id; one without goes where the fewest are. A log
-    /// that cannot be opened leaves its partition offline.
+    /// Log directories that could not be used at the start.
+    pub(crate) fn unavailable(&self) -> &[PathBuf] {
+        &self.unavailable
+    }
+
+    /// Takes over a new configuration of the broker.
+    pub(crate) fn configure_broker(&self, config: &BrokerConfig) {
+        let directories = self.directories.iter();
+        directories.for_each(|directory| directory.configure(config));
+    }
+
+    /// Opens partitions that are not open yet, each where its log is, or in its directory by id; one without goes where the
+    /// fewest are. A log that cannot be opened leaves its partition offline.
     ///
     /// Logs whose files have to be looked into are opened on `num.recovery.threads.per.data.dir` threads for each directory.
     pub(crate) fn open_partitions(&self, wanted: &[Wanted]) {
@@ -111,7 +131,11 @@ impl Store {
                 }
                 let name = TopicPartition::new(topic.name.clone(), *index);
                 let folder = name.to_string();
-                let directory = self.directory_for(&folder, *id);
+                let Some(directory) = self.directory_for(&folder, *id) else {
+                    tracing::error!(partition = %name, "the log may be in a directory that is out of service, the partition is offline");
+                    topic.insert(*index, Slot::Failed);
+                    continue;
+                };
                 let place = &self.directories[directory];
                 let summary = place.take_summary(&folder).filter(|summary| {
                     // A folder of the same name may belong to a topic that was deleted while this node was away.
@@ -161,33 +185,56 @@ impl Store {
     }
 
     fn run(&self, job: Job) {
-        let (topic, index) = (Arc::clone(&job.topic), job.name.partition);
+        let (topic, index, directory) = (Arc::clone(&job.topic), job.name.partition, job.directory);
         let slot = match self.open(job) {
             Ok(partition) => Slot::Here(partition),
             Err(error) => {
                 let topic = &topic.name;
                 tracing::error!(%topic, index, %error, "cannot open a log, the partition is offline");
+                if let DirectoryError::Log(LogError::Io { .. }) = error {
+                    self.fail_directory(directory);
+                }
                 Slot::Failed
             }
         };
         topic.insert(index, slot);
     }
 
-    fn directory_for(&self, folder: &str, id: Option<Uuid>) -> usize {
-        let by_id = self
-            .directories
-            .iter()
-            .position(|directory| Some(directory.id) == id);
-        let found = || {
-            self.directories
-                .iter()
-                .position(|directory| directory.had_folder(folder) == Some(true))
+    /// The directory of a partition: the one that has its log, or else the one that the metadata names. `None` if that is out of
+    /// service: an empty log elsewhere would take its place.
+    fn directory_for(&self, folder: &str, id: Option<Uuid>) -> Option<usize> {
+        let id = id.filter(|id| !directory::is_reserved(*id));
+        let named = self.position(|directory| Some(directory.id) == id);
+        let has_log = |directory: &DataDirectory| directory.had_folder(folder) == Some(true);
+        let found = match named {
+            Some(named) if has_log(&self.directories[named]) => Some(named),
+            // The last process ended while the log was moved, or before the controller knew where it had put it.
+            _ => self.position(has_log),
         };
-        let emptiest =
-            || (0..self.directories.len()).min_by_key(|d| self.directories[*d].partitions_count());
-        let directory = by_id.or_else(found).or_else(emptiest).unwrap_or(0);
+        let is_away = id.is_some() && named.is_none() && !self.unavailable.is_empty();
+        let directory = match found.or(named) {
+            Some(directory) => directory,
+            None if is_away => return None,
+            None => self.emptiest()?,
+        };
+        if self.directories[directory].has_failed() {
+            return None;
+        }
         self.directories[directory].count_partition();
-        directory
+        Some(directory)
+    }
+
+    fn position(&self, is_it: impl Fn(&DataDirectory) -> bool) -> Option<usize> {
+        self.directories.iter().position(is_it)
+    }
+
+    /// Where a new partition goes: where the fewest are, and not where none shall go if that can be helped (KIP-1066).
+    fn emptiest(&self) -> Option<usize> {
+        let usable = (0..self.directories.len()).filter(|d| !self.directories[*d].has_failed());
+        usable.min_by_key(|d| {
+            let directory = &self.directories[*d];
+            (directory.is_cordoned(), directory.partitions_count())
+        })
     }
 
     fn open(&self, job: Job) -> Result<Arc<Partition>, DirectoryError> {
@@ -472,9 +519,9 @@ impl Store {
         }
     }
 
-    /// Returns when a directory has failed since it was last asked.
-    pub(crate) async fn directory_failed(&self) {
-        self.directory_failed.notified().await;
+    /// How many directories have failed, and how that changes.
+    pub(crate) fn failed_directories(&self) -> watch::Receiver<usize> {
+        self.failed_directories.subscribe()
     }
 
     /// Writes all checkpoints that have changed. A directory that does not take them has failed: its partitions go offline,
@@ -486,27 +533,38 @@ impl Store {
             }
             if let Err(error) = directory.write_checkpoints(directories::ALL) {
                 let path = directory.path.display();
-                tracing::error!(%path, %error, "cannot write checkpoints, the log directory is out of service");
+                tracing::error!(%path, %error, "cannot write checkpoints");
                 self.fail_directory(index);
             }
         }
     }
 
-    fn fail_directory(&self, index: usize) {
-        self.directories[index].fail();
-        self.directory_failed.notify_one();
+    /// Takes a directory out of service until the next start, with all its partitions.
+    pub(crate) fn fail_directory(&self, index: usize) {
+        if !self.directories[index].fail() {
+            return;
+        }
+        let path = self.directories[index].path.display();
+        tracing::error!(%path, "a log directory is out of service until the next start, with all partitions in it");
         for topic in self.topics.all() {
             let partitions = topic.partitions().into_iter();
             partitions
                 .filter(|partition| partition.directory == index && !partition.in_memory())
                 .for_each(|partition| partition.fail());
         }
+        self.failed_directories.send_modify(|count| *count += 1);
     }
 
     /// Writes where logs begin, if that has changed.
     pub(crate) fn checkpoint_log_starts(&self) -> Result<(), DirectoryError> {
-        let mut directories = self.directories.iter();
-        directories.try_for_each(|directory| directory.write_checkpoints(&[Checkpoint::LogStart]))
+        let mut directories = self.directories.iter().enumerate();
+        directories.try_for_each(|(index, directory)| {
+            if directory.has_failed() {
+                return Ok(());
+            }
+            let written = directory.write_checkpoints(&[Checkpoint::LogStart]);
+            written.inspect_err(|_| self.fail_directory(index))
+        })
     }
 
     /// Writes how long the logs of a directory are, after one was cut: a checkpoint behind the end of its log must not be
@@ -519,7 +577,7 @@ impl Store {
         ];
         if let Err(error) = self.directories[directory].write_checkpoints(kinds) {
             let path = self.directories[directory].path.display();
-            tracing::error!(%path, %error, "cannot write checkpoints, the log directory is out of service");
+            tracing::error!(%path, %error, "cannot write checkpoints");
             self.fail_directory(directory);
         }
     }
@@ -671,7 +729,13 @@ mod tests {
     /// A store whose topic has partitions in these directories, all of which this node leads.
     fn store(directories: Vec<DataDirectory>, partitions: usize) -> (Store, Arc<LocalTopic>) {
         let ids: Vec<_> = directories.iter().map(|directory| directory.id).collect();
-        let store = Store::new(ReplicaConfig::new(NODE), Clock, directories, 1, 1);
+        let store = Store::new(
+            ReplicaConfig::new(NODE),
+            Clock,
+            (directories, Vec::new()),
+            1,
+            1,
+        );
         let (config, _) = BrokerConfig::new(BTreeMap::new()).unwrap();
         let topic = store
             .topics

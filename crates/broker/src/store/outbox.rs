@@ -27,6 +27,15 @@ pub(crate) struct Outbox {
     change_added: Notify,
     wakes: Mutex<BinaryHeap<Reverse<Wake>>>,
     wake_is_earlier: Notify,
+    failed: Mutex<Vec<FailedLog>>,
+    log_failed: Notify,
+}
+
+/// A partition whose log takes no more.
+pub(crate) struct FailedLog {
+    pub(crate) partition: Arc<Partition>,
+    /// The disk has refused something; else what is in the files is wrong.
+    pub(crate) by_disk: bool,
 }
 
 #[derive(Default)]
@@ -59,6 +68,8 @@ impl Outbox {
             change_added: Notify::new(),
             wakes: Mutex::default(),
             wake_is_earlier: Notify::new(),
+            failed: Mutex::default(),
+            log_failed: Notify::new(),
         }
     }
 
@@ -124,6 +135,23 @@ impl Outbox {
                 }
             }
             self.change_added.notified().await;
+        }
+    }
+
+    /// A log has failed.
+    pub(super) fn failed(&self, log: FailedLog) {
+        self.failed.lock().push(log);
+        self.log_failed.notify_one();
+    }
+
+    /// The logs that have failed since the last call; waits for the first one.
+    pub(crate) async fn failures(&self) -> Vec<FailedLog> {
+        loop {
+            let failed = std::mem::take(&mut *self.failed.lock());
+            if !failed.is_empty() {
+                return failed;
+            }
+            self.log_failed.notified().await;
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 pub(crate) use tidelog_node::partition::{Accepted, Acks, AppendRefused, Fetched};
 
 use super::directories::{Changed, Checkpointed, DataDirectory};
-use super::outbox::Outbox;
+use super::outbox::{FailedLog, Outbox};
 use crate::clock::Clock;
 use crate::random::random_uuid;
 
@@ -273,13 +273,24 @@ impl Partition {
         let mut core = self.core.lock();
         // Under the lock, so that the machine sees no time that lies before what it has seen.
         let result = call(&mut core, self.clock.now(), &mut after);
-        self.publish(Published::of(&core));
+        let went_offline = self.publish(Published::of(&core));
+        // One that is closed, or whose directory has failed, goes offline with a log that is in order.
+        let has_failed =
+            went_offline && matches!(core.log().check(), Err(LogError::Poisoned { .. }));
+        let failed_by_disk = has_failed.then(|| core.log().disk_has_failed());
         drop(core);
         self.conclude(after);
+        if let Some(by_disk) = failed_by_disk
+            && !self.in_memory
+            && let Some(partition) = self.this.upgrade()
+        {
+            self.outbox.failed(FailedLog { partition, by_disk });
+        }
         result
     }
 
-    fn publish(&self, published: Published) {
+    /// Tells whether the replica has gone offline.
+    fn publish(&self, published: Published) -> bool {
         let last = std::mem::replace(&mut *self.published.lock(), published);
         let is_written_down = |marks: &Watermarks| {
             (
@@ -291,6 +302,7 @@ impl Partition {
         if is_written_down(&last.marks) != is_written_down(&published.marks) {
             self.note_changed();
         }
+        published.leadership == Leadership::Offline && last.leadership != Leadership::Offline
     }
 
     fn conclude(&self, after: After) {

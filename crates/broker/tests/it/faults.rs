@@ -1,31 +1,75 @@
 //! Disks that fail: what fails is not acknowledged, its partition goes offline, and the others go on.
 
 use std::io::ErrorKind;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use tidelog_broker::Broker;
+use tidelog_broker::{Broker, Failure};
 use tidelog_log::testing::{Crash, FaultDir, Op};
 use tidelog_protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use tidelog_protocol::messages::fetch::FetchResponse;
+use tidelog_protocol::messages::produce::ProduceResponse;
 use tidelog_types::ErrorCode;
 
-use crate::client::Client;
+use crate::client::{Client, soon};
 use crate::ops::{ALL, Topic, batch, fetch_request, long, produce_request};
 use crate::server::builder;
 
-async fn start(disk: &FaultDir) -> (Broker, Client) {
-    let builder = builder().data_dir_on("/disk", Arc::new(disk.clone()));
+/// The disks of a broker: one for the metadata, and one for what clients write. By itself it is the latter.
+struct Disks {
+    metadata: FaultDir,
+    data: FaultDir,
+    /// The disk that gets no new partitions.
+    cordoned: &'static str,
+}
+
+impl Disks {
+    fn new() -> Self {
+        Self {
+            metadata: FaultDir::new(),
+            data: FaultDir::new(),
+            cordoned: "/metadata",
+        }
+    }
+
+    /// The same, where partitions go to both in turn.
+    fn both() -> Self {
+        Self {
+            cordoned: "",
+            ..Self::new()
+        }
+    }
+}
+
+impl Deref for Disks {
+    type Target = FaultDir;
+
+    fn deref(&self) -> &FaultDir {
+        &self.data
+    }
+}
+
+async fn start(disks: &Disks) -> (Broker, Client) {
+    let builder = builder()
+        .data_dir_on("/metadata", Arc::new(disks.metadata.clone()))
+        .data_dir_on("/data", Arc::new(disks.data.clone()))
+        .property("log.dirs", "/metadata,/data")
+        .property("cordoned.log.dirs", disks.cordoned);
     let broker = builder.start().await.unwrap();
     let client = Client::connect(&broker.bootstrap_servers()).await;
     (broker, client)
 }
 
-/// Ends the broker with what the crash leaves of its disk, on which the next one starts.
-async fn crash(broker: Broker, disk: &FaultDir, crash: Crash) -> (Broker, Client) {
-    disk.crash(crash);
+/// Ends the broker with what the crash leaves of its disks, on which the next one starts.
+async fn crash(broker: Broker, disks: &Disks, crash: Crash) -> (Broker, Client) {
+    for disk in [&disks.metadata, &disks.data] {
+        disk.crash(crash);
+    }
     drop(broker);
-    disk.heal();
-    start(disk).await
+    for disk in [&disks.metadata, &disks.data] {
+        disk.heal();
+    }
+    start(disks).await
 }
 
 /// Produces one record, and tells what became of it.
@@ -40,13 +84,13 @@ fn numbered(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
 }
 
 #[tokio::test]
-async fn a_failed_write_or_flush_takes_its_partition_offline_and_no_other() {
+async fn a_failed_write_or_flush_takes_its_directory_offline_and_no_other() {
     for op in [Op::Write, Op::Sync, Op::Mutation] {
         for acks in [1, ALL] {
-            let disk = FaultDir::new();
+            let disk = Disks::both();
             let (broker, mut client) = start(&disk).await;
-            let bad = client.create_topic("bad", 1, &[]).await;
             let good = client.create_topic("good", 1, &[]).await;
+            let bad = client.create_topic("bad", 1, &[]).await;
             for i in 0..3 {
                 client.put(&bad, 0, &[&i.to_string()]).await;
                 client.put(&good, 0, &[&i.to_string()]).await;
@@ -85,7 +129,7 @@ async fn a_failed_write_or_flush_takes_its_partition_offline_and_no_other() {
 
 #[tokio::test]
 async fn requests_that_wait_for_a_flush_hear_that_it_failed() {
-    let disk = FaultDir::new();
+    let disk = Disks::new();
     let (_broker, mut client) = start(&disk).await;
     let topic = client.create_topic("waits", 1, &[]).await;
     client.put(&topic, 0, &["0"]).await;
@@ -95,8 +139,7 @@ async fn requests_that_wait_for_a_flush_hear_that_it_failed() {
         client.send(13, &request).await;
     }
     for _ in 0..20 {
-        let response: tidelog_protocol::messages::produce::ProduceResponse =
-            client.receive(13).await;
+        let response: ProduceResponse = client.receive(13).await;
         let answer = &response.responses[0].partition_responses[0];
         assert_eq!(answer.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
         assert_eq!(answer.base_offset.value(), -1);
@@ -105,7 +148,7 @@ async fn requests_that_wait_for_a_flush_hear_that_it_failed() {
 
 #[tokio::test]
 async fn corner_7_a_fetch_that_waits_hears_that_its_partition_went_offline() {
-    let disk = FaultDir::new();
+    let disk = Disks::new();
     let (broker, mut client) = start(&disk).await;
     let topic = client.create_topic("offline", 1, &[]).await;
     let mut reader = Client::connect(&broker.bootstrap_servers()).await;
@@ -122,7 +165,7 @@ async fn corner_7_a_fetch_that_waits_hears_that_its_partition_went_offline() {
 
 #[tokio::test]
 async fn a_log_that_cannot_be_read_is_no_empty_log() {
-    let disk = FaultDir::new();
+    let disk = Disks::new();
     let (broker, mut client) = start(&disk).await;
     let topic = client.create_topic("unreadable", 1, &[]).await;
     client.put(&topic, 0, &["0"]).await;
@@ -140,7 +183,7 @@ async fn a_log_that_cannot_be_read_is_no_empty_log() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_and_keeps_what_it_acknowledged() {
-    let disk = FaultDir::new();
+    let disk = Disks::new();
     let (broker, mut client) = start(&disk).await;
     let topic = client.create_topic("full", 1, &[]).await;
     client.put(&topic, 0, &["0"]).await;
@@ -169,7 +212,7 @@ async fn a_full_disk_refuses_and_keeps_what_it_acknowledged() {
 #[tokio::test]
 async fn whatever_a_power_failure_leaves_has_all_that_was_acknowledged() {
     for seed in 0..30 {
-        let disk = FaultDir::new();
+        let disk = Disks::new();
         let (broker, mut client) = start(&disk).await;
         let topic = client.create_topic("power", 1, &[]).await;
         for i in 0..5 {
@@ -196,13 +239,13 @@ async fn whatever_a_power_failure_leaves_has_all_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_topic_whose_record_cannot_be_written_is_not_created() {
+async fn a_topic_whose_record_cannot_be_written_is_not_created_and_the_node_stops() {
     for op in [Op::Write, Op::Sync] {
-        let disk = FaultDir::new();
+        let disk = Disks::new();
         let (broker, mut client) = start(&disk).await;
         let topic = client.create_topic("before", 1, &[]).await;
         client.put(&topic, 0, &["0"]).await;
-        disk.fail(op, 0, ErrorKind::Other);
+        disk.metadata.fail(op, 0, ErrorKind::Other);
         let request = CreateTopicsRequest {
             topics: vec![CreatableTopic {
                 name: "lost".into(),
@@ -213,25 +256,51 @@ async fn a_topic_whose_record_cannot_be_written_is_not_created() {
             timeout_ms: 30_000,
             ..Default::default()
         };
-        let created = client.ask(&request).await.topics.remove(0);
-        assert!(created.error_code.is_err(), "{op:?}");
-        disk.heal();
-        // What does not need the controller goes on.
-        assert_eq!(client.put(&topic, 0, &["1"]).await, 1, "{op:?}");
-        let created = client.ask(&request).await.topics.remove(0);
-        assert!(created.error_code.is_err(), "{op:?}");
+        // The connection may be closed before the answer is out.
+        let created = client.try_ask(&request).await;
+        assert!(created.is_err() || created.unwrap().topics[0].error_code.is_err());
+        let failure = soon(broker.failure()).await;
+        assert!(matches!(failure, Failure::MetadataLog { .. }), "{failure}");
+        is_closed(&broker).await;
         let (_broker, mut client) = crash(broker, &disk, Crash::LoseUnsynced).await;
         let described = client.describe("lost").await;
         assert_eq!(described.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-        assert_eq!(client.read(&topic, 0, 0).await, numbered(0..2));
+        assert_eq!(client.read(&topic, 0, 0).await, numbered(0..1));
         client.create_topic("lost", 1, &[]).await;
     }
 }
 
 #[tokio::test]
+async fn a_broker_whose_only_directory_fails_stops_and_says_why() {
+    let disk = FaultDir::new();
+    let builder = builder().data_dir_on("/disk", Arc::new(disk.clone()));
+    let broker = builder.start().await.unwrap();
+    let mut client = Client::connect(&broker.bootstrap_servers()).await;
+    let topic = client.create_topic("last", 1, &[]).await;
+    client.put(&topic, 0, &["0"]).await;
+    disk.fail(Op::Write, 0, ErrorKind::StorageFull);
+    let request = produce_request(&topic, ALL, &[(0, batch(&["lost"]))]);
+    let answer = client.try_ask(&request).await;
+    let is_refused = |code: ErrorCode| code == ErrorCode::KAFKA_STORAGE_ERROR;
+    let code = |answer: ProduceResponse| answer.responses[0].partition_responses[0].error_code;
+    assert!(answer.map_or(true, |answer| is_refused(code(answer))));
+    let failure = soon(broker.failure()).await;
+    let path = "/disk".into();
+    assert_eq!(failure, Failure::LastLogDirectory { path });
+    is_closed(&broker).await;
+    broker.shutdown().await.unwrap_err();
+}
+
+/// Waits until nobody listens any more where the broker did.
+async fn is_closed(broker: &Broker) {
+    let address = broker.bootstrap_servers();
+    soon(async { while Client::try_connect(&address).await.is_ok() {} }).await;
+}
+
+#[tokio::test]
 async fn an_offset_that_cannot_be_written_is_not_committed() {
     for op in [Op::Write, Op::Sync] {
-        let disk = FaultDir::new();
+        let disk = Disks::new();
         let (broker, mut client) = start(&disk).await;
         let topic = client.create_topic("committed", 1, &[]).await;
         crate::groups::find_coordinator(&mut client, "g").await;
@@ -252,7 +321,7 @@ async fn an_offset_that_cannot_be_written_is_not_committed() {
 #[tokio::test]
 async fn a_log_start_that_cannot_be_stored_is_not_promised() {
     for op in [Op::Write, Op::Sync, Op::Change] {
-        let disk = FaultDir::new();
+        let disk = Disks::new();
         let (broker, mut client) = start(&disk).await;
         let topic = client.create_topic("start", 1, &[]).await;
         for i in 0..5 {
@@ -270,7 +339,7 @@ async fn a_log_start_that_cannot_be_stored_is_not_promised() {
 
 #[tokio::test]
 async fn deleted_records_stay_deleted_when_the_power_fails() {
-    let disk = FaultDir::new();
+    let disk = Disks::new();
     let (broker, mut client) = start(&disk).await;
     let topic = client.create_topic("gone", 1, &[]).await;
     for i in 0..5 {
@@ -285,7 +354,7 @@ async fn deleted_records_stay_deleted_when_the_power_fails() {
 
 #[tokio::test]
 async fn a_broker_with_a_failed_log_does_not_claim_to_have_stopped_in_order() {
-    let disk = FaultDir::new();
+    let disk = Disks::new();
     let (broker, mut client) = start(&disk).await;
     let topic = client.create_topic("failed", 1, &[]).await;
     client.put(&topic, 0, &["0"]).await;

@@ -582,6 +582,7 @@ accessors! {
     pub broker_session_timeout_ms: i32 = "broker.session.timeout.ms";
     pub controlled_shutdown_enable: bool = "controlled.shutdown.enable";
     pub cordoned_log_dirs: &[String] = "cordoned.log.dirs";
+    pub log_dir_failure_timeout_ms: i64 = "log.dir.failure.timeout.ms";
     pub socket_send_buffer_bytes: i32 = "socket.send.buffer.bytes";
     pub socket_receive_buffer_bytes: i32 = "socket.receive.buffer.bytes";
     pub socket_request_max_bytes: i32 = "socket.request.max.bytes";
