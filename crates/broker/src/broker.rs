@@ -46,6 +46,7 @@ pub struct Broker {
     listeners: Vec<ListenerAddress>,
     memory: MemoryNetwork,
     durability: Durability,
+    pub(crate) clock: Clock,
     store: Arc<Store>,
     /// What it has as a broker.
     serving: Option<Serving>,
@@ -147,12 +148,12 @@ impl Broker {
         workers: Vec<Worker>,
         disks: &Disks,
         openings: &Openings,
+        clock: Clock,
     ) -> Result<Self, StartError> {
         check_supported(&config)?;
         // Before the disk is touched: a port in use must leave no trace.
         let open_controllers = listeners::open(&config, config.controller_listeners(), openings)?;
         let open_brokers = listeners::open(&config, config.broker_listeners(), openings)?;
-        let clock = Clock;
         let node_id = config.node_id();
         let Directories {
             usable: directories,
@@ -163,7 +164,7 @@ impl Broker {
         let controllers = listeners::addresses(&open_controllers);
         let network = openings.network();
         let (metadata, active) = metadata::open(QuorumSetup {
-            clock,
+            clock: clock.clone(),
             config: &config,
             cluster_id: &cluster_id,
             directory: &directories[metadata_dir],
@@ -179,7 +180,7 @@ impl Broker {
         };
         let store = Arc::new(Store::new(
             replica_config,
-            clock,
+            clock.clone(),
             (directories, unavailable),
             i64::from(config.producer_id_expiration_ms()),
             usize::try_from(config.num_recovery_threads_per_data_dir()).unwrap_or(1),
@@ -210,6 +211,7 @@ impl Broker {
             listeners: controllers.clone(),
             memory: openings.party.network.clone(),
             durability: config.durability(),
+            clock,
             store,
             serving: None,
             stop,
@@ -256,9 +258,9 @@ impl Broker {
         workers: &Arc<[Worker]>,
         stopped: &watch::Receiver<bool>,
     ) -> Result<(), StartError> {
-        let clock = Clock;
+        let clock = &self.clock;
         let store = &self.store;
-        let groups = Groups::new(groups::config(config), clock);
+        let groups = Groups::new(groups::config(config), clock.clone());
         let broker_config = Arc::new(ArcSwap::from_pointee(config.clone()));
         let fetchers = u32::try_from(config.num_replica_fetchers()).unwrap_or(1);
         store.outbox.set_fetchers_per_source(fetchers);
@@ -316,7 +318,7 @@ impl Broker {
             cluster_id: self.cluster_id.as_str().into(),
             broker_epoch,
             config: Settings::new(config),
-            clock,
+            clock: clock.clone(),
             broker_config: Arc::clone(&broker_config),
             image: Arc::clone(&published.image),
             metadata_offset: Arc::clone(&published.offset),
@@ -326,8 +328,8 @@ impl Broker {
             producer_ids: ProducerIds::default(),
             fetch_sessions: FetchSessions::new(sessions, random_seed()),
         });
-        let cleaner = LogCleaner::start(store.clone(), broker_config.clone(), clock)?;
-        let housekeeping = Housekeeping::start(store.clone(), broker_config)?;
+        let cleaner = LogCleaner::start(store.clone(), broker_config.clone(), clock.clone())?;
+        let housekeeping = Housekeeping::start(store.clone(), broker_config, clock.clone())?;
         self.tasks
             .extend(listeners::serve(open, &node, workers, stopped));
         let timers = Groups::run_timers(Arc::downgrade(&groups));

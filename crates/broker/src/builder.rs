@@ -9,6 +9,7 @@ use tidelog_metadata::configs::{BrokerConfig, Durability, Warning};
 use tidelog_types::Str;
 use tokio::runtime::Handle;
 
+use crate::clock::Clock;
 use crate::listeners::Openings;
 use crate::net::listener::Worker;
 use crate::net::network::Party;
@@ -27,6 +28,7 @@ pub struct Builder {
     ports: bool,
     /// A network that others are on, and what this node is called there.
     network: Option<(MemoryNetwork, Str)>,
+    pub(crate) clock: Clock,
 }
 
 /// What takes the place of the file system under some of the log directories.
@@ -76,6 +78,7 @@ impl Builder {
             sockets: BTreeMap::new(),
             ports: true,
             network: None,
+            clock: Clock::new(),
         }
     }
 
@@ -183,6 +186,6 @@ impl Builder {
             party: Party { network, name },
             is_shared,
         };
-        Broker::start(config, workers, &self.disks, &openings).await
+        Broker::start(config, workers, &self.disks, &openings, self.clock).await
     }
 }

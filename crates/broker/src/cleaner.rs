@@ -13,7 +13,7 @@ use tidelog_log::{
 };
 use tidelog_metadata::configs::BrokerConfig;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, real};
 use crate::random::random_bytes;
 use crate::store::Store;
 use crate::store::partition::Partition;
@@ -41,7 +41,7 @@ struct Shared {
     clock: Clock,
     seed: [u8; 16],
     state: Mutex<State>,
-    /// Told when the threads are to end.
+    /// Told when the threads are to end, and when the clock was moved.
     wake: Condvar,
 }
 
@@ -126,7 +126,16 @@ impl Shared {
     /// there are as many as the configuration says.
     fn work(self: &Arc<Self>, index: usize) {
         give_way();
+        let shared = Arc::downgrade(self);
+        let follower = self.clock.follow(move || {
+            if let Some(shared) = shared.upgrade() {
+                // Whoever holds it has either seen the clock or is about to wait.
+                let _state = shared.state.lock();
+                shared.wake.notify_all();
+            }
+        });
         loop {
+            let seen = follower.look();
             let config = self.config.load_full();
             let wanted = usize::try_from(config.log_cleaner_threads()).unwrap_or(1);
             let running = self.state.lock().running;
@@ -142,11 +151,17 @@ impl Shared {
                 }
             }
             let did_something = wanted > 0 && self.clean_filthiest(&config, wanted);
+            let millis = config.log_cleaner_backoff_ms().unsigned_abs().max(1);
+            let until = self.clock.now().instant + Duration::from_millis(millis);
+            if !did_something {
+                follower.caught_up(seen);
+            }
             let mut state = self.state.lock();
-            if !did_something && !state.stopping {
-                let millis = config.log_cleaner_backoff_ms().unsigned_abs().max(1);
-                self.wake
-                    .wait_for(&mut state, Duration::from_millis(millis));
+            if !did_something && !state.stopping && follower.look() == seen {
+                match self.clock.in_real_time(until) {
+                    Some(until) => drop(self.wake.wait_until(&mut state, until)),
+                    None => self.wake.wait(&mut state),
+                }
             }
             if state.stopping {
                 return;
@@ -167,7 +182,7 @@ impl Shared {
             io_buffer_bytes: share(i64::from(config.log_cleaner_io_buffer_size())),
             seed: self.seed,
         });
-        let began = Instant::now();
+        let began = real::now();
         let partition = &chosen.partition;
         let mut target = Target {
             shared: self,
@@ -182,7 +197,7 @@ impl Shared {
         let mut state = self.state.lock();
         state.busy.retain(|busy| !Arc::ptr_eq(busy, partition));
         match result {
-            Ok(cleaned) => report(&chosen, &cleaned, began.elapsed()),
+            Ok(cleaned) => report(&chosen, &cleaned, real::now() - began),
             Err(CleanError::Aborted) => {
                 tracing::info!(partition = %partition.name, "a compaction was ended before it was done");
             }
@@ -191,7 +206,7 @@ impl Shared {
                 let again = matches!(error, CleanError::Log(LogError::Io { .. })).then_some(RETRY);
                 tracing::error!(partition = %partition.name, %error, retry = ?again,
                     "a log cannot be compacted; without a retry it is left alone until the next start");
-                let until = again.map(|again| Instant::now() + again);
+                let until = again.map(|again| self.clock.now().instant + again);
                 state.failed.push((Arc::clone(partition), until));
             }
         }
@@ -272,12 +287,13 @@ impl Shared {
             let per_second = self.config.load().log_cleaner_io_max_bytes_per_second();
             let wait = state
                 .debt
-                .wait(mem::take(&mut moved), per_second, Instant::now());
+                .wait(mem::take(&mut moved), per_second, real::now());
             let Some(wait) = wait else {
                 break;
             };
             // The rate may be raised meanwhile.
-            self.wake.wait_for(&mut state, wait.min(RATE_CHECK));
+            self.wake
+                .wait_until(&mut state, real::now() + wait.min(RATE_CHECK));
         }
         !state.stopping
     }

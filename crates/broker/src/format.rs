@@ -19,7 +19,6 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 
 use bytes::Bytes;
@@ -33,6 +32,7 @@ use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, V
 use tidelog_types::{LeaderEpoch, NodeId, Offset, Timestamp, Uuid};
 
 pub use self::error::FormatError;
+use crate::clock::real;
 use crate::random::random_uuid;
 use tidelog_node::metadata::Snapshot;
 
@@ -297,7 +297,7 @@ impl Plan {
         check_cluster_id(&options.cluster_id)?;
         let controllers = controllers(options)?;
         let (metadata_version, group_version) = feature_levels(options)?;
-        let now = now();
+        let now = real::both().timestamp;
         let bootstrap = Snapshot {
             last_contained_log_timestamp: Timestamp::from_millis(0),
             voters: None,
@@ -550,13 +550,6 @@ fn encode(snapshot: &Snapshot, metadata_version: MetadataVersion, now: Timestamp
     snapshot
         .encode(LeaderEpoch::new(0), metadata_version, now)
         .expect("voters and features can be written in every version")
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn create_folder(directory: &LogDirectory, name: &str) -> io::Result<()> {

@@ -23,6 +23,11 @@
 //! # }
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "unit tests move no clock")
+)]
+
 mod broker;
 mod builder;
 mod cleaner;
@@ -45,6 +50,8 @@ mod producer_ids;
 mod random;
 mod replication;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use broker::{Broker, ListenerAddress};
 pub use builder::Builder;

@@ -18,9 +18,9 @@ use tidelog_protocol::messages::controller_registration::ControllerRegistrationR
 use tidelog_types::{ErrorCode, NodeId, Offset, Str, Uuid};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::ListenerAddress;
+use crate::clock::real;
 use crate::error::Failure;
 use crate::failure::Ending;
 use crate::metadata::ActiveController;
@@ -84,12 +84,12 @@ pub(crate) async fn register(
     };
     let limit = config.initial_broker_registration_timeout_ms();
     let limit = Duration::from_millis(u64::try_from(limit).unwrap_or(0));
-    let deadline = Instant::now() + limit;
+    let deadline = real::now() + limit;
     let mut refusal = "no active controller was found".to_owned();
     let mut is_said = false;
     loop {
         let request = ControllerRequest::BrokerRegistration(registration.clone());
-        refusal = match timeout_at(deadline, controller.request(request)).await {
+        refusal = match real::timeout_at(deadline, controller.request(request)).await {
             Ok(Ok(ControllerResponse::BrokerRegistration(Ok(epoch)))) => return Ok(epoch),
             Ok(Ok(ControllerResponse::BrokerRegistration(Err(error)))) => {
                 if error.code != ErrorCode::DUPLICATE_BROKER_REGISTRATION {
@@ -106,13 +106,13 @@ pub(crate) async fn register(
             // What was heard last says more.
             Err(_) => refusal,
         };
-        if Instant::now() >= deadline {
+        if real::now() >= deadline {
             return Err(refusal);
         }
         if !std::mem::replace(&mut is_said, true) {
             tracing::warn!(refusal, "this broker is not registered yet");
         }
-        tokio::time::sleep(RETRY).await;
+        real::sleep(RETRY).await;
     }
 }
 
@@ -149,7 +149,7 @@ impl Member {
     pub(crate) async fn unfence(&self) -> Result<(), String> {
         let (mut wait, longest) = SOON;
         while self.heartbeat(false).await?.is_fenced || !self.is_shown() {
-            tokio::time::sleep(wait).await;
+            real::sleep(wait).await;
             wait = longest.min(wait * 2);
         }
         Ok(())
@@ -180,9 +180,9 @@ impl Member {
         let mut untold = None;
         loop {
             let left = tokio::select! {
-                () = tokio::time::sleep(wait) => None,
+                () = real::sleep(wait) => None,
                 _ = failed.changed() => {
-                    untold.get_or_insert_with(Instant::now);
+                    untold.get_or_insert_with(real::now);
                     None
                 }
                 left = &mut leaving => Some(left.is_ok()),
@@ -197,7 +197,7 @@ impl Member {
             let timeout = Duration::from_millis(timeout_ms.unsigned_abs());
             let answer = match untold {
                 None => self.heartbeat(false).await,
-                Some(since) => timeout_at(since + timeout, self.heartbeat(false))
+                Some(since) => real::timeout_at(since + timeout, self.heartbeat(false))
                     .await
                     .unwrap_or_else(|_| Err("it has not answered in time".to_owned())),
             };
@@ -221,7 +221,7 @@ impl Member {
         loop {
             match self.heartbeat(true).await {
                 Ok(answer) if answer.should_shut_down => return,
-                Ok(_) => tokio::time::sleep(wait).await,
+                Ok(_) => real::sleep(wait).await,
                 Err(reason) => {
                     tracing::warn!(reason, "this broker leaves without the controller knowing");
                     return;
@@ -289,7 +289,7 @@ pub(crate) async fn register_controller(
             let image = active.local().published().image.load_full();
             if !image.metadata_version().has_controller_registrations() {
                 // Older clusters know of no such records.
-                tokio::time::sleep(RETRY * 10).await;
+                real::sleep(RETRY * 10).await;
                 continue;
             }
             let is_shown = image.controllers().any(|controller| {
@@ -304,7 +304,7 @@ pub(crate) async fn register_controller(
                 Ok(answer) => tracing::warn!(?answer, "this controller is not registered"),
                 Err(error) => tracing::debug!(%error, "this controller is not registered yet"),
             }
-            tokio::time::sleep(RETRY).await;
+            real::sleep(RETRY).await;
         }
     };
     tokio::select! {
@@ -325,7 +325,7 @@ impl Membership {
         // A task that has ended has nothing to leave.
         let _ = self.leave.send(());
         // Without a controller it may be in the middle of a heartbeat that nobody answers.
-        if timeout(LEAVE_MAX, &mut self.task).await.is_err() {
+        if real::timeout(LEAVE_MAX, &mut self.task).await.is_err() {
             tracing::warn!("nobody has taken over what this broker leads; it stops all the same");
             self.task.abort();
         }

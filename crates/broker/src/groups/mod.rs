@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 
 use self::shard::Shard;
 use self::view::{View, topic_changes};
-use crate::clock::Clock;
+use crate::clock::{Clock, real};
 use crate::store::partition::Partition;
 
 /// The settings of the coordinators out of the broker's.
@@ -77,7 +77,7 @@ pub(crate) struct Groups {
     view: RwLock<Option<Arc<dyn ClusterView>>>,
     /// When the timer task means to wake up next, and how to wake it earlier.
     next_wake: Mutex<Option<Instant>>,
-    wake: Notify,
+    wake: Arc<Notify>,
 }
 
 impl Groups {
@@ -88,7 +88,7 @@ impl Groups {
             clock,
             view: RwLock::new(None),
             next_wake: Mutex::new(None),
-            wake: Notify::new(),
+            wake: Arc::default(),
         })
     }
 
@@ -200,8 +200,15 @@ impl Groups {
 
     /// Wakes the shards whose timers have run out, until the broker stops.
     pub(crate) async fn run_timers(this: Weak<Self>) {
+        let Some(follower) = this.upgrade().map(|groups| {
+            let wake = Arc::clone(&groups.wake);
+            groups.clock.follow(move || wake.notify_one())
+        }) else {
+            return;
+        };
         loop {
             let Some(groups) = this.upgrade() else { return };
+            let seen = follower.look();
             let earliest = groups.fire_timers();
             *groups.next_wake.lock() = earliest;
             // A deadline that was set before `next_wake` was stored may be earlier than it.
@@ -209,11 +216,12 @@ impl Groups {
             if groups.earliest().is_some_and(is_earlier) {
                 continue;
             }
+            follower.caught_up(seen);
             let wake = groups.wake.notified();
-            match earliest {
+            match earliest.and_then(|earliest| groups.clock.in_real_time(earliest)) {
                 Some(earliest) => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(earliest.into()) => {}
+                        () = real::sleep_until(earliest) => {}
                         () = wake => {}
                     }
                 }

@@ -8,10 +8,10 @@ use tidelog_protocol::messages::delete_records::{
     DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, TopicName};
-use tokio::time::{Instant, timeout_at};
 
 use super::wait::Watch;
 use super::{Answer, Context};
+use crate::clock::{Clock, Moment};
 use crate::store::partition::Partition;
 
 /// Records that were deleted here, and may not yet be on the other replicas.
@@ -23,7 +23,8 @@ struct Deleted {
 
 pub(super) async fn handle(context: Context, request: DeleteRecordsRequest) -> Answer {
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let deadline = Instant::now() + timeout;
+    let clock = &context.node.clock;
+    let deadline = clock.moment() + timeout;
     let mut deleted = Vec::new();
     let topics = request.topics.iter().map(|topic| DeleteRecordsTopicResult {
         name: topic.name.clone(),
@@ -65,7 +66,7 @@ pub(super) async fn handle(context: Context, request: DeleteRecordsRequest) -> A
     let results = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
     for (result, deleted) in results.zip(deleted) {
         let Some(deleted) = deleted else { continue };
-        match deleted.everywhere(deadline).await {
+        match deleted.everywhere(clock, deadline).await {
             Ok(low_watermark) => result.low_watermark = low_watermark,
             Err(code) => result.error_code = code,
         }
@@ -75,7 +76,7 @@ pub(super) async fn handle(context: Context, request: DeleteRecordsRequest) -> A
 
 impl Deleted {
     /// Waits until all live replicas have deleted the records; gives the low watermark.
-    async fn everywhere(self, deadline: Instant) -> Result<Offset, ErrorCode> {
+    async fn everywhere(self, clock: &Clock, deadline: Moment) -> Result<Offset, ErrorCode> {
         let watch = Watch::new(std::iter::once(Arc::clone(&self.partition)));
         loop {
             let done = self
@@ -84,7 +85,7 @@ impl Deleted {
             if let Some(low_watermark) = done {
                 return Ok(low_watermark);
             }
-            if timeout_at(deadline, watch.notified()).await.is_err() {
+            if clock.timeout_at(deadline, watch.notified()).await.is_none() {
                 return Err(ErrorCode::REQUEST_TIMED_OUT);
             }
         }

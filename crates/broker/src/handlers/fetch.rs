@@ -13,7 +13,6 @@ use tidelog_protocol::messages::fetch::{
 use tidelog_replication::divergence::{Branch, EpochEnd, compare};
 use tidelog_replication::partition::{FollowerFetch, Leadership, UNKNOWN_BROKER_EPOCH};
 use tidelog_types::{ErrorCode, NodeId, Offset, Str};
-use tokio::time::{Instant, timeout_at};
 
 use super::wait::Watch;
 use super::{Answer, Context, leader_hints};
@@ -180,7 +179,8 @@ impl<'a> Reader<'a> {
         if self.is_enough(&reads) || fetch.is_empty() || self.max_wait.is_zero() {
             return reads;
         }
-        let mut deadline = Instant::now() + self.max_wait;
+        let clock = &self.context.node.clock;
+        let mut deadline = clock.moment() + self.max_wait;
         let watch = Watch::new(
             fetch
                 .partitions()
@@ -193,9 +193,10 @@ impl<'a> Reader<'a> {
                 return reads;
             }
             if self.follower.is_some() && fetch.has_news(&reads.partitions) {
-                deadline = deadline.min(Instant::now() + NEWS_WAIT);
+                deadline = deadline.earlier(clock.moment() + NEWS_WAIT);
             }
-            if timeout_at(deadline, watch.notified()).await.is_err() {
+            let notified = clock.timeout_at(deadline, watch.notified());
+            if notified.await.is_none() {
                 return self.read(fetch, admitted);
             }
         }

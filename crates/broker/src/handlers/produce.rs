@@ -63,7 +63,8 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     drop(request);
-    settle(&mut response, wait.wait(timeout).await);
+    let clock = &context.node.clock;
+    settle(&mut response, wait.wait(clock, timeout).await);
     let failed = partitions(&mut response).any(|partition| partition.error_code.is_err());
     if acks == Acks::None {
         return if failed {

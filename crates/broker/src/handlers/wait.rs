@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tidelog_types::ErrorCode;
 use tokio::sync::Notify;
 
+use crate::clock::Clock;
 use crate::store::partition::{Acknowledge, Partition, Waiter};
 
 /// The appends of one request that are not acknowledged yet. The token of each is its index in the request.
@@ -44,11 +45,14 @@ impl AppendWait {
     }
 
     /// Waits until every append is settled; gives those that failed, by index. `None` if it took too long.
-    pub(crate) async fn wait(&self, timeout: Duration) -> Option<Vec<(usize, ErrorCode)>> {
+    pub(crate) async fn wait(
+        &self,
+        clock: &Clock,
+        timeout: Duration,
+    ) -> Option<Vec<(usize, ErrorCode)>> {
         if self.outstanding.fetch_sub(1, Ordering::AcqRel) != 1 {
-            tokio::time::timeout(timeout, self.all_done.notified())
-                .await
-                .ok()?;
+            let until = clock.moment() + timeout;
+            clock.timeout_at(until, self.all_done.notified()).await?;
         }
         Some(std::mem::take(&mut *self.failed.lock()))
     }

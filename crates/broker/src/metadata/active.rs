@@ -11,10 +11,10 @@ use tidelog_protocol::{Request, Response};
 use tidelog_types::{ErrorCode, NodeId, Offset, Str};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::forward::{self, Forwarded};
 use super::{ControllerHandle, Leadership, Publisher};
+use crate::clock::real::timeout;
 use crate::peers::{self, Address, Network, OnBehalf, Peer, PeerError};
 
 /// How long to wait before a controller is asked again that could not answer.

@@ -43,7 +43,7 @@ impl MetadataThread {
         };
         let mut config = self.controller_config.clone();
         config.controllers = self.quorum.voters().keys().map(|voter| voter.id).collect();
-        self.controller = Some(Controller::new(self.clock.now(), config, restored));
+        self.controller = Some(Controller::new(self.clock.steady(), config, restored));
         let level = self.quorum.kraft_version();
         self.controller(Input::KRaftVersion { level })?;
         let leader_epoch = self.quorum.leader_epoch();
@@ -100,7 +100,7 @@ impl MetadataThread {
             return Ok(());
         };
         let mut effects = Vec::new();
-        controller.handle(self.clock.now(), input, &mut effects);
+        controller.handle(self.clock.steady(), input, &mut effects);
         for effect in effects {
             if self.controller.is_none() {
                 // It lost its place over the effect before.

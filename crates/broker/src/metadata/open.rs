@@ -58,14 +58,18 @@ pub(crate) fn open(
         directory,
         ..
     } = &setup;
-    let clock = *clock;
+    let clock = clock.clone();
     let refuse = |reason: String| StartError::Metadata {
         path: directory.path.join(METADATA_FOLDER),
         reason,
     };
     let files = &directory.files;
-    let opened =
-        tidelog_node::metadata::open(files, log_config(config), directory.was_clean, clock.now());
+    let opened = tidelog_node::metadata::open(
+        files,
+        log_config(config),
+        directory.was_clean,
+        clock.steady(),
+    );
     let Opened {
         log,
         image,
@@ -76,7 +80,7 @@ pub(crate) fn open(
     check_alone(config, &machine, &restored.control_records).map_err(refuse)?;
     tracing::debug!(snapshot_end = %applied.offset, end = %restored.log_end_offset, "the metadata log is open");
     let cluster = cluster(&setup, &machine.listener);
-    let quorum = Quorum::new(clock.now(), machine, restored);
+    let quorum = Quorum::new(clock.steady(), machine, restored);
     let (commands, received) = mpsc::channel();
     let log = MetadataLog::new(log, Arc::clone(&directory.flusher), commands.clone());
     // What recovery found counts as committed once it is known to be on the disk.

@@ -1,6 +1,6 @@
 //! What other nodes and clients ask of the quorum.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_protocol::messages::describe_quorum::{
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::Question;
 use super::thread::{Fatal, MetadataThread};
 use super::wire::{self, Brought};
+use crate::clock::real;
 
 /// How often it is said that nodes of another cluster ask: they ask many times a second.
 const STRANGERS_SAID_EVERY: Duration = Duration::from_secs(60);
@@ -114,7 +115,7 @@ impl MetadataThread {
             Response::FetchSnapshot(response) => response.error_code,
             _ => ErrorCode::NONE,
         };
-        let now = Instant::now();
+        let now = real::now();
         let is_said = self
             .strangers_said_at
             .is_some_and(|at| now < at + STRANGERS_SAID_EVERY);
@@ -151,7 +152,7 @@ impl MetadataThread {
             error_message: Some(error_code.to_string().into()),
             ..Default::default()
         };
-        let description = self.quorum.describe(self.clock.now());
+        let description = self.quorum.describe(self.clock.steady());
         let result = match description {
             _ if !is_metadata(&topic.topic_name, partition.partition_index) => {
                 refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)

@@ -29,7 +29,7 @@ use super::questions::Asked;
 use super::watched::Watched;
 use super::wire::{self, Brought, Cluster};
 use super::{Command, Follow, Leadership, Published, Publisher};
-use crate::clock::Clock;
+use crate::clock::{Clock, real};
 use crate::peers::{Address, PeerError};
 
 /// How long a node that stops goes on, so that its successor hears of it.
@@ -159,13 +159,7 @@ impl MetadataThread {
             self.fail(error);
         }
         while !self.is_done() {
-            let command = match self.deadline() {
-                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => {
-                    commands.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-                }
-            };
-            let done = match command {
+            let done = match real::receive(commands, self.deadline()) {
                 Ok(command) => self.command(command),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -222,7 +216,7 @@ impl MetadataThread {
             Command::SnapshotMade(made) => self.snapshot_made(made),
             Command::Stop => self.stop(),
             Command::Abort => {
-                self.stopping = Some(Instant::now());
+                self.stopping = Some(real::now());
                 Ok(())
             }
         }
@@ -241,7 +235,7 @@ impl MetadataThread {
 
     /// Does what has come due.
     fn due(&mut self) -> Result<(), Fatal> {
-        let now = Instant::now();
+        let now = real::now();
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         if is_due(self.quorum.deadline()) {
             self.drive(quorum::Input::Timeout, Brought::Nothing)?;
@@ -268,13 +262,13 @@ impl MetadataThread {
 
     fn stop(&mut self) -> Result<(), Fatal> {
         self.resign();
-        self.stopping = Some(Instant::now() + HAND_OVER_MAX);
+        self.stopping = Some(real::now() + HAND_OVER_MAX);
         self.drive(quorum::Input::Shutdown, Brought::Nothing)
     }
 
     fn is_done(&self) -> bool {
         self.stopping
-            .is_some_and(|until| self.quorum.has_handed_over() || until <= Instant::now())
+            .is_some_and(|until| self.quorum.has_handed_over() || until <= real::now())
     }
 
     /// An answer to a request of this node, with what it brings.
@@ -316,7 +310,7 @@ impl MetadataThread {
         let mut inputs = VecDeque::from([input]);
         let mut effects = Vec::new();
         while let Some(input) = inputs.pop_front() {
-            self.quorum.handle(self.clock.now(), input, &mut effects);
+            self.quorum.handle(self.clock.steady(), input, &mut effects);
             for effect in effects.drain(..) {
                 self.carry_out(effect, &mut brought, &mut inputs)?;
             }
@@ -414,7 +408,7 @@ impl MetadataThread {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        self.clock.now().timestamp
+        self.clock.steady().timestamp
     }
 
     /// Appends a batch of this leader and asks for its flush; gives the end of the log.
@@ -449,7 +443,7 @@ impl MetadataThread {
     }
 
     fn truncate(&self, end: Offset) -> Result<Offset, Fatal> {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let cut = self.log.with(|log| log.truncate_to(end, now));
         let cut = cut.map_err(|error| error.to_string())?;
         tracing::warn!(%cut, "the metadata log is cut: another leader has other records from there on");
@@ -476,7 +470,7 @@ impl MetadataThread {
             self.make_snapshot();
         } else if self.next_snapshot_at.is_none() {
             let interval = self.limits.interval;
-            self.next_snapshot_at = interval.map(|interval| Instant::now() + interval);
+            self.next_snapshot_at = interval.map(|interval| real::now() + interval);
         }
         Ok(())
     }
@@ -626,7 +620,7 @@ impl MetadataThread {
             }
         };
         tracing::info!(?id, "a snapshot of the metadata was made");
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let changed = self
             .log
             .with(|log| trim(&self.snapshots, log, self.limits.retention, now))?;
@@ -638,7 +632,7 @@ impl MetadataThread {
         &mut self,
         snapshot_id: quorum::SnapshotId,
     ) -> Result<quorum::Input, Fatal> {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let (image, applied) = (&mut self.image, &mut self.applied);
         let (installed, input) = self
             .log

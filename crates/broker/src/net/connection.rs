@@ -11,14 +11,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tidelog_protocol::frame::{self, FrameError};
-use tokio::time::{Instant, Sleep};
 
 use super::output::Output;
 use super::transport::Transport;
+use crate::clock::real::{self, Sleep};
 use crate::handlers::{Answer, Closed, Peer, Service};
 
 /// How many requests of one connection may be in progress before the broker stops reading from it.
@@ -108,8 +108,8 @@ impl<T: Transport> Connection<T> {
             bytes_in_progress: 0,
             output: Output::default(),
             idle_timeout,
-            idle: Box::pin(tokio::time::sleep(BUFFER_KEPT.min(idle_timeout))),
-            last_active: Instant::now(),
+            idle: Box::pin(real::sleep(BUFFER_KEPT.min(idle_timeout))),
+            last_active: real::now(),
             input_ended: false,
         }
     }
@@ -143,7 +143,7 @@ impl<T: Transport> Connection<T> {
             if !progress {
                 return self.poll_idle(cx);
             }
-            self.last_active = Instant::now();
+            self.last_active = real::now();
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -161,7 +161,8 @@ impl<T: Transport> Connection<T> {
             Poll::Pending => {}
             Poll::Ready(Ok(0)) => {
                 self.input_ended = true;
-                self.idle.as_mut().reset(Instant::now() + GRACE_AFTER_END);
+                let end = real::now() + GRACE_AFTER_END;
+                self.idle.as_mut().reset(end.into());
                 progress = true;
             }
             Poll::Ready(Ok(_)) => {
@@ -265,7 +266,7 @@ impl<T: Transport> Connection<T> {
             if self.input_ended {
                 return Poll::Ready(Closed::ByClient);
             }
-            let now = Instant::now();
+            let now = real::now();
             let holds_buffer = self.input.is_empty() && self.input.capacity() > 0;
             if holds_buffer && now >= self.last_active + BUFFER_KEPT {
                 self.input = BytesMut::new();
@@ -280,7 +281,7 @@ impl<T: Transport> Connection<T> {
             };
             // Never in the past: what is in progress may outlast both.
             let next = (self.last_active + next).max(now + BUFFER_KEPT);
-            self.idle.as_mut().reset(next);
+            self.idle.as_mut().reset(next.into());
         }
         Poll::Pending
     }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::connection::Connection;
 use super::network::MemoryListener;
 use super::transport::Transport;
+use crate::clock::real;
 use crate::handlers::{Peer, Service};
 
 /// How many connections the kernel keeps that were not accepted yet.
@@ -200,7 +201,7 @@ impl Acceptor {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    real::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }

@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::transport::Transport;
+use crate::clock::real::{self, Sleep};
 
 /// How many bytes may be under way in each direction before a writer must wait.
 const CAPACITY_BYTES: usize = 256 << 10;
@@ -139,7 +140,7 @@ impl State {
         if self.condition.delay.is_zero() && self.arrivals.is_empty() {
             self.arrived = self.written;
         } else {
-            let at = Instant::now() + self.condition.delay;
+            let at = real::task_now() + self.condition.delay;
             self.arrivals.push_back((self.written, at));
         }
         self.wake_reader();
@@ -147,7 +148,9 @@ impl State {
 
     /// How many bytes can be read now.
     fn receive(&mut self) -> usize {
-        while let Some((position, _)) = self.arrivals.pop_front_if(|(_, at)| *at <= Instant::now())
+        while let Some((position, _)) = self
+            .arrivals
+            .pop_front_if(|(_, at)| *at <= real::task_now())
         {
             self.arrived = position;
         }
@@ -214,7 +217,7 @@ impl MemoryStream {
             drop(state);
             let arrival = self
                 .arrival
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+                .get_or_insert_with(|| Box::pin(real::task_sleep_until(at)));
             if arrival.deadline() != at {
                 arrival.as_mut().reset(at);
             }

@@ -11,6 +11,7 @@ use tidelog_types::Str;
 use tokio::sync::Notify;
 
 use super::memory::{self, Condition, MemoryStream, Wire};
+use crate::clock::real;
 use crate::net::transport::Transport;
 use crate::peers::{Address, Connecting, Network};
 
@@ -223,7 +224,7 @@ impl MemoryNetwork {
             };
             match round_trip {
                 Some(round_trip) => {
-                    tokio::time::sleep(round_trip).await;
+                    real::sleep(round_trip).await;
                     has_travelled = true;
                 }
                 None => healed.await,

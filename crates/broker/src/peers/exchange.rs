@@ -16,9 +16,9 @@ use tidelog_protocol::{
 };
 use tidelog_types::{ErrorCode, Str};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep};
 
 use super::{Config, OnBehalf, Outgoing, PeerError, Reply};
+use crate::clock::real::{self, Sleep};
 use crate::net::transport::Transport;
 
 /// How many requests may be under way on one connection. A node takes that many before it stops reading.
@@ -57,7 +57,7 @@ pub(super) struct Exchange {
 struct InFlight {
     correlation_id: i32,
     expected: Expected,
-    deadline: Instant,
+    deadline: tokio::time::Instant,
     reply: Reply,
 }
 
@@ -82,7 +82,7 @@ impl Exchange {
             output: VecDeque::new(),
             input: BytesMut::new(),
             in_flight: VecDeque::new(),
-            deadline: Box::pin(tokio::time::sleep(config.request_timeout)),
+            deadline: Box::pin(real::sleep(config.request_timeout)),
         };
         exchange.versions = exchange.negotiate().await?;
         Ok(exchange)
@@ -160,7 +160,7 @@ impl Exchange {
                 self.in_flight.push_back(InFlight {
                     correlation_id,
                     expected,
-                    deadline: Instant::now() + self.request_timeout,
+                    deadline: (real::now() + self.request_timeout).into(),
                     reply,
                 });
             }

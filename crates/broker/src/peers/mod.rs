@@ -23,10 +23,10 @@ use tidelog_protocol::{ApiKey, Request, Response};
 use tidelog_types::Str;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep_until, timeout};
 
 use self::exchange::{Ended, Exchange};
 pub(crate) use self::network::{Address, Connecting, Network, Sockets};
+use crate::clock::real::{self, sleep_until, timeout};
 
 /// How a peer behaves.
 #[derive(Clone, Debug)]
@@ -200,7 +200,7 @@ impl Task {
                     return;
                 }
             }
-            sleep_until(self.backoff.until.into()).await;
+            sleep_until(self.backoff.until).await;
             match connect(&*self.network, &self.address, &self.config).await {
                 Ok(mut exchange) => {
                     self.backoff = Backoff::new(&self.config);
@@ -278,12 +278,12 @@ impl Backoff {
     fn new(config: &Config) -> Self {
         Self {
             next: config.reconnect_backoff,
-            until: Instant::now(),
+            until: real::now(),
         }
     }
 
     fn failed(&mut self, config: &Config) {
-        self.until = Instant::now() + self.next;
+        self.until = real::now() + self.next;
         self.next = (self.next * 2).min(config.reconnect_backoff_max);
     }
 }

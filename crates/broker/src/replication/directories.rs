@@ -13,6 +13,7 @@ use tidelog_types::{ErrorCode, PartitionIndex, TopicId, Uuid};
 use tokio::sync::Notify;
 
 use super::Replication;
+use crate::clock::real;
 
 /// How many replicas one request may be about: so many Kafka takes.
 const REPLICAS_MAX: usize = 2250;
@@ -83,7 +84,7 @@ pub(super) async fn run(replication: Arc<Replication>) {
             assignments.told(&replicas);
         } else {
             tracing::warn!(%code, "the controller does not know yet in which directories replicas are");
-            tokio::time::sleep(RETRY).await;
+            real::sleep(RETRY).await;
         }
     }
 }

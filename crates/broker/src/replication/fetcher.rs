@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_metadata::controller::ControllerRequest;
@@ -19,10 +19,10 @@ use tidelog_replication::divergence::EpochEnd;
 use tidelog_replication::partition::{Ask, LogRange};
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, Timestamp, TopicName};
 use tokio::runtime::Handle;
-use tokio::time::{sleep, timeout, timeout_at};
 
 use super::Replication;
 use super::session::{Key, Session};
+use crate::clock::real::{self, sleep, timeout, timeout_at};
 use crate::peers::{self, Address, Peer, PeerError};
 use crate::store::outbox::Mailbox;
 use crate::store::partition::{Fetched, Partition};
@@ -144,7 +144,7 @@ impl Fetcher {
     async fn rest(&mut self) {
         let notified = self.mailbox.notified();
         match self.session.held_until() {
-            Some(until) => drop(timeout_at(until.into(), notified).await),
+            Some(until) => drop(timeout_at(until, notified).await),
             None if timeout(CONNECTION_IDLE, notified).await.is_err() => {
                 self.peer = None;
                 self.mailbox.notified().await;
@@ -175,7 +175,7 @@ impl Fetcher {
             request.replica_id = self.replication.node_id;
         }
         let max_bytes = config.replica_fetch_max_bytes();
-        self.session.fill(Instant::now(), max_bytes, &mut request);
+        self.session.fill(real::now(), max_bytes, &mut request);
         request
     }
 
@@ -270,7 +270,7 @@ impl Fetcher {
                     continue;
                 };
                 if knows_not_yet(data.error_code) && entry.refusals < EARLY_RETRIES {
-                    let until = Instant::now() + EARLY_RETRY * 2_u32.pow(entry.refusals);
+                    let until = real::now() + EARLY_RETRY * 2_u32.pow(entry.refusals);
                     entry.refusals += 1;
                     self.session.hold(key, until);
                     continue;
@@ -313,7 +313,7 @@ impl Fetcher {
 
     /// Waits for the disk, but not for long.
     async fn await_flushes(&mut self, mut flushing: Vec<Arc<Partition>>) {
-        let deadline = tokio::time::Instant::now() + FLUSH_WAIT;
+        let deadline = real::now() + FLUSH_WAIT;
         loop {
             flushing.retain(|partition| partition.is_flushing());
             if flushing.is_empty() {

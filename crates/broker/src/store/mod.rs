@@ -279,7 +279,7 @@ impl Store {
             in_memory,
             core,
             &self.outbox,
-            self.clock,
+            self.clock.clone(),
         );
         let marks = partition.published().marks;
         let says = (found.log_start, found.recovery_point, found.high_watermark);
@@ -439,7 +439,9 @@ impl Store {
     }
 
     fn doom(&self, delay: Duration, doomed: Doomed) {
-        self.doomed.lock().push((Instant::now() + delay, doomed));
+        self.doomed
+            .lock()
+            .push((self.clock.now().instant + delay, doomed));
     }
 
     /// Has the files of segments removed when nobody can be reading them any more.
@@ -474,7 +476,7 @@ impl Store {
 
     /// Removes the files of deleted segments and topics whose time has come.
     pub(crate) fn remove_deleted_files(&self) {
-        let now = Instant::now();
+        let now = self.clock.now().instant;
         let due: Vec<_> = self
             .doomed
             .lock()
@@ -731,7 +733,7 @@ mod tests {
         let ids: Vec<_> = directories.iter().map(|directory| directory.id).collect();
         let store = Store::new(
             ReplicaConfig::new(NODE),
-            Clock,
+            Clock::new(),
             (directories, Vec::new()),
             1,
             1,

@@ -15,6 +15,7 @@ use tidelog_types::NodeId;
 use tokio::sync::Notify;
 
 use super::partition::Partition;
+use crate::clock::real;
 
 /// What the replicas of this node want of others.
 pub(crate) struct Outbox {
@@ -169,7 +170,7 @@ impl Outbox {
     /// Wakes replicas when it is time, for ever.
     pub(crate) async fn run_wakes(&self) {
         loop {
-            let now = Instant::now();
+            let now = real::now();
             let due = {
                 let mut wakes = self.wakes.lock();
                 let mut due = Vec::new();
@@ -184,7 +185,7 @@ impl Outbox {
             match next {
                 Some(at) => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(at.into()) => {}
+                        () = real::sleep_until(at) => {}
                         () = earlier => {}
                     }
                 }

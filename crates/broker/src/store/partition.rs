@@ -272,7 +272,7 @@ impl Partition {
         let mut after = After::default();
         let mut core = self.core.lock();
         // Under the lock, so that the machine sees no time that lies before what it has seen.
-        let result = call(&mut core, self.clock.now(), &mut after);
+        let result = call(&mut core, self.clock.steady(), &mut after);
         let went_offline = self.publish(Published::of(&core));
         // One that is closed, or whose directory has failed, goes offline with a log that is in order.
         let has_failed =

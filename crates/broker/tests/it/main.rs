@@ -2,6 +2,11 @@
 //!
 //! Tests named `corner_N` prove statement N of the list of hard corners, on which other brokers and clients have stumbled.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "clients have a clock of their own"
+)]
+
 mod client;
 mod cluster;
 mod compaction;
@@ -24,5 +29,7 @@ mod quorum;
 mod replication;
 mod restart;
 mod server;
+#[cfg(feature = "testing")]
+mod testing;
 mod topics;
 mod wire;

@@ -14,8 +14,8 @@ use tidelog_metadata::controller::{BrokerEpoch, ControllerRequest};
 use tidelog_types::NodeId;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
 
+use crate::clock::real::{sleep, timeout};
 use crate::handlers::Peer;
 use crate::metadata::ControllerHandle;
 use crate::peers::{Address, Network};

@@ -1,0 +1,3 @@
+//! What the feature `testing` gives to those who test with a broker.
+
+mod clock;
