@@ -60,7 +60,7 @@ struct Shared {
     bootstrap: Vec<String>,
     config: Config,
     connections: parking_lot::Mutex<HashMap<String, Arc<Mutex<Slot>>>>,
-    cluster: RwLock<Cluster>,
+    cluster: Arc<RwLock<Cluster>>,
     counters: Arc<Counters>,
 }
 
@@ -84,12 +84,26 @@ impl Client {
                 bootstrap: addresses.map(checked).collect::<Result<_, _>>()?,
                 config,
                 connections: parking_lot::Mutex::default(),
-                cluster: RwLock::default(),
+                cluster: Arc::default(),
                 counters: Arc::default(),
             }),
         };
         client.any().await?;
         Ok(client)
+    }
+
+    /// A client of the same cluster with connections of its own, for requests that a broker holds back, and with them what comes
+    /// behind them on the same connection.
+    pub(crate) fn apart(&self) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                bootstrap: self.shared.bootstrap.clone(),
+                config: self.shared.config.clone(),
+                connections: parking_lot::Mutex::default(),
+                cluster: self.shared.cluster.clone(),
+                counters: self.shared.counters.clone(),
+            }),
+        }
     }
 
     /// How the client behaves.
@@ -305,8 +319,22 @@ impl Client {
         .await
     }
 
-    /// Calls until there is an answer that stays, or for [`Config::retry_timeout`].
+    /// Calls until there is an answer that stays, or for [`Config::retry_timeout`]. That a broker cannot be reached is one.
     pub(crate) async fn with_retries<T, F>(&self, call: impl Fn() -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        self.with_retries_if(call, |error| error.code().is_some())
+            .await
+    }
+
+    /// Calls until there is an answer that stays, or for [`Config::retry_timeout`]. What may be tried again has to satisfy `may`,
+    /// too.
+    pub(crate) async fn with_retries_if<T, F>(
+        &self,
+        call: impl Fn() -> F,
+        may: impl Fn(&ClientError) -> bool,
+    ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
@@ -316,7 +344,7 @@ impl Client {
         let mut failures = 0;
         loop {
             match call().await {
-                Err(error) if error.code().is_some() && error.is_retriable() => {
+                Err(error) if error.is_retriable() && may(&error) => {
                     failures += 1;
                     let (first, max) = (config.retry_backoff, config.retry_backoff_max);
                     let wait = backoff(first, max, failures, &mut random);

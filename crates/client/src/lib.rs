@@ -1,6 +1,7 @@
 //! A Kafka client in pure, asynchronous Rust. It works with Tidelog and with Apache Kafka alike, from 2.1 on.
 //!
-//! So far it has the [`Producer`], and what an operator needs: topics, their configs and records, consumer groups, the cluster.
+//! It has the [`Producer`], the [`Consumer`] for partitions that are assigned by hand, and what an operator needs: topics, their configs
+//! and records, consumer groups, the cluster.
 //! **Every call says which version it speaks by what both sides know**: a [`Connection`] asks the broker for its APIs first, and
 //! each request goes out in the newest common version. So there is no setting for the version of a broker, and a broker that
 //! lacks an API gives an error that says so.
@@ -17,7 +18,9 @@
 //! # let broker = tidelog_broker::Broker::builder().data_dir(dir.path()).listener("PLAINTEXT://127.0.0.1:0");
 //! # let broker = broker.start().await?;
 //! # let bootstrap = broker.bootstrap_servers();
-//! use tidelog_client::{Client, Config, NewTopic, Producer, ProducerConfig, ProducerRecord};
+//! use tidelog_client::{Client, Config, Consumer, ConsumerConfig, NewTopic, OffsetReset};
+//! use tidelog_client::{Producer, ProducerConfig, ProducerRecord};
+//! use tidelog_types::TopicPartition;
 //!
 //! let client = Client::connect(&bootstrap, Config::default()).await?;
 //! let topics = [NewTopic::new("logins").partitions(12).config("retention.ms", "86400000")];
@@ -29,6 +32,12 @@
 //! let record = ProducerRecord::to("logins").key("user-1").value("logged in");
 //! let metadata = producer.send(record).await?.await?;
 //! println!("the record is at offset {} of partition {}", metadata.offset, metadata.partition);
+//!
+//! let mut config = ConsumerConfig::default();
+//! config.offset_reset = OffsetReset::Earliest;
+//! let mut consumer = Consumer::new(&client, config)?;
+//! consumer.assign(&[TopicPartition::new("logins", metadata.partition)]);
+//! println!("{:?}", consumer.recv().await?);
 //! # Ok(())
 //! # })
 //! # }
@@ -38,10 +47,12 @@
 
 mod backoff;
 mod client;
+mod clock;
 mod cluster;
 mod config;
 mod configs;
 mod connection;
+mod consumer;
 mod controller;
 mod error;
 mod groups;
@@ -65,6 +76,10 @@ pub use configs::{
     PerResource,
 };
 pub use connection::Connection;
+pub use consumer::{
+    Batches, Commit, ConsumeError, Consumer, ConsumerBatch, ConsumerConfig, ConsumerRecord,
+    ConsumerStatistics, IsolationLevel, OffsetReset, Watermarks,
+};
 pub use error::ClientError;
 pub use groups::{GroupDescription, GroupListing, GroupMember, GroupType};
 pub use offsets::{CommittedOffset, OffsetAt, OffsetSpec};
@@ -75,7 +90,9 @@ pub use producer::{
 pub use records::PerPartition;
 pub use replicas::{ElectionType, Reassignment};
 pub use statistics::ClientStatistics;
-pub use tidelog_record::{Codec, Compression, HeaderRef};
+pub use tidelog_record::{
+    AnyBatch, BatchError, Codec, Compression, HeaderRef, RecordHeader, RecordRef, TimestampType,
+};
 pub use topics::{
     CreatedTopic, NewPartitions, NewTopic, PartitionDescription, PerTopic, TopicDescription,
     TopicListing,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidelog_protocol::messages::list_offsets::{
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsTopic,
 };
 use tidelog_protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -19,15 +19,15 @@ use tidelog_types::{
 };
 
 use crate::groups::missing;
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, IsolationLevel};
 
 /// The last versions of OffsetFetch and OffsetCommit that name topics instead of their ids.
-const OFFSET_FETCH_BY_NAME: i16 = 9;
-const OFFSET_COMMIT_BY_NAME: i16 = 9;
+pub(crate) const OFFSET_FETCH_BY_NAME: i16 = 9;
+pub(crate) const OFFSET_COMMIT_BY_NAME: i16 = 9;
 /// From this version on OffsetFetch takes several groups (KIP-709).
-const SEVERAL_GROUPS_FROM_VERSION: i16 = 8;
+pub(crate) const SEVERAL_GROUPS_FROM_VERSION: i16 = 8;
 /// The generation of a commit from outside of the group.
-const NO_GENERATION: i32 = -1;
+pub(crate) const NO_GENERATION: i32 = -1;
 
 /// What a group has committed for a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub enum OffsetSpec {
 }
 
 impl OffsetSpec {
-    const fn timestamp(self) -> Timestamp {
+    pub(crate) const fn timestamp(self) -> Timestamp {
         match self {
             Self::Earliest => Timestamp::from_millis(-2),
             Self::Latest => Timestamp::from_millis(-1),
@@ -173,6 +173,16 @@ impl Client {
         &self,
         partitions: &[(TopicPartition, OffsetSpec)],
     ) -> Result<BTreeMap<TopicPartition, Result<OffsetAt, ErrorCode>>, ClientError> {
+        self.list_offsets_seen(partitions, IsolationLevel::ReadUncommitted)
+            .await
+    }
+
+    /// [`list_offsets`](Self::list_offsets) as far as this isolation level sees.
+    pub(crate) async fn list_offsets_seen(
+        &self,
+        partitions: &[(TopicPartition, OffsetSpec)],
+        isolation_level: IsolationLevel,
+    ) -> Result<BTreeMap<TopicPartition, Result<OffsetAt, ErrorCode>>, ClientError> {
         let mut found = BTreeMap::new();
         let (leaders, lost) = self.leaders(partitions).await?;
         found.extend(
@@ -188,29 +198,16 @@ impl Client {
             let topics = topics.map(|(name, partitions)| ListOffsetsTopic { name, partitions });
             let request = ListOffsetsRequest {
                 replica_id: NodeId::NONE,
+                isolation_level: isolation_level.code(),
                 topics: topics.collect(),
                 timeout_ms: self.timeout_ms(),
-                ..Default::default()
             };
             let connection = self.at(&address).await?;
             for topic in connection.send(&request).await?.topics {
                 for answer in topic.partitions {
                     let name = topic.name.clone();
                     let partition = TopicPartition::new(name, answer.partition_index);
-                    let offset = match answer.old_style_offsets.first() {
-                        Some(offset) => *offset,
-                        None => answer.offset,
-                    };
-                    let at = OffsetAt {
-                        offset: (offset.value() >= 0).then_some(offset),
-                        timestamp: answer.timestamp,
-                        leader_epoch: answer.leader_epoch,
-                    };
-                    let at = match answer.error_code.is_ok() {
-                        true => Ok(at),
-                        false => Err(answer.error_code),
-                    };
-                    found.insert(partition, at);
+                    found.insert(partition, offset_at(&answer));
                 }
             }
             if !wanted.keys().all(|partition| found.contains_key(partition)) {
@@ -269,6 +266,20 @@ impl Client {
     }
 }
 
+/// The offset in an answer of any version.
+pub(crate) fn offset_at(answer: &ListOffsetsPartitionResponse) -> Result<OffsetAt, ErrorCode> {
+    if answer.error_code.is_err() {
+        return Err(answer.error_code);
+    }
+    let offset = answer.old_style_offsets.first();
+    let offset = offset.copied().unwrap_or(answer.offset);
+    Ok(OffsetAt {
+        offset: (offset.value() >= 0).then_some(offset),
+        timestamp: answer.timestamp,
+        leader_epoch: answer.leader_epoch,
+    })
+}
+
 /// What is asked about partitions, by the address of the leader.
 type Wanted<T> = BTreeMap<String, BTreeMap<TopicPartition, T>>;
 
@@ -297,7 +308,7 @@ where
 }
 
 /// The offsets in an answer of any version; those that are not there are left out.
-fn committed(
+pub(crate) fn committed(
     group: &GroupId,
     answer: OffsetFetchResponse,
 ) -> Result<Vec<CommittedOffset>, ClientError> {

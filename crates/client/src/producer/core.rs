@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 use tidelog_record::{Batch, BatchBuilder, Compression, HeaderRef};
-use tidelog_types::{
-    ErrorCode, LeaderEpoch, NodeId, Now, Offset, PartitionIndex, Timestamp, TopicName,
-};
+use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicName};
 use tokio::sync::mpsc;
 
 use super::accumulator::{
@@ -18,6 +16,7 @@ use super::delivery::{Cell, Delivery, Ended};
 use super::partitioner::{Sticky, partition_for_key};
 use super::{ProduceError, ProducerConfig, ProducerRecord, ProducerStatistics};
 use crate::backoff::Random;
+use crate::clock::Clock;
 use crate::metadata::Cluster;
 
 /// What is to be sent in one request.
@@ -506,39 +505,6 @@ fn divide(batch: &Batch, records: u32, compression: Compression) -> [BatchBuilde
         seen += 1;
     }
     builders
-}
-
-/// The time, by one reading of one clock: the wall clock is looked at once in a while.
-#[derive(Debug)]
-struct Clock {
-    read: Now,
-}
-
-impl Clock {
-    /// For how long the wall clock is taken to go like the other.
-    const PERIOD: Duration = Duration::from_secs(1);
-
-    fn new() -> Self {
-        let read = Self::read(Instant::now());
-        Self { read }
-    }
-
-    fn read(instant: Instant) -> Now {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let millis = since.map_or(0, |since| since.as_millis() as i64);
-        let timestamp = Timestamp::from_millis(millis);
-        Now { instant, timestamp }
-    }
-
-    fn now(&mut self) -> Now {
-        let instant = Instant::now();
-        let passed = instant.saturating_duration_since(self.read.instant);
-        if passed >= Self::PERIOD {
-            self.read = Self::read(instant);
-            return self.read;
-        }
-        self.read + passed
-    }
 }
 
 /// An answer where the broker gave none worth the name.

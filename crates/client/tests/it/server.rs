@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tidelog_broker::{Broker, Durability};
 use tidelog_client::{
-    Client, Config, Connection, NewTopic, Producer, ProducerConfig, ProducerRecord,
+    Client, Config, Connection, Consumer, ConsumerConfig, NewTopic, Producer, ProducerConfig,
+    ProducerRecord,
 };
 use tidelog_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use tidelog_record::{AnyBatch, Record};
@@ -85,11 +86,13 @@ impl Server {
         Producer::new(&self.client().await, config).unwrap()
     }
 
+    pub(crate) async fn consumer(&self, config: ConsumerConfig) -> Consumer {
+        Consumer::new(&self.client().await, config).unwrap()
+    }
+
     /// A new topic under a name that was never used.
     pub(crate) async fn topic(&self, partitions: i32, configs: &[(&str, &str)]) -> String {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("t{}-{number}", std::process::id());
+        let name = format!("t{}", unique());
         let mut topic = NewTopic::new(name.as_str())
             .partitions(partitions)
             .replication_factor(1);
@@ -148,6 +151,14 @@ async fn fetch(connection: &Connection, topic: &str, partition: i32, from: Offse
         Some(tidelog_protocol::Payload::Bytes(bytes)) => bytes.clone(),
         _ => Bytes::new(),
     }
+}
+
+/// Part of a name that was never used.
+pub(crate) fn unique() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    format!("{since}-{}-{number}", std::process::id())
 }
 
 /// A record of this value.
