@@ -32,6 +32,7 @@ VERSIONS = {
     "OffsetForLeaderEpoch": "2 to 4",
     "DescribeConfigs": "1 to 4",
     "AlterConfigs": "0 to 2",
+    "AlterReplicaLogDirs": "1 to 2",
     "DescribeLogDirs": "1 to 5",
     "CreatePartitions": "0 to 3",
     "DeleteGroups": "0 to 2",

@@ -34,6 +34,7 @@ use crate::producer_ids::ProducerIds;
 use crate::random::random_seed;
 use crate::replication::Replication;
 use crate::store::Store;
+use crate::store::moves::LogMover;
 use crate::{Builder, groups};
 
 /// A running node: a broker, a controller, or both.
@@ -65,6 +66,7 @@ struct Serving {
     node: Arc<Node>,
     cleaner: LogCleaner,
     housekeeping: Housekeeping,
+    mover: LogMover,
 }
 
 /// Where clients reach one listener of a broker.
@@ -329,6 +331,7 @@ impl Broker {
             fetch_sessions: FetchSessions::new(sessions, random_seed()),
         });
         let cleaner = LogCleaner::start(store.clone(), broker_config.clone(), clock.clone())?;
+        let mover = LogMover::start(store.clone(), published.image.clone(), self.id)?;
         let housekeeping = Housekeeping::start(store.clone(), broker_config, clock.clone())?;
         self.tasks
             .extend(listeners::serve(open, &node, workers, stopped));
@@ -347,6 +350,7 @@ impl Broker {
             node,
             cleaner,
             housekeeping,
+            mover,
         });
         Ok(())
     }
@@ -382,6 +386,7 @@ impl Broker {
             let broker_epoch = serving.map_or(-1, |mut serving| {
                 serving.cleaner.stop();
                 serving.housekeeping.stop();
+                serving.mover.stop();
                 serving.broker_epoch
             });
             // While controllers are still heard: the successor fetches what it lacks.

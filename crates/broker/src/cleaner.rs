@@ -192,7 +192,7 @@ impl Shared {
         if let Ok(cleaned) = &result {
             partition.with_log(|log, _| log.finish_cleaning(cleaned));
             partition.note_changed();
-            self.store.checkpoint_cleaned(partition.directory);
+            self.store.checkpoint_cleaned(partition.directory());
         }
         let mut state = self.state.lock();
         state.busy.retain(|busy| !Arc::ptr_eq(busy, partition));
@@ -229,7 +229,9 @@ impl Shared {
                 continue;
             }
             for partition in topic.partitions() {
-                if self.state.lock().is_taken(&partition) {
+                if self.state.lock().is_taken(&partition)
+                    || self.store.moves.is_moving(&partition.name)
+                {
                     continue;
                 }
                 let Some(cleanable) = self.assess(&partition) else {
@@ -339,7 +341,10 @@ struct Target<'a> {
 
 impl CleanTarget for Target<'_> {
     fn moved(&mut self, bytes: u64) -> bool {
-        self.shared.pay(bytes) && self.chosen.topic.config().compact
+        let name = &self.chosen.partition.name;
+        self.shared.pay(bytes)
+            && self.chosen.topic.config().compact
+            && !self.shared.store.moves.is_moving(name)
     }
 
     fn replace(&mut self, segment: CleanedSegment) -> Result<(), CleanError> {

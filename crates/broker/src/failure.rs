@@ -77,7 +77,7 @@ impl Disks {
                     for log in logs {
                         let partition = &log.partition;
                         if log.by_disk {
-                            self.store.fail_directory(partition.directory);
+                            self.store.fail_directory(partition.directory());
                         } else {
                             // The others in the directory have nothing to do with it, so that only this one is given up.
                             let (topic, index) = (partition.topic_id, partition.name.partition);

@@ -204,7 +204,7 @@ impl Member {
             match answer {
                 Ok(_) => (wait, retry, untold) = (interval, RETRY, None),
                 Err(reason) => {
-                    if untold.is_some_and(|since| since.elapsed() >= timeout) {
+                    if untold.is_some_and(|since| since + timeout <= real::now()) {
                         return self.ending.end(Failure::Untold { timeout_ms });
                     }
                     tracing::warn!(reason, "the controller did not take a heartbeat");

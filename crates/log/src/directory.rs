@@ -159,6 +159,14 @@ impl PartitionFolder {
     }
 }
 
+/// The name of the folder in which a copy of a partition's log grows (KIP-113). It may be too long for a file system.
+pub fn future_name(partition: &TopicPartition, id: Uuid) -> String {
+    format!(
+        "{partition}.{:032x}-future",
+        u128::from_be_bytes(*id.as_bytes())
+    )
+}
+
 /// The name of a folder that is to be removed.
 pub(crate) fn deleted_name(name: &str, id: Uuid) -> String {
     suffixed_name(name, id, "-delete")
@@ -384,6 +392,25 @@ impl LogDirectory {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Gives a folder that nobody uses, whatever it is called, a name by which it is known to be deleted, and removes it. If that is
+    /// not done to the end, the next start does the rest.
+    pub fn discard(
+        &self,
+        folder: &str,
+        partition: &TopicPartition,
+        id: Uuid,
+    ) -> Result<(), DirectoryError> {
+        let name = deleted_name(&partition.to_string(), id);
+        match self.dir.rename(Path::new(folder), Path::new(&name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            done => done.context("rename", Path::new(folder))?,
+        }
+        self.dir
+            .sync_dir(Path::new(""))
+            .context("sync", Path::new(""))?;
+        self.remove_folder(&name)
     }
 
     /// Gives a folder that nothing knows of a name that says so. Answers the new name.

@@ -131,6 +131,11 @@ pub struct PendingFlush {
 }
 
 impl PendingFlush {
+    /// Whether it was begun on that log.
+    pub(crate) fn is_of(&self, log: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, log)
+    }
+
     /// Where the log will be durable up to.
     pub const fn end(&self) -> Offset {
         self.end

@@ -71,6 +71,7 @@ pub use config::LogConfig;
 pub use dir::{Access, Dir, DirEntry, File, FileIdentity, Lock, Space};
 pub use directory::{
     Checkpoint, CleanShutdown, DirectoryError, FolderKind, LogDirectory, PartitionFolder,
+    future_name,
 };
 pub use epochs::{EpochEntry, LeaderEpochs};
 pub use error::{CleanError, LogError};

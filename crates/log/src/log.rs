@@ -10,7 +10,7 @@ use crate::cleaner::CleaningState;
 use crate::config::LogConfig;
 use crate::dir::Dir;
 use crate::epochs::{EpochEntry, LeaderEpochs};
-use crate::error::LogError;
+use crate::error::{Context, LogError};
 use crate::files::Place;
 use crate::flush::{PendingFlush, Upkeep};
 use crate::producers::ProducerState;
@@ -516,12 +516,16 @@ impl Log {
         }
     }
 
-    /// Takes note of how a flush went. Answers up to where the log is durable now.
+    /// Takes note of how a flush went. Answers up to where the log is durable now. A flush of the log that this one
+    /// [succeeds](Self::succeed) says nothing of this one.
     pub fn flush_finished(
         &mut self,
         flush: PendingFlush,
         result: Result<(), LogError>,
     ) -> Result<Offset, LogError> {
+        if !flush.is_of(&self.shared) {
+            return Ok(self.recovery_point());
+        }
         if let Err(error) = result {
             self.shared.poison(&error);
             return Err(error);
@@ -599,6 +603,9 @@ impl Log {
         let State::Awake(writer) = &mut self.state else {
             return Ok(true);
         };
+        if !pending.is_of(&self.shared) {
+            return Ok(false);
+        }
         result?;
         self.shared.check()?;
         let Some(rest) = writer.rest_finished(pending) else {
@@ -622,6 +629,44 @@ impl Log {
         match &self.state {
             State::Resting(rest) => Ok(LogSummary::of(&self.shared, rest)),
             State::Awake(_) => unreachable!("nobody else has written to it"),
+        }
+    }
+
+    // Moving
+
+    /// Completes the log, gives its folder another name, durably, and goes on there.
+    pub fn renamed(mut self, path: impl Into<PathBuf>) -> Result<Self, LogError> {
+        let summary = self.close()?;
+        let from = &self.shared.place;
+        let dir = Arc::clone(&from.dir);
+        let place = Arc::new(Place {
+            dir: Arc::clone(&dir),
+            path: path.into(),
+        });
+        if summary.rest.exists {
+            dir.rename(&from.path, &place.path)
+                .context("rename", &from.path)?;
+            let parent = place.path.parent().unwrap_or_else(|| Path::new(""));
+            if let Err(error) = dir.sync_dir(parent) {
+                // Which name there will be after a crash is unknown. The new one must not be seen where the old one is said to be.
+                let _ = dir.rename(&place.path, &from.path);
+                return Err(error).context("sync", parent);
+            }
+        }
+        Ok(Self::resting(place, self.config, summary))
+    }
+
+    /// Takes the place of another log with the same records, which is not written to any more. What was begun on that one, such as
+    /// a flush or a compaction, is not taken for this one's.
+    pub fn succeed(&mut self, predecessor: &Self) {
+        self.update_config(Arc::clone(&predecessor.config));
+        let generation = predecessor.shared.generation.load(Ordering::Acquire) + 1;
+        self.shared.generation.store(generation, Ordering::Release);
+        if let Some(epoch) = predecessor.latest_epoch() {
+            self.begin_leader_epoch(epoch);
+        }
+        if let Some(offset) = predecessor.first_dirty_offset() {
+            self.set_first_dirty_offset(offset);
         }
     }
 

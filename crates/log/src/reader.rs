@@ -1,6 +1,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use tidelog_record::{AnyBatch, AnyHeader, Batch, BatchError, Limits, upconvert};
@@ -183,6 +184,12 @@ impl LogReader {
     /// The offset that the next record will get.
     pub fn log_end_offset(&self) -> Offset {
         self.shared.log_end()
+    }
+
+    /// How often the end of the log, or all of it, was cut off. Who reads without the owner's lock, and finds that this has changed
+    /// meanwhile, may have read what came later at the same offsets.
+    pub fn truncations(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
     }
 
     /// Where an epoch ends, see [`LeaderEpochs::end_offset_for`](crate::LeaderEpochs::end_offset_for).

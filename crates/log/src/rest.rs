@@ -201,12 +201,18 @@ fn changed(place: &Place, base: Offset) -> LogError {
 #[derive(Debug)]
 #[must_use = "nothing is durable before it was run"]
 pub struct PendingRest {
+    shared: Arc<Shared>,
     flush: Option<PendingFlush>,
     upkeep: Option<Upkeep>,
     end: Offset,
 }
 
 impl PendingRest {
+    /// Whether it was begun on that log.
+    pub(crate) fn is_of(&self, log: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, log)
+    }
+
     /// Makes the log durable, and writes its indexes and the state of its producers. Takes as long as the disk takes, so
     /// the owner's lock is not held meanwhile.
     pub fn run(&self) -> Result<(), LogError> {
@@ -277,6 +283,7 @@ impl Writer {
         let end = self.log_end_offset();
         if !self.active.exists {
             return Ok(PendingRest {
+                shared: self.shared.clone(),
                 flush: None,
                 upkeep: None,
                 end,
@@ -289,7 +296,12 @@ impl Writer {
         self.take_snapshot(end);
         let flush = self.begin_flush();
         let upkeep = Some(self.whole_upkeep());
-        Ok(PendingRest { flush, upkeep, end })
+        Ok(PendingRest {
+            shared: self.shared.clone(),
+            flush,
+            upkeep,
+            end,
+        })
     }
 
     /// What is left of the writer when it rests; `None` if there is more to do first.

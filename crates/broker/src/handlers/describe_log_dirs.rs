@@ -8,11 +8,11 @@ use tidelog_protocol::messages::describe_log_dirs::{
     DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest,
     DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
-use tidelog_types::{ErrorCode, Str, TopicName};
+use tidelog_types::{ErrorCode, TopicName, TopicPartition};
 
 use super::{Answer, Context};
 use crate::store::Store;
-use crate::store::directories::DataDirectory;
+use crate::store::directories::{DataDirectory, absolute};
 use crate::store::partition::Partition;
 
 pub(super) async fn handle(context: Context, request: DescribeLogDirsRequest) -> Answer {
@@ -30,23 +30,36 @@ pub(super) async fn handle(context: Context, request: DescribeLogDirsRequest) ->
 
 fn describe(store: &Store, request: &DescribeLogDirsRequest) -> Vec<DescribeLogDirsResult> {
     let wanted = request.topics.as_deref().map(wanted);
-    let is_wanted = |partition: &Partition| match &wanted {
+    let is_wanted = |name: &TopicPartition| match &wanted {
         None => true,
         Some(wanted) => {
-            let partitions = wanted.get(&partition.name.topic);
-            partitions.is_some_and(|all| all.contains(&partition.name.partition))
+            let partitions = wanted.get(&name.topic);
+            partitions.is_some_and(|all| all.contains(&name.partition))
         }
     };
     let mut by_directory: Vec<BTreeMap<TopicName, Vec<DescribeLogDirsPartition>>> = Vec::new();
     by_directory.resize_with(store.directories().len(), BTreeMap::new);
     for topic in store.topics.all() {
         for partition in topic.partitions() {
-            if is_wanted(&partition) {
-                by_directory[partition.directory]
+            if is_wanted(&partition.name) {
+                by_directory[partition.directory()]
                     .entry(topic.name.clone())
                     .or_default()
                     .push(replica(&partition));
             }
+        }
+    }
+    for future in store.moves.future_replicas() {
+        if is_wanted(&future.name) {
+            by_directory[future.directory]
+                .entry(future.name.topic)
+                .or_default()
+                .push(DescribeLogDirsPartition {
+                    partition_index: future.name.partition,
+                    partition_size: i64::try_from(future.size).unwrap_or(i64::MAX),
+                    offset_lag: future.lag.max(0),
+                    is_future_key: true,
+                });
         }
     }
     let directories = store.directories().iter().zip(by_directory);
@@ -60,16 +73,9 @@ fn describe(store: &Store, request: &DescribeLogDirsRequest) -> Vec<DescribeLogD
 fn out_of_service(path: &Path) -> DescribeLogDirsResult {
     DescribeLogDirsResult {
         error_code: ErrorCode::KAFKA_STORAGE_ERROR,
-        log_dir: absolute(path),
+        log_dir: absolute(path).into(),
         ..Default::default()
     }
-}
-
-/// The path by which clients know a directory.
-fn absolute(path: &Path) -> Str {
-    // It fails for an empty path only.
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    path.to_string_lossy().into_owned().into()
 }
 
 fn wanted(topics: &[DescribableLogDirTopic]) -> HashMap<&TopicName, &[i32]> {
@@ -112,7 +118,7 @@ fn result(
         .into_iter()
         .map(|(name, partitions)| DescribeLogDirsTopic { name, partitions });
     DescribeLogDirsResult {
-        log_dir: absolute(&directory.path),
+        log_dir: absolute(&directory.path).into(),
         topics: topics.collect(),
         total_bytes: bytes(space.map(|space| space.total_bytes)),
         usable_bytes: bytes(space.map(|space| space.usable_bytes)),

@@ -24,6 +24,7 @@ macro_rules! handlers {
 }
 
 mod admin;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod authorized_operations;
 pub(crate) mod controller;
@@ -349,6 +350,7 @@ impl Role for Node {
         OffsetForLeaderEpoch => offset_for_leader_epoch,
         DescribeConfigs => describe_configs,
         AlterConfigs => alter_configs,
+        AlterReplicaLogDirs => alter_replica_log_dirs,
         DescribeLogDirs => describe_log_dirs,
         CreatePartitions => create_partitions,
         DeleteGroups => delete_groups,

@@ -142,7 +142,11 @@ impl Publisher {
 
     /// Sees to it that the controller knows in which directory a replica is (KIP-858).
     fn assign(&self, image: &Image, partition: &Partition, state: &PartitionImage) {
-        let own = self.store.directories()[partition.directory].id;
+        let moves = &self.store.moves;
+        // The controller hears of a move when the copy has everything, and before it takes the place of the log.
+        let asked = moves.asked(&partition.name);
+        let directory = asked.unwrap_or_else(|| partition.directory());
+        let own = self.store.directories()[directory].id;
         let (topic, index) = (partition.topic_id, partition.name.partition);
         if partition.published().leadership == Leadership::Offline {
             return;
@@ -150,6 +154,9 @@ impl Publisher {
         if state.directory(self.node_id) == Some(own) || !image.metadata_version().has_directories()
         {
             self.store.assignments.remove(topic, index);
+            if asked.is_some() {
+                moves.accepted(&partition.name);
+            }
         } else {
             self.store.assignments.add(topic, index, own);
         }

@@ -281,7 +281,7 @@ impl Fetcher {
                     flushing.push(Arc::clone(&entry.partition));
                 }
                 if taken.was_cut {
-                    cut.push(entry.partition.directory);
+                    cut.push(entry.partition.directory());
                 }
             }
         }
@@ -352,7 +352,7 @@ impl Fetcher {
                 })
             });
             if partition.offsets_answered(leader_epoch, answer).was_cut {
-                cut.push(partition.directory);
+                cut.push(partition.directory());
             }
         }
         self.replication.checkpoint_cut(cut).await;

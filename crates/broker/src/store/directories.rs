@@ -214,6 +214,20 @@ impl DataDirectory {
         self.is_cordoned.store(is_cordoned, Ordering::Relaxed);
     }
 
+    pub(super) fn uncount_partition(&self) {
+        self.partitions_count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes what is to be known of a partition that is about to come here, durably.
+    pub(super) fn note(
+        &self,
+        partition: &TopicPartition,
+        now: Checkpointed,
+    ) -> Result<(), DirectoryError> {
+        self.checkpoints.lock().set(partition, now);
+        self.write_checkpoints(ALL)
+    }
+
     /// Whether the directory is out of service until the next start.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)
@@ -247,7 +261,10 @@ impl DataDirectory {
         let changed = std::mem::take(&mut *self.changed.0.lock());
         let mut checkpoints = self.checkpoints.lock();
         for partition in changed {
-            if let Some(now) = partition.take_changed() {
+            // One that has moved away is noted where it is now.
+            if partition.is_noted_in(&self.changed)
+                && let Some(now) = partition.take_changed()
+            {
                 checkpoints.set(&partition.name, now);
             }
         }
@@ -263,6 +280,13 @@ impl DataDirectory {
         }
         Ok(())
     }
+}
+
+/// The path by which clients know a directory.
+pub(crate) fn absolute(path: &Path) -> String {
+    // It fails for an empty path only.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.to_string_lossy().into_owned()
 }
 
 /// All checkpoints that the store writes.

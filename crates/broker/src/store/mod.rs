@@ -1,6 +1,7 @@
 //! The partitions of this node, their logs and the directories in which they lie.
 
 pub(crate) mod directories;
+pub(crate) mod moves;
 pub(crate) mod outbox;
 pub(crate) mod partition;
 pub(crate) mod topics;
@@ -22,6 +23,7 @@ use tidelog_types::{PartitionIndex, TopicId, TopicName, TopicPartition, Uuid};
 use tokio::sync::watch;
 
 use self::directories::DataDirectory;
+use self::moves::Moves;
 use self::outbox::Outbox;
 use self::partition::Partition;
 use self::topics::{LocalTopic, Slot, Topics};
@@ -42,6 +44,8 @@ pub(crate) struct Store {
     pub(crate) outbox: Arc<Outbox>,
     /// What the controller does not know of the directories of replicas.
     pub(crate) assignments: Assignments,
+    /// Replicas that move between directories.
+    pub(crate) moves: Moves,
     /// What every replica begins with; the topic's configuration is put on top.
     replica_config: ReplicaConfig,
     clock: Clock,
@@ -90,6 +94,7 @@ impl Store {
             topics: Topics::default(),
             outbox: Arc::new(Outbox::new()),
             assignments: Assignments::default(),
+            moves: Moves::default(),
             replica_config,
             clock,
             directories,
@@ -131,7 +136,7 @@ impl Store {
                 }
                 let name = TopicPartition::new(topic.name.clone(), *index);
                 let folder = name.to_string();
-                let Some(directory) = self.directory_for(&folder, *id) else {
+                let Some(directory) = self.directory_for(&name, *id) else {
                     tracing::error!(partition = %name, "the log may be in a directory that is out of service, the partition is offline");
                     topic.insert(*index, Slot::Failed);
                     continue;
@@ -202,10 +207,11 @@ impl Store {
 
     /// The directory of a partition: the one that has its log, or else the one that the metadata names. `None` if that is out of
     /// service: an empty log elsewhere would take its place.
-    fn directory_for(&self, folder: &str, id: Option<Uuid>) -> Option<usize> {
+    fn directory_for(&self, name: &TopicPartition, id: Option<Uuid>) -> Option<usize> {
+        let folder = name.to_string();
         let id = id.filter(|id| !directory::is_reserved(*id));
         let named = self.position(|directory| Some(directory.id) == id);
-        let has_log = |directory: &DataDirectory| directory.had_folder(folder) == Some(true);
+        let has_log = |directory: &DataDirectory| directory.had_folder(&folder) == Some(true);
         let found = match named {
             Some(named) if has_log(&self.directories[named]) => Some(named),
             // The last process ended while the log was moved, or before the controller knew where it had put it.
@@ -215,7 +221,10 @@ impl Store {
         let directory = match found.or(named) {
             Some(directory) => directory,
             None if is_away => return None,
-            None => self.emptiest()?,
+            None => match self.moves.take_preferred(name) {
+                Some(preferred) => preferred,
+                None => self.emptiest()?,
+            },
         };
         if self.directories[directory].has_failed() {
             return None;
@@ -325,6 +334,7 @@ impl Store {
                 };
                 let done = match folder.kind {
                     FolderKind::Deleted => directory.files.remove_folder(&folder.name),
+                    FolderKind::Future => self.resume_move(&folder, index),
                     FolderKind::Live if !self.is_open(&folder.partition, index) => {
                         let name = &folder.name;
                         tracing::warn!(
@@ -351,7 +361,7 @@ impl Store {
             .map(|topic| topic.partition(name.partition));
         is_metadata
             || match open {
-                Some(Ok(Some(partition))) => partition.directory == directory,
+                Some(Ok(Some(partition))) => partition.directory() == directory,
                 Some(Ok(None)) | None => false,
                 Some(Err(_)) => true,
             }
@@ -428,14 +438,15 @@ impl Store {
 
     /// The files of a deleted log go when nobody can be reading them any more.
     fn delete(&self, partition: &Partition, delay: Duration) {
+        self.cancel_move(&partition.name);
         match partition.delete() {
             Ok(None) => {}
-            Ok(Some(folder)) => self.doom(delay, Doomed::Folder(partition.directory, folder)),
+            Ok(Some(folder)) => self.doom(delay, Doomed::Folder(partition.directory(), folder)),
             Err(error) => {
                 tracing::error!(partition = %partition.name, %error, "cannot delete a log");
             }
         }
-        self.directories[partition.directory].forget(&partition.name);
+        self.directories[partition.directory()].forget(&partition.name);
     }
 
     fn doom(&self, delay: Duration, doomed: Doomed) {
@@ -546,12 +557,13 @@ impl Store {
         if !self.directories[index].fail() {
             return;
         }
+        self.cancel_moves_of(index);
         let path = self.directories[index].path.display();
         tracing::error!(%path, "a log directory is out of service until the next start, with all partitions in it");
         for topic in self.topics.all() {
             let partitions = topic.partitions().into_iter();
             partitions
-                .filter(|partition| partition.directory == index && !partition.in_memory())
+                .filter(|partition| partition.directory() == index && !partition.in_memory())
                 .for_each(|partition| partition.fail());
         }
         self.failed_directories.send_modify(|count| *count += 1);
@@ -602,7 +614,7 @@ impl Store {
         by_directory.resize_with(self.directories.len(), Vec::new);
         for topic in self.topics.all() {
             for partition in topic.partitions() {
-                by_directory[partition.directory].push(partition);
+                by_directory[partition.directory()].push(partition);
             }
         }
         let mut failed = None;
@@ -719,7 +731,7 @@ mod tests {
 
     const NODE: NodeId = NodeId::new(1);
 
-    fn directory(id: u8, dir: Arc<dyn Dir>) -> DataDirectory {
+    pub(super) fn directory(id: u8, dir: Arc<dyn Dir>) -> DataDirectory {
         let files = Arc::new(LogDirectory::open(dir).unwrap());
         let flusher = Arc::new(Flusher::start("test").unwrap());
         let memory = Arc::new(FaultDir::new());
@@ -782,7 +794,7 @@ mod tests {
                 .published()
                 .leadership
                 .check_leader_epoch(LeaderEpoch::NONE);
-            let expected = match partition.directory {
+            let expected = match partition.directory() {
                 0 => Ok(()),
                 _ => Err(ErrorCode::KAFKA_STORAGE_ERROR),
             };
@@ -800,17 +812,22 @@ mod tests {
         // What the first partitions cost once: the code, the threads.
         let first = tempfile::tempdir().unwrap();
         let _first = store(vec![directory(2, Arc::new(FsDir::new(first.path())))], 1000);
-        let root = tempfile::tempdir().unwrap();
-        let directories = vec![directory(1, Arc::new(FsDir::new(root.path())))];
-        let before = resident_bytes();
-        let (_store, topic) = store(directories, PARTITIONS);
-        let each = (resident_bytes() - before) / PARTITIONS;
+        // The other tests of this process take memory as well, so that the least of several figures counts.
+        let mut kept = Vec::new();
+        let mut measure = || {
+            let root = tempfile::tempdir().unwrap();
+            let directories = vec![directory(1, Arc::new(FsDir::new(root.path())))];
+            let before = resident_bytes();
+            let (store, topic) = store(directories, PARTITIONS);
+            let each = (resident_bytes() - before) / PARTITIONS;
+            kept.push((root, store, topic));
+            each
+        };
+        let each = (0..3).map(|_| measure()).min().unwrap();
         assert!(each <= 1024, "{each} bytes for a partition");
-        assert!(
-            topic
-                .partitions()
-                .iter()
-                .all(|partition| partition.is_resting())
-        );
+        for (_, _, topic) in kept {
+            let partitions = topic.partitions();
+            assert!(partitions.iter().all(|partition| partition.is_resting()));
+        }
     }
 }

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tidelog_log::{FlushTarget, Flusher, Log, LogError, LogReader, LogSummary, Upkeep};
-use tidelog_node::partition::{Note, PartitionCore};
+use tidelog_node::partition::{FutureLog, Note, PartitionCore, Retired};
 use tidelog_record::Batch;
 use tidelog_replication::partition::{Broker, Config, Input, Leadership, Watermarks};
 use tidelog_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
@@ -53,21 +53,39 @@ impl Published {
     }
 }
 
+/// Where a log lies.
+struct Place {
+    /// Which of the log directories.
+    directory: usize,
+    reader: LogReader,
+    flusher: Arc<Flusher>,
+    /// Where the partition is noted when the checkpoints of the directory do not say any more what they should.
+    changed: Arc<Changed>,
+}
+
+impl Place {
+    fn new((directory, place): (usize, &DataDirectory), log: &Log) -> Self {
+        Self {
+            directory,
+            reader: log.reader(),
+            flusher: Arc::clone(&place.flusher),
+            changed: Arc::clone(&place.changed),
+        }
+    }
+}
+
 /// A partition with its log.
 pub(crate) struct Partition {
     pub(crate) name: TopicPartition,
     pub(crate) topic_id: TopicId,
-    /// Which of the log directories the partition lives in.
-    pub(crate) directory: usize,
+    /// Where the log lies; it may move.
+    place: RwLock<Place>,
     core: Mutex<Core>,
-    reader: LogReader,
     published: Mutex<Published>,
     waiting_fetches: Mutex<Vec<Arc<Notify>>>,
-    flusher: Arc<Flusher>,
     /// Where the replica leaves what it wants of other nodes.
     outbox: Arc<Outbox>,
-    /// Where the partition is noted when the checkpoints of the directory do not say any more what they should.
-    changed: Arc<Changed>,
+    /// Whether the partition is noted as one of which the checkpoints of its directory do not say what they should.
     is_changed: AtomicBool,
     /// Whether the log has no files, so that nothing of it is written down.
     in_memory: bool,
@@ -81,25 +99,22 @@ type After = tidelog_node::partition::After<Waiter>;
 impl Partition {
     pub(crate) fn new(
         (name, topic_id): (TopicPartition, TopicId),
-        (directory, place): (usize, &DataDirectory),
+        place: (usize, &DataDirectory),
         in_memory: bool,
         core: PartitionCore<Waiter>,
         outbox: &Arc<Outbox>,
         clock: Clock,
     ) -> Arc<Self> {
-        let reader = core.log().reader();
+        let place = Place::new(place, core.log());
         let published = Published::of(&core);
         Arc::new_cyclic(|this| Self {
             name,
             topic_id,
-            directory,
+            place: RwLock::new(place),
             core: Mutex::new(core),
-            reader,
             published: Mutex::new(published),
             waiting_fetches: Mutex::new(Vec::new()),
-            flusher: Arc::clone(&place.flusher),
             outbox: Arc::clone(outbox),
-            changed: Arc::clone(&place.changed),
             is_changed: AtomicBool::new(false),
             in_memory,
             clock,
@@ -108,8 +123,37 @@ impl Partition {
     }
 
     /// The log for reading.
-    pub(crate) fn reader(&self) -> &LogReader {
-        &self.reader
+    pub(crate) fn reader(&self) -> LogReader {
+        self.place.read().reader.clone()
+    }
+
+    /// Which of the log directories the log lies in.
+    pub(crate) fn directory(&self) -> usize {
+        self.place.read().directory
+    }
+
+    /// Has a copy of the log take its place, in this directory.
+    pub(crate) fn take_future(
+        &self,
+        future: FutureLog,
+        place: (usize, &DataDirectory),
+    ) -> Result<Retired, LogError> {
+        let retired = self.with_core(|core, now, after| {
+            let retired = core.take_future(now, future, random_uuid(), after);
+            if retired.is_ok() {
+                *self.place.write() = Place::new(place, core.log());
+            }
+            retired
+        })?;
+        // It may be noted in the directory that it has left.
+        self.is_changed.store(false, Ordering::Release);
+        self.note_changed();
+        Ok(retired)
+    }
+
+    /// Whether it is there that the partition is to be noted.
+    pub(super) fn is_noted_in(&self, changed: &Arc<Changed>) -> bool {
+        Arc::ptr_eq(&self.place.read().changed, changed)
     }
 
     /// What readers may know at this moment.
@@ -169,7 +213,8 @@ impl Partition {
             return;
         }
         if let Some(this) = self.this.upgrade() {
-            self.changed.add(this);
+            let changed = Arc::clone(&self.place.read().changed);
+            changed.add(this);
         }
     }
 
@@ -257,14 +302,16 @@ impl Partition {
     /// Asks for a flush of what was appended.
     pub(crate) fn request_flush(&self) {
         if let Some(this) = self.this.upgrade() {
-            self.flusher.request(this);
+            let flusher = Arc::clone(&self.place.read().flusher);
+            flusher.request(this);
         }
     }
 
     /// Flushes on the calling thread, if the flusher has nothing else to do; see [`Flusher::flush_here`].
     pub(crate) fn flush_here(self: &Arc<Self>) -> bool {
         let this: Arc<dyn FlushTarget> = self.clone();
-        self.flusher.flush_here(&this)
+        let flusher = Arc::clone(&self.place.read().flusher);
+        flusher.flush_here(&this)
     }
 
     /// Makes one call under the lock, publishes what readers may know then, and does what must wait for the lock to be free.

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use tidelog_broker::Broker;
 use tidelog_log::testing::{FaultDir, Op};
+use tidelog_protocol::messages::alter_replica_log_dirs::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
+};
 use tidelog_protocol::messages::create_topics::CreatableReplicaAssignment;
 use tidelog_protocol::messages::describe_log_dirs::{
     DescribableLogDirTopic, DescribeLogDirsRequest, DescribeLogDirsResult,
@@ -217,4 +220,87 @@ async fn others_lead_what_was_in_a_directory_that_has_failed() {
         described["extra"].error_code,
         ErrorCode::KAFKA_STORAGE_ERROR
     );
+}
+
+/// Asks for a replica to be moved into a directory.
+async fn move_to(client: &mut Client, path: &str, topic: &str, partition: i32) -> ErrorCode {
+    let request = AlterReplicaLogDirsRequest {
+        dirs: vec![AlterReplicaLogDir {
+            path: path.into(),
+            topics: vec![AlterReplicaLogDirTopic {
+                name: topic.into(),
+                partitions: vec![partition],
+            }],
+        }],
+    };
+    let answer = client.ask(&request).await;
+    answer.results[0].partitions[0].error_code
+}
+
+#[tokio::test]
+async fn a_replica_moves_between_directories_under_load() {
+    let root = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| root.path().join(name).to_str().unwrap().to_owned());
+    let start = async || {
+        let builder = builder().property("log.dirs", format!("{a},{b}"));
+        builder.start().await.unwrap()
+    };
+    let mut broker = start().await;
+    let mut client = Client::connect(&broker.bootstrap_servers()).await;
+    let mut mover = Client::connect(&broker.bootstrap_servers()).await;
+    let topic = client.create_topic("moving", 1, &[]).await;
+    let mut written = 0;
+    let mut lies_in_a = !lying_in(&describe(&mut mover).await, "a").is_empty();
+    for _ in 0..6 {
+        let (to, dir) = if lies_in_a { ("b", &b) } else { ("a", &a) };
+        assert_eq!(move_to(&mut mover, dir, "moving", 0).await, ErrorCode::NONE);
+        soon(async {
+            loop {
+                assert_eq!(client.put(&topic, 0, &["x", "y"]).await, written);
+                written += 2;
+                let described = describe(&mut mover).await;
+                let topics = described[to].topics.iter();
+                let mut found = topics.flat_map(|topic| &topic.partitions);
+                if found.any(|found| !found.is_future_key) {
+                    return;
+                }
+            }
+        })
+        .await;
+        lies_in_a = !lies_in_a;
+        assert_eq!(client.put(&topic, 0, &["x", "y"]).await, written);
+        written += 2;
+        let read = client.read(&topic, 0, 0).await;
+        let offsets = read.iter().map(|(offset, _)| *offset);
+        assert!(offsets.eq(0..written), "{read:?}");
+    }
+    broker.shutdown().await.unwrap();
+    broker = start().await;
+    let mut client = Client::connect(&broker.bootstrap_servers()).await;
+    let described = describe(&mut client).await;
+    let lies_in = if lies_in_a { "a" } else { "b" };
+    assert_eq!(lying_in(&described, lies_in), [0]);
+    assert_eq!(
+        client.list_offset(&topic, 0, -1).await.offset.value(),
+        written
+    );
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_that_is_not_there_yet_is_made_where_it_was_wanted() {
+    let root = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| root.path().join(name).to_str().unwrap().to_owned());
+    let builder = builder().property("log.dirs", format!("{a},{b}"));
+    let broker = builder.start().await.unwrap();
+    let mut client = Client::connect(&broker.bootstrap_servers()).await;
+    let code = move_to(&mut client, "/nowhere", "wanted", 0).await;
+    assert_eq!(code, ErrorCode::LOG_DIR_NOT_FOUND);
+    for partition in 0..3 {
+        let code = move_to(&mut client, &b, "wanted", partition).await;
+        assert_eq!(code, ErrorCode::REPLICA_NOT_AVAILABLE);
+    }
+    client.create_topic("wanted", 3, &[]).await;
+    assert_eq!(lying_in(&describe(&mut client).await, "b").len(), 3);
+    broker.shutdown().await.unwrap();
 }

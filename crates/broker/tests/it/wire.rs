@@ -10,6 +10,7 @@ use tidelog_protocol::messages::add_raft_voter::AddRaftVoterRequest;
 use tidelog_protocol::messages::alter_configs::{
     AlterConfigsRequest, AlterConfigsResource, AlterableConfig,
 };
+use tidelog_protocol::messages::alter_replica_log_dirs::AlterReplicaLogDirsRequest;
 use tidelog_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use tidelog_protocol::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use tidelog_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
@@ -340,6 +341,7 @@ fn request(api: &Api, version: i16, topic: &Topic) -> Request {
             include_authorized_operations: true,
         }
         .into(),
+        ApiKey::AlterReplicaLogDirs => AlterReplicaLogDirsRequest::default().into(),
         ApiKey::DescribeLogDirs => DescribeLogDirsRequest::default().into(),
         ApiKey::DescribeQuorum => DescribeQuorumRequest {
             topics: vec![describe_quorum::TopicData {

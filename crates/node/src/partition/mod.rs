@@ -41,6 +41,7 @@
 //! ```
 
 mod follow;
+mod future;
 mod waits;
 
 use std::fmt;
@@ -58,6 +59,7 @@ use tidelog_replication::partition::{
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Now, Offset, Uuid};
 
 pub use self::follow::{Fetched, ReadReplica, Taken};
+pub use self::future::{Copied, FutureLog, Retired};
 use self::waits::Waits;
 
 /// What an append waits for before it counts as written.
