@@ -7,10 +7,10 @@ use tidelog_metadata::configs::{BrokerConfig, Durability, SecurityProtocol};
 use tidelog_replication::partition as replica;
 use tidelog_replication::quorum::Endpoint;
 use tidelog_types::{NodeId, Offset};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::aside::Aside;
 use crate::builder::Disks;
 use crate::cleaner::LogCleaner;
 use crate::clock::Clock;
@@ -25,6 +25,7 @@ use crate::identity::{Directories, metadata_directory, open_directories};
 use crate::lifecycle::{self, Member, Membership};
 use crate::listeners::{self, Open, Openings};
 use crate::metadata::{self, ActiveController, MetadataHandle, Publisher, QuorumSetup};
+use crate::missing::Missing;
 use crate::net::listener::Worker;
 use crate::net::memory::MemoryStream;
 use crate::net::network::MemoryNetwork;
@@ -57,6 +58,8 @@ pub struct Broker {
     stop_controller: watch::Sender<bool>,
     controller_tasks: Vec<JoinHandle<()>>,
     metadata: MetadataHandle,
+    /// Ends last.
+    aside: Aside,
 }
 
 /// What only a broker has.
@@ -165,13 +168,18 @@ impl Broker {
         let metadata_dir = metadata_directory(&config, &directories);
         let controllers = listeners::addresses(&open_controllers);
         let network = openings.network();
+        let aside = if config.is_alone() {
+            Aside::none()
+        } else {
+            Aside::start()?
+        };
         let (metadata, active) = metadata::open(QuorumSetup {
             clock: clock.clone(),
             config: &config,
             cluster_id: &cluster_id,
             directory: &directories[metadata_dir],
             endpoints: controllers.iter().map(endpoint).collect(),
-            runtime: Handle::current(),
+            runtime: aside.handle().clone(),
             network: Arc::clone(&network),
         })?;
         let replica_config = replica::Config {
@@ -195,7 +203,8 @@ impl Broker {
         let stops = [stop.clone(), stop_controller.clone()];
         let ending = Ending::new(stops, metadata.controller.clone());
         let presence = Presence::new(
-            Handle::current(),
+            &config,
+            aside.handle().clone(),
             Arc::clone(&network),
             metadata.controller.clone(),
         );
@@ -205,8 +214,12 @@ impl Broker {
             controller: metadata.controller.clone(),
             presence: Arc::clone(&presence),
         });
-        let controller_tasks =
-            listeners::serve(open_controllers, &controller, &workers, &controller_stopped);
+        let controller_tasks = {
+            let _there = aside.handle().enter();
+            let worker = Worker::shared(aside.handle().clone());
+            let workers = [worker].into();
+            listeners::serve(open_controllers, &controller, &workers, &controller_stopped)
+        };
         let mut broker = Self {
             id: node_id,
             cluster_id,
@@ -222,6 +235,7 @@ impl Broker {
             stop_controller,
             controller_tasks,
             metadata,
+            aside,
         };
         let disks = failure::Disks {
             store: Arc::clone(&broker.store),
@@ -240,7 +254,7 @@ impl Broker {
             broker.tasks.push(tokio::spawn(registering));
             broker
                 .tasks
-                .push(tokio::spawn(presence.run(stopped.clone())));
+                .push(broker.aside.handle().spawn(presence.run(stopped.clone())));
         }
         if config.roles().broker {
             broker
@@ -283,6 +297,7 @@ impl Broker {
         let followed = active.follow(publisher, from).await;
         followed.map_err(|code| refuse(code.to_string()))?;
         let published = active.local().published().clone();
+        let missing = Arc::new(Missing::new(Arc::clone(&published.image)));
         let replication = Arc::new(Replication {
             node_id: self.id,
             broker_epoch,
@@ -292,6 +307,7 @@ impl Broker {
             config: Arc::clone(&broker_config),
             controller: Arc::clone(&active),
             network,
+            missing: Arc::clone(&missing),
         });
         self.tasks
             .push(tokio::spawn(replication.run(stopped.clone())));
@@ -324,6 +340,8 @@ impl Broker {
             broker_config: Arc::clone(&broker_config),
             image: Arc::clone(&published.image),
             metadata_offset: Arc::clone(&published.offset),
+            image_changed: Arc::clone(&published.changed),
+            missing,
             store: Arc::clone(store),
             groups: Arc::clone(&groups),
             controller: Arc::clone(&active),
@@ -346,7 +364,7 @@ impl Broker {
         self.listeners.splice(0..0, listeners);
         self.serving = Some(Serving {
             broker_epoch,
-            membership: Some(member.stay(stopped.clone())),
+            membership: Some(member.stay(self.aside.handle(), stopped.clone())),
             node,
             cleaner,
             housekeeping,

@@ -28,6 +28,7 @@
     allow(clippy::disallowed_methods, reason = "unit tests move no clock")
 )]
 
+mod aside;
 mod broker;
 mod builder;
 mod cleaner;
@@ -43,6 +44,7 @@ mod identity;
 mod lifecycle;
 mod listeners;
 mod metadata;
+mod missing;
 mod net;
 mod node;
 mod peers;

@@ -16,6 +16,7 @@ use tidelog_protocol::messages::broker_registration::{
 };
 use tidelog_protocol::messages::controller_registration::ControllerRegistrationRequest;
 use tidelog_types::{ErrorCode, NodeId, Offset, Str, Uuid};
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -23,6 +24,7 @@ use crate::broker::ListenerAddress;
 use crate::clock::real;
 use crate::error::Failure;
 use crate::failure::Ending;
+use crate::handlers::controller::presence::REPORT_EVERY;
 use crate::metadata::ActiveController;
 use crate::random::random_uuid;
 use crate::store::Store;
@@ -163,21 +165,34 @@ impl Member {
     }
 
     /// Sends heartbeats until `leaving` is told to leave, and then until this broker is needed no more, or until `stopped`.
-    pub(crate) fn stay(self, stopped: watch::Receiver<bool>) -> Membership {
+    pub(crate) fn stay(self, runtime: &Handle, stopped: watch::Receiver<bool>) -> Membership {
         let (leave, leaving) = oneshot::channel();
         Membership {
             leave,
-            task: tokio::spawn(self.run(leaving, stopped)),
+            task: runtime.spawn(self.run(leaving, stopped)),
+        }
+    }
+
+    /// How often this broker reports. Controllers of this kind hold a broker for stalled that they do not hear of for a few
+    /// times [`REPORT_EVERY`].
+    fn interval(&self) -> Duration {
+        let config = self.config.load();
+        let interval = config.broker_heartbeat_interval_ms();
+        let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(0)).max(RETRY);
+        if config.is_alone() {
+            interval
+        } else {
+            interval.min(REPORT_EVERY)
         }
     }
 
     async fn run(self, mut leaving: oneshot::Receiver<()>, mut stopped: watch::Receiver<bool>) {
-        let interval = self.config.load().broker_heartbeat_interval_ms();
-        let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(0)).max(RETRY);
+        let interval = self.interval();
         let (mut wait, mut retry) = (interval, RETRY);
         let mut failed = self.store.failed_directories();
         // Since when a directory has failed of which the controller does not know it.
         let mut untold = None;
+        let mut leadership = self.controller.local().leadership();
         loop {
             let left = tokio::select! {
                 () = real::sleep(wait) => None,
@@ -185,6 +200,8 @@ impl Member {
                     untold.get_or_insert_with(real::now);
                     None
                 }
+                // Who takes over learns at once who is there.
+                Ok(()) = leadership.changed() => None,
                 left = &mut leaving => Some(left.is_ok()),
                 _ = stopped.wait_for(|stop| *stop) => Some(false),
             };

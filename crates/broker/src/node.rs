@@ -12,11 +12,13 @@ use tidelog_protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use tidelog_types::{ErrorCode, NodeId, PartitionIndex, Str, TopicId, TopicName};
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::fetch_session::FetchSessions;
 use crate::groups::Groups;
 use crate::metadata::ActiveController;
+use crate::missing::Missing;
 use crate::producer_ids::ProducerIds;
 use crate::store::Store;
 use crate::store::partition::Partition;
@@ -35,6 +37,10 @@ pub(crate) struct Node {
     pub(crate) image: Arc<ArcSwap<Image>>,
     /// The offset of the metadata log up to which it is applied.
     pub(crate) metadata_offset: Arc<AtomicI64>,
+    /// Told when there is another image.
+    pub(crate) image_changed: Arc<Notify>,
+    /// The brokers with which this one has lost contact.
+    pub(crate) missing: Arc<Missing>,
     pub(crate) store: Arc<Store>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) controller: Arc<ActiveController>,

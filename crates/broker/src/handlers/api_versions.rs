@@ -28,6 +28,7 @@ pub(super) async fn handle<R: Role>(context: Context<R>, request: ApiVersionsReq
             ..Default::default()
         });
     }
+    context.peer.names_itself(&request.client_software_name);
     let image = context.node.image();
     let kraft_version = context.node.kraft_version();
     let kraft_versions = kraft_version.map(|_| (KRAFT_VERSION, KRAFT_VERSIONS));

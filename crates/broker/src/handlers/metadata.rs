@@ -11,6 +11,7 @@ use tidelog_protocol::messages::metadata::{
 use tidelog_types::{ErrorCode, NodeId, TopicName};
 
 use super::{Answer, Context, authorized_operations};
+use crate::clock::real;
 use crate::node::Node;
 
 /// Before this version an empty list of topics means all, since there is no null.
@@ -27,6 +28,7 @@ pub(super) async fn handle(context: Context, request: MetadataRequest) -> Answer
         Some(topics) if topics.is_empty() && version < NULL_TOPICS_FROM_VERSION => None,
         topics => topics.as_ref(),
     };
+    await_leaders(node, topics).await;
     let mut answered = Vec::new();
     match topics {
         None => {
@@ -61,19 +63,49 @@ pub(super) async fn handle(context: Context, request: MetadataRequest) -> Answer
     context.answer(&response)
 }
 
+/// Waits, but not for long, while it is being decided who leads in place of a broker that has just gone.
+async fn await_leaders(node: &Node, topics: Option<&Vec<MetadataRequestTopic>>) {
+    loop {
+        let changed = node.image_changed.notified();
+        let image = node.image.load_full();
+        let leads = |broker: NodeId| match topics {
+            None => image.topics().any(|topic| is_led_by(topic, broker)),
+            Some(wanted) => wanted.iter().any(|wanted| {
+                let named = wanted.name.as_ref().and_then(|name| image.topic(name));
+                let topic = named.or_else(|| image.topic_by_id(wanted.topic_id));
+                topic.is_some_and(|topic| is_led_by(topic, broker))
+            }),
+        };
+        let Some(deadline) = node.missing.awaited(&image, leads, real::now()) else {
+            return;
+        };
+        // One that comes too late finds nobody awaited any more.
+        let _ = real::timeout_at(deadline, changed).await;
+    }
+}
+
+fn is_led_by(topic: &TopicImage, broker: NodeId) -> bool {
+    let mut partitions = topic.partitions.values();
+    partitions.any(|partition| partition.leader == broker)
+}
+
 fn brokers(context: &Context) -> Vec<MetadataResponseBroker> {
-    let image = context.node.image.load();
-    let live = image.brokers().filter(|broker| !broker.fenced);
-    live.filter_map(|broker| {
-        let endpoint = broker.endpoint(&context.peer.listener)?;
-        Some(MetadataResponseBroker {
-            node_id: broker.id,
-            host: endpoint.host.clone(),
-            port: i32::from(endpoint.port),
-            rack: broker.rack.clone(),
+    let (node, now) = (&context.node, real::now());
+    let image = node.image.load();
+    let named = image
+        .brokers()
+        .filter(|broker| !broker.fenced || node.missing.is_named(broker, now));
+    named
+        .filter_map(|broker| {
+            let endpoint = broker.endpoint(&context.peer.listener)?;
+            Some(MetadataResponseBroker {
+                node_id: broker.id,
+                host: endpoint.host.clone(),
+                port: i32::from(endpoint.port),
+                rack: broker.rack.clone(),
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 /// One topic that was asked for by name or id; created if it does not exist, and both client and broker allow it.

@@ -47,7 +47,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -72,6 +72,7 @@ use self::groups::{
     offset_delete, offset_fetch, sync_group,
 };
 use crate::node::{Node, Settings};
+use crate::peers;
 use crate::store::partition::Partition;
 
 /// Who is at the other end of a connection, and what its requests have left to do.
@@ -82,6 +83,8 @@ pub(crate) struct Peer {
     pub(crate) listener: Str,
     /// What its requests have appended and nobody has seen to the flush of.
     pub(crate) due_flushes: DueFlushes,
+    /// Whether it has named itself as what this is.
+    is_of_this_kind: AtomicBool,
     /// Called when the connection is over.
     when_closed: Mutex<Option<WhenClosed>>,
 }
@@ -96,8 +99,21 @@ impl Peer {
             address,
             listener,
             due_flushes: DueFlushes::default(),
+            is_of_this_kind: AtomicBool::new(false),
             when_closed: Mutex::new(None),
         }
+    }
+
+    /// It has said which software it is (KIP-511).
+    fn names_itself(&self, software: &str) {
+        let is_of_this_kind = software == peers::SOFTWARE_NAME;
+        self.is_of_this_kind
+            .store(is_of_this_kind, Ordering::Relaxed);
+    }
+
+    /// Whether it is a node like this one, which may be expected to do more than the protocol demands.
+    fn is_of_this_kind(&self) -> bool {
+        self.is_of_this_kind.load(Ordering::Relaxed)
     }
 
     /// Has `call` called when the connection is over, in place of what was to be called before. It must not wait.

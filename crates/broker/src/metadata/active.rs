@@ -39,6 +39,8 @@ pub(crate) struct ActiveController {
     pub(super) config: peers::Config,
     /// The connection to the controller that was asked last.
     pub(super) peer: Mutex<Option<Arc<Peer>>>,
+    /// The one for heartbeats: answers come in turn, and nothing that takes long may be before these.
+    pub(super) reports: Mutex<Option<Arc<Peer>>>,
 }
 
 /// What is wanted of the controller's node.
@@ -163,7 +165,11 @@ impl ActiveController {
     ) -> Result<Given, ErrorCode> {
         let is_other = known.leader_id.is_some_and(|leader| leader != self.node_id);
         let address = known.address.clone().filter(|_| is_other);
-        let Some(peer) = address.map(|address| self.peer(address)) else {
+        let kept = match wanted {
+            Wanted::Decision(ControllerRequest::BrokerHeartbeat(_)) => &self.reports,
+            _ => &self.peer,
+        };
+        let Some(peer) = address.map(|address| self.peer(address, kept)) else {
             return Err(ErrorCode::NOT_CONTROLLER);
         };
         let (request, is_clients) = match wanted {
@@ -203,9 +209,9 @@ impl ActiveController {
         }
     }
 
-    /// The connection to the node that listens at `address`.
-    fn peer(&self, address: Address) -> Arc<Peer> {
-        let mut last = self.peer.lock();
+    /// The connection to the node that listens at `address`, which may be the one that is kept.
+    fn peer(&self, address: Address, kept: &Mutex<Option<Arc<Peer>>>) -> Arc<Peer> {
+        let mut last = kept.lock();
         match &*last {
             Some(peer) if *peer.address() == address => Arc::clone(peer),
             _ => {
@@ -215,7 +221,7 @@ impl ActiveController {
                     address,
                     self.config.clone(),
                     // The quorum's own connections tell what has become of the node.
-                    || {},
+                    |_| {},
                 );
                 let peer = Arc::new(peer);
                 *last = Some(Arc::clone(&peer));

@@ -8,7 +8,7 @@ use tidelog_metadata::controller::{
 use tidelog_node::metadata::{batch_of, read_snapshot};
 use tidelog_protocol::records::metadata::MetadataRecord;
 use tidelog_replication::quorum::{self, Appended};
-use tidelog_types::{NodeId, Offset};
+use tidelog_types::Offset;
 use tokio::sync::oneshot;
 
 use super::thread::{Fatal, MetadataThread};
@@ -58,41 +58,8 @@ impl MetadataThread {
         } else {
             unserved::warn_of(&self.image);
         }
-        self.watch_brokers();
         self.announce_controller();
         Ok(())
-    }
-
-    /// Whoever serves is watched from now on.
-    pub(super) fn watch_brokers(&mut self) {
-        let config = &self.controller_config.broker;
-        let listener = config
-            .inter_broker_listener()
-            .map(|listener| &*listener.name);
-        let this = config.node_id();
-        self.watched
-            .follow(&self.image, this, listener, &self.links);
-    }
-
-    /// The process of a broker is gone. It is fenced at once, and need not run out its session.
-    pub(super) fn broker_gone(
-        &mut self,
-        broker_id: NodeId,
-        broker_epoch: i64,
-    ) -> Result<(), Fatal> {
-        if self.controller.is_none() {
-            return Ok(());
-        }
-        tracing::warn!(%broker_id, broker_epoch, "a broker is gone: nobody listens there; others take over what it led");
-        self.next_id += 1;
-        // Nobody waits for the answer.
-        self.controller(Input::Request {
-            request_id: self.next_id,
-            request: ControllerRequest::BrokerUnreachable {
-                broker_id,
-                broker_epoch,
-            },
-        })
     }
 
     pub(super) fn controller(&mut self, input: Input) -> Result<(), Fatal> {
@@ -154,7 +121,6 @@ impl MetadataThread {
     /// been done, or not.
     pub(super) fn resign(&mut self) {
         self.controller = None;
-        self.watched.clear();
         self.parked.clear();
         self.announce_controller();
     }

@@ -10,7 +10,7 @@ use tidelog_types::{NodeId, Str};
 use tokio::runtime::Handle;
 
 use super::Command;
-use crate::peers::{self, Address, Network, Outgoing, Peer, PeerError};
+use crate::peers::{self, Address, Contact, Network, Outgoing, Peer, PeerError};
 
 /// How many connections are kept. A quorum is small; more come together only when voters move.
 const LINKS_MAX: usize = 32;
@@ -32,8 +32,6 @@ pub(super) struct Link {
     peer: Peer,
     /// Who listens there, if that is known.
     node: Option<NodeId>,
-    /// Whether anybody ever answered from there.
-    was_reached: bool,
     /// Whether it was said that nobody listens there.
     is_gone: bool,
     last_use: u64,
@@ -89,18 +87,11 @@ impl Links {
         Some(node)
     }
 
-    /// Whether a node of the quorum was reached, and nobody listens any more where it was.
-    pub(super) fn is_gone(&self, node: NodeId) -> bool {
-        let mut links = self.links.values().filter(|link| link.node == Some(node));
-        links.any(|link| link.is_gone && link.was_reached)
-    }
-
     /// Somebody has answered from an address.
     pub(super) fn answered(&mut self, address: &Address) {
         let Some(link) = self.links.get_mut(address) else {
             return;
         };
-        link.was_reached = true;
         if std::mem::take(&mut link.is_gone) {
             tracing::info!(node = ?link.node, %address, "a node of the metadata quorum is back");
         }
@@ -115,12 +106,16 @@ impl Links {
                 Arc::clone(&self.network),
                 address.clone(),
                 self.config.clone(),
-                move || drop(commands.send(Command::Refused(at.clone()))),
+                move |contact| {
+                    if contact == Contact::Refused {
+                        // Nobody listens to that any more when the node is stopping.
+                        let _ = commands.send(Command::Refused(at.clone()));
+                    }
+                },
             );
             let link = Link {
                 peer,
                 node: None,
-                was_reached: false,
                 is_gone: false,
                 last_use: 0,
             };

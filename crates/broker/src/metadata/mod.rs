@@ -16,7 +16,6 @@ mod publisher;
 mod questions;
 mod thread;
 mod unserved;
-mod watched;
 mod wire;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -30,7 +29,7 @@ use tidelog_metadata::image::Image;
 use tidelog_protocol::{Request, Response};
 use tidelog_replication::quorum;
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, Str};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) use self::active::ActiveController;
 pub(crate) use self::open::{QuorumSetup, open};
@@ -52,12 +51,6 @@ enum Command {
     },
     /// Nobody listens at an address any more.
     Refused(Address),
-    /// Nobody listens any more where a broker did.
-    BrokerGone {
-        broker_id: NodeId,
-        /// The epoch of its registration.
-        broker_epoch: i64,
-    },
     /// Publish what is committed, now and from now on.
     Follow(Box<Follow>),
     /// The metadata log was flushed, or could not be.
@@ -93,6 +86,8 @@ pub(crate) struct Published {
     pub(crate) image: Arc<ArcSwap<Image>>,
     /// Everything below it is in the image.
     pub(crate) offset: Arc<AtomicI64>,
+    /// Told when there is another image.
+    pub(crate) changed: Arc<Notify>,
 }
 
 impl Published {

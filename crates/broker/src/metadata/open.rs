@@ -164,6 +164,7 @@ fn active_controller(
         network: Arc::clone(&setup.network),
         config: peer_config(config, millis(config.controller_socket_timeout_ms())),
         peer: Mutex::new(None),
+        reports: Mutex::new(None),
     }
 }
 

@@ -26,7 +26,6 @@ use tokio::sync::{oneshot, watch};
 use super::links::Links;
 use super::log::MetadataLog;
 use super::questions::Asked;
-use super::watched::Watched;
 use super::wire::{self, Brought, Cluster};
 use super::{Command, Follow, Leadership, Published, Publisher};
 use crate::clock::{Clock, real};
@@ -84,8 +83,6 @@ pub(super) struct MetadataThread {
     pub(super) asked: HashMap<u64, Asked>,
     pub(super) controller_config: ControllerConfig,
     pub(super) controller: Option<Controller>,
-    /// The other brokers, while there is a controller here.
-    pub(super) watched: Watched,
     /// Requests that the controller has not answered.
     pub(super) parked: HashMap<u64, oneshot::Sender<ControllerResponse>>,
     pub(super) next_id: u64,
@@ -130,7 +127,6 @@ impl MetadataThread {
             asked: HashMap::new(),
             controller_config: setup.controller,
             controller: None,
-            watched: Watched::default(),
             parked: HashMap::new(),
             next_id: 0,
             publisher: None,
@@ -189,19 +185,9 @@ impl MetadataThread {
                 self.answered(request_id, answer)
             }
             Command::Refused(address) => match self.links.refused(&address) {
-                Some(node) => {
-                    self.watched.look_again(node);
-                    if self.controller.is_some() {
-                        self.watch_brokers();
-                    }
-                    self.drive(quorum::Input::Unreachable { node }, Brought::Nothing)
-                }
+                Some(node) => self.drive(quorum::Input::Unreachable { node }, Brought::Nothing),
                 None => Ok(()),
             },
-            Command::BrokerGone {
-                broker_id,
-                broker_epoch,
-            } => self.broker_gone(broker_id, broker_epoch),
             Command::Follow(follow) => {
                 self.followers.push(*follow);
                 self.let_follow();
@@ -462,9 +448,6 @@ impl MetadataThread {
         self.publish(&delta);
         if self.controller.is_some() {
             self.controller(Input::Committed { offset })?;
-            if !delta.brokers.is_empty() {
-                self.watch_brokers();
-            }
         }
         if self.applied.bytes >= self.limits.bytes {
             self.make_snapshot();
@@ -481,6 +464,7 @@ impl MetadataThread {
         let image = Arc::new(self.image.clone());
         if !delta.is_empty() {
             self.published.image.store(Arc::clone(&image));
+            self.published.changed.notify_waiters();
         }
         self.published
             .offset

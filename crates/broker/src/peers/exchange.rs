@@ -17,7 +17,7 @@ use tidelog_protocol::{
 use tidelog_types::{ErrorCode, Str};
 use tokio::sync::mpsc;
 
-use super::{Config, OnBehalf, Outgoing, PeerError, Reply};
+use super::{Config, OnBehalf, Outgoing, PeerError, Reply, SOFTWARE_NAME};
 use crate::clock::real::{self, Sleep};
 use crate::net::transport::Transport;
 
@@ -309,7 +309,7 @@ impl Exchange {
     /// The versions of every API that the other side has (KIP-35, KIP-511).
     async fn negotiate(&mut self) -> io::Result<HashMap<ApiKey, VersionRange>> {
         let request = ApiVersionsRequest {
-            client_software_name: "tidelog".into(),
+            client_software_name: SOFTWARE_NAME.into(),
             client_software_version: env!("CARGO_PKG_VERSION").into(),
         };
         let mut version = ApiVersionsRequest::VERSIONS.max;

@@ -5,7 +5,7 @@
 //! There is no task per request, and everything that waits is bounded: a request that finds the queue full fails at once.
 //!
 //! A connection that breaks is opened again at once, before anybody asks. If nobody listens there any more, the process is
-//! probably gone, which is told to whoever started the peer: the others need not wait for a timeout to find out.
+//! probably gone. Whoever started the peer is told of both ([`Contact`]), and need not wait for a timeout to find out.
 
 mod exchange;
 mod network;
@@ -27,6 +27,20 @@ use tokio::sync::{mpsc, oneshot};
 use self::exchange::{Ended, Exchange};
 pub(crate) use self::network::{Address, Connecting, Network, Sockets};
 use crate::clock::real::{self, sleep_until, timeout};
+
+/// What nodes of this kind call themselves where they ask for versions (KIP-511).
+pub(crate) const SOFTWARE_NAME: &str = "tidelog";
+
+/// What has become of the connection to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// There is one.
+    Made,
+    /// It broke.
+    Lost,
+    /// Nobody listens there.
+    Refused,
+}
 
 /// How a peer behaves.
 #[derive(Clone, Debug)]
@@ -50,6 +64,8 @@ const REQUESTS_QUEUED_MAX: usize = 64;
 /// How often a connection that broke is tried to be opened again before anybody asks. More than once: while a process ends,
 /// its listening socket may still take a connection that nobody will serve.
 const REOPEN_ATTEMPTS: u32 = 4;
+/// How long the answer to who [knocks](knock) may be.
+const KNOCK_BYTES_MAX: usize = 1 << 20;
 
 /// A request in the name of a client, to be sent in an Envelope (KIP-590).
 #[derive(Clone, Debug)]
@@ -100,13 +116,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// A node that listens at `address`. `refused` is called whenever nobody listens there.
+    /// A node that listens at `address`. `told` hears what becomes of the connection, on the task of the peer: it must not
+    /// wait.
     pub(crate) fn start(
         runtime: &Handle,
         network: Arc<dyn Network>,
         address: Address,
         config: Config,
-        refused: impl Fn() + Send + 'static,
+        told: impl Fn(Contact) + Send + 'static,
     ) -> Self {
         let (queue, queued) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let task = Task {
@@ -114,7 +131,7 @@ impl Peer {
             address: address.clone(),
             backoff: Backoff::new(&config),
             config,
-            refused: Box::new(refused),
+            told: Box::new(told),
             queued,
             first: None,
         };
@@ -183,7 +200,7 @@ struct Task {
     network: Arc<dyn Network>,
     address: Address,
     config: Config,
-    refused: Box<dyn Fn() + Send>,
+    told: Box<dyn Fn(Contact) + Send>,
     backoff: Backoff,
     queued: mpsc::Receiver<Outgoing>,
     /// The request for which a connection is being opened.
@@ -204,11 +221,13 @@ impl Task {
             match connect(&*self.network, &self.address, &self.config).await {
                 Ok(mut exchange) => {
                     self.backoff = Backoff::new(&self.config);
+                    (self.told)(Contact::Made);
                     let first = self.first.take();
                     match exchange.run(first, &mut self.queued).await {
                         Ended::Dropped => return,
                         Ended::Lost(why) => {
                             tracing::debug!(address = %self.address, why, "a connection to another node ended");
+                            (self.told)(Contact::Lost);
                             exchange.fail(&PeerError::Lost(why));
                             reopen = REOPEN_ATTEMPTS;
                         }
@@ -247,10 +266,28 @@ impl Task {
             (outgoing.reply)(Err(why.clone()));
         }
         if error.kind() == io::ErrorKind::ConnectionRefused {
-            (self.refused)();
+            (self.told)(Contact::Refused);
         }
         self.backoff.failed(&self.config);
     }
+}
+
+/// Asks a node whether it is there, within this time: opens a connection of its own and asks for versions. Where nobody
+/// listens, the error is of the kind `ConnectionRefused`.
+pub(crate) async fn knock(
+    network: &dyn Network,
+    address: &Address,
+    limit: Duration,
+) -> io::Result<()> {
+    let config = Config {
+        client_id: SOFTWARE_NAME.into(),
+        connect_timeout: limit,
+        request_timeout: limit,
+        reconnect_backoff: Duration::ZERO,
+        reconnect_backoff_max: Duration::ZERO,
+        response_bytes_max: KNOCK_BYTES_MAX,
+    };
+    connect(network, address, &config).await.map(drop)
 }
 
 async fn connect(

@@ -152,8 +152,9 @@ impl World {
             Arc::new(script.clone()),
             address,
             config,
-            move || {
-                count.fetch_add(1, Ordering::SeqCst);
+            move |contact| {
+                let is_refused = contact == Contact::Refused;
+                count.fetch_add(usize::from(is_refused), Ordering::SeqCst);
             },
         );
         Self {

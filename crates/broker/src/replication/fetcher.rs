@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidelog_metadata::controller::ControllerRequest;
 use tidelog_protocol::messages::fetch::{FetchRequest, FetchResponse, PartitionData, ReplicaState};
 use tidelog_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
@@ -17,7 +16,7 @@ use tidelog_protocol::messages::list_offsets::{
 use tidelog_protocol::{Payload, Response};
 use tidelog_replication::divergence::EpochEnd;
 use tidelog_replication::partition::{Ask, LogRange};
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, Timestamp, TopicName};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicName};
 use tokio::runtime::Handle;
 
 use super::Replication;
@@ -44,8 +43,6 @@ const EARLY_RETRIES: u32 = 6;
 const RECONNECT: Duration = Duration::from_millis(20);
 /// After so long a connection that nobody needs is closed.
 const CONNECTION_IDLE: Duration = Duration::from_secs(10);
-/// How long it is tried to tell the controller that a broker is gone.
-const EVIDENCE_LIMIT: Duration = Duration::from_secs(2);
 /// What an answer may have beyond what was asked for: one batch, which is never cut, and what is said of the partitions.
 const RESPONSE_BYTES_EXTRA: usize = 256 << 20;
 
@@ -236,11 +233,13 @@ impl Fetcher {
         };
         let network = Arc::clone(&replication.network);
         let source = self.mailbox.source;
-        let runtime = Handle::current();
-        let tell = runtime.clone();
-        Peer::start(&runtime, network, address, config, move || {
-            report_gone(&tell, &replication, source);
-        })
+        Peer::start(
+            &Handle::current(),
+            network,
+            address,
+            config,
+            move |contact| replication.missing.note(source, contact, real::now()),
+        )
     }
 
     /// Everything is asked for anew, after a while.
@@ -447,22 +446,4 @@ fn offset_of(
         Some(found) if found.error_code.is_err() => Err(found.error_code),
         Some(found) => Ok(found.offset),
     }
-}
-
-/// Nobody listens where the broker should: tells the controller, if that is on this node. It watches brokers itself, but
-/// cannot know of one that was gone before it took over.
-fn report_gone(runtime: &Handle, replication: &Arc<Replication>, broker: NodeId) {
-    let image = replication.image.load();
-    let Some(registered) = image.broker(broker).filter(|broker| !broker.fenced) else {
-        return;
-    };
-    let request = ControllerRequest::BrokerUnreachable {
-        broker_id: broker,
-        broker_epoch: registered.epoch,
-    };
-    let controller = Arc::clone(&replication.controller);
-    runtime.spawn(async move {
-        // Where it does not come to be known, the broker's session ends after a while.
-        let _ = timeout(EVIDENCE_LIMIT, controller.request(request)).await;
-    });
 }

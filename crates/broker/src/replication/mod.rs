@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 pub(crate) use self::directories::Assignments;
 use self::fetcher::Fetcher;
 use crate::metadata::ActiveController;
+use crate::missing::Missing;
 use crate::peers::{Address, Network};
 use crate::store::Store;
 
@@ -35,6 +36,8 @@ pub(crate) struct Replication {
     pub(crate) config: Arc<ArcSwap<BrokerConfig>>,
     pub(crate) controller: Arc<ActiveController>,
     pub(crate) network: Arc<dyn Network>,
+    /// The leaders that cannot be reached.
+    pub(crate) missing: Arc<Missing>,
 }
 
 impl Replication {

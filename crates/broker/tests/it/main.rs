@@ -24,6 +24,7 @@ mod memory;
 mod offsets;
 mod old_formats;
 mod ops;
+mod presence;
 mod produce;
 mod quorum;
 mod replication;

@@ -1,8 +1,6 @@
 //! Several nodes with one metadata quorum: a leader is found, changes of the cluster go to it from everywhere, and another
 //! one takes over when it is gone.
 
-use std::time::{Duration, Instant};
-
 use tidelog_broker::format::InitialControllers;
 use tidelog_protocol::messages::add_raft_voter::{AddRaftVoterRequest, Listener};
 use tidelog_protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
@@ -42,7 +40,6 @@ async fn sees(client: &mut Client, name: &str) {
     soon(async { while client.describe(name).await.error_code.is_err() {} }).await;
 }
 
-/// Waits until a leader other than `former` is known by way of node `id`.
 /// Waits until those and no other brokers serve.
 async fn shows(client: &mut Client, brokers: &[i32]) {
     let seen = async {
@@ -62,6 +59,7 @@ async fn shows(client: &mut Client, brokers: &[i32]) {
     soon(seen).await;
 }
 
+/// Waits until a leader other than `former` is known by way of node `id`.
 async fn successor(cluster: &Cluster, id: i32, former: NodeId) -> i32 {
     let mut client = cluster.client(id).await;
     soon(async {
@@ -132,22 +130,21 @@ async fn another_node_leads_when_the_leader_stops_and_when_it_crashes() {
     sees(&mut cluster.client(second).await, &format!("third-{third}")).await;
 }
 
-/// A connection that closes and cannot be opened again is evidence: nobody waits for the session of 9 seconds. Nor does a
-/// shutdown in order wait for the heartbeats of others, which come every 2 seconds.
+/// A connection that closes and cannot be opened again is evidence: nobody waits for the session. Nor does a shutdown in
+/// order wait for the heartbeats of others.
 #[tokio::test]
 async fn a_broker_that_dies_is_fenced_at_once() {
     let nodes = [(1, "controller"), (2, "broker"), (3, "broker")];
-    let mut cluster = Cluster::start(&nodes, Voters::Fixed).await;
+    let mut cluster = Cluster::new(&nodes, Voters::Fixed);
+    for member in cluster.members.values_mut() {
+        // Nobody waits so long here: what shows comes of closed connections.
+        member.set("broker.session.timeout.ms", "600000");
+    }
+    cluster.run(&[1, 2, 3]).await;
     let mut client = cluster.client(2).await;
     shows(&mut client, &[2, 3]).await;
-    let began = Instant::now();
     cluster.crash(3);
     shows(&mut client, &[2]).await;
-    assert!(
-        began.elapsed() < Duration::from_secs(7),
-        "{:?}",
-        began.elapsed()
-    );
 
     // Its place is free at once, too.
     cluster.run(&[3]).await;
@@ -296,29 +293,6 @@ async fn voters_are_added_and_taken_away_by_way_of_a_broker() {
     cluster.stop(1).await;
     create(&mut client, "after").await;
     sees(&mut cluster.client(2).await, "after").await;
-}
-
-#[tokio::test]
-async fn a_broker_that_has_crashed_is_fenced_at_once_and_comes_back_at_once() {
-    let mut cluster = Cluster::new(
-        &[(1, "controller"), (4, "broker"), (5, "broker")],
-        Voters::Fixed,
-    );
-    for member in cluster.members.values_mut() {
-        // Nobody waits so long here: what shows comes of closed connections.
-        member.set("broker.session.timeout.ms", "600000");
-    }
-    cluster.run(&[1, 4, 5]).await;
-    let mut client = cluster.client(4).await;
-    let live = async |client: &mut Client| {
-        let described = client.ask(&DescribeClusterRequest::default()).await;
-        described.brokers.len()
-    };
-    soon(async { while live(&mut client).await != 2 {} }).await;
-    cluster.crash(5);
-    soon(async { while live(&mut client).await != 1 {} }).await;
-    cluster.run(&[5]).await;
-    soon(async { while live(&mut client).await != 2 {} }).await;
 }
 
 #[tokio::test]

@@ -66,8 +66,7 @@ impl Controller {
         let has_directories = self.lose_directories(request, effects);
         let broker = self.registered(sender).map(Arc::clone);
         let broker = broker.expect("a broker stays registered without directories");
-        let may_serve = is_caught_up && has_directories;
-        let next = self.next_state(&broker, request, may_serve);
+        let next = self.next_state(&broker, request, is_caught_up, has_directories);
         let mut records = Vec::new();
         match next {
             State::Fenced | State::ShutdownNow => self.fence(&broker, &mut records),
@@ -102,13 +101,16 @@ impl Controller {
         &self,
         broker: &BrokerImage,
         request: &BrokerHeartbeatRequest,
-        may_serve: bool,
+        is_caught_up: bool,
+        has_directories: bool,
     ) -> State {
-        // Whose shutdown has begun registers anew before it serves again.
-        let wants_fence = request.want_fence || !may_serve || broker.in_controlled_shutdown;
+        let wants_fence = request.want_fence || !has_directories;
+        // Whose shutdown has begun registers anew before it serves again. One that serves goes on, however far it has read: a
+        // controller that has just taken over is ahead of everybody.
+        let stays_fenced = wants_fence || !is_caught_up || broker.in_controlled_shutdown;
         match State::of(broker) {
             State::Fenced if request.want_shut_down => State::ShutdownNow,
-            State::Fenced if wants_fence => State::Fenced,
+            State::Fenced if stays_fenced => State::Fenced,
             State::Unfenced if request.want_fence && request.want_shut_down => State::ShutdownNow,
             State::Unfenced if wants_fence => State::Fenced,
             State::Unfenced if request.want_shut_down => {

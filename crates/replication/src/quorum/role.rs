@@ -83,7 +83,7 @@ pub struct Follower {
     pub(super) update_voter_at: Instant,
     /// Whether the leader has answered a fetch: it exists, and nobody else needs a vote.
     pub(super) has_fetched: bool,
-    /// The leader has said that it steps down, or its process is gone.
+    /// The leader has said that it steps down, its process is gone, or it does not answer and it is another voter's turn.
     pub(super) leader_is_gone: bool,
     /// Its process is gone.
     pub(super) leader_is_unreachable: bool,

@@ -82,7 +82,9 @@ impl Quorum {
             Role::Leader(_) => self.lead(now, effects),
             Role::Follower(follower) => {
                 if self.may_stand() && follower.fetch_until <= now.instant {
-                    self.become_prospective(now, effects);
+                    if !self.lets_others_stand_first(now) {
+                        self.become_prospective(now, effects);
+                    }
                     return true;
                 }
                 self.tell_leader_about_voter(now, effects);

@@ -303,16 +303,38 @@ impl Quorum {
 
     /// The leader's process is gone: the voters ask for votes one after the other. Observers look elsewhere.
     pub(super) fn unreachable(&mut self, now: Now, node: NodeId) {
-        let own_id = self.config.node.id;
-        let before = |id: NodeId| id != node && id < own_id;
-        let rank = self.voters().keys().filter(|key| before(key.id)).count();
-        let wait = self.config.succession_step * u32::try_from(rank).unwrap_or(u32::MAX);
+        let wait = self.turn_after(node);
         if let Role::Follower(follower) = &self.role
             && follower.leader_id == node
             && !follower.leader_is_unreachable
         {
             self.give_up_leader(now, wait);
         }
+    }
+
+    /// How long this voter waits for those whose turn it is before, so that they do not take votes from each other.
+    fn turn_after(&self, leader: NodeId) -> Duration {
+        let own_id = self.config.node.id;
+        let before = |id: NodeId| id != leader && id < own_id;
+        let rank = self.voters().keys().filter(|key| before(key.id)).count();
+        self.config.succession_step * u32::try_from(rank).unwrap_or(u32::MAX)
+    }
+
+    /// The leader has not answered for too long, which the others notice at the same time. Whose turn it is not promises
+    /// its vote to who asks before it is. Gives whether this voter waits.
+    pub(super) fn lets_others_stand_first(&mut self, now: Now) -> bool {
+        let Role::Follower(follower) = &self.role else {
+            return false;
+        };
+        let wait = self.turn_after(follower.leader_id);
+        if follower.leader_is_gone || wait.is_zero() {
+            return false;
+        }
+        if let Role::Follower(follower) = &mut self.role {
+            follower.leader_is_gone = true;
+            follower.fetch_until = now.instant + wait;
+        }
+        true
     }
 
     /// Follows no longer than for `wait`, unless the leader answers after all.

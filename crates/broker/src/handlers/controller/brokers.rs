@@ -29,14 +29,14 @@ pub(super) mod broker_registration {
             ..Default::default()
         };
         let broker_id = request.broker_id;
-        let request = ControllerRequest::BrokerRegistration(request);
-        let mut decided = context.decide(request.clone()).await;
+        let asked = ControllerRequest::BrokerRegistration(request.clone());
+        let mut decided = context.decide(asked.clone()).await;
         if is_duplicate(&decided)
-            && let Some(former) = context.node.presence.gone(broker_id)
+            && let Some(former) = context.node.presence.former(&request)
         {
-            // The former process of this broker has hung up: its session need not end before its successor begins.
+            // The former process of this broker is gone: its session need not end before its successor begins.
             let _ = context.decide(unreachable(former)).await;
-            decided = context.decide(request).await;
+            decided = context.decide(asked).await;
         }
         match decided {
             Ok(ControllerResponse::BrokerRegistration(Ok(broker_epoch))) => {
@@ -82,6 +82,7 @@ pub(super) mod broker_heartbeat {
             broker_id: request.broker_id,
             broker_epoch: request.broker_epoch,
         };
+        let _hearing = context.node.presence.hears(broker);
         match context
             .decide(ControllerRequest::BrokerHeartbeat(request))
             .await

@@ -29,9 +29,9 @@ pub(crate) static CLUSTER: &[ConfigDef] = &[
     int("controller.socket.timeout.ms").default("30000")
         .doc("How long the controller waits for a socket."),
     int("broker.heartbeat.interval.ms").default("2000")
-        .doc("How often a broker reports to the controller."),
+        .doc("How often a broker reports to the controller. In a cluster of several nodes at least every 500 ms."),
     int("broker.session.timeout.ms").default("9000")
-        .doc("A broker that has not reported for this long is fenced."),
+        .doc("A broker that has not reported for this long is fenced. Where it is not set, a broker of this kind is fenced after 2 s."),
     int("initial.broker.registration.timeout.ms").default("60000")
         .doc("A broker that could not register for this long after its start gives up."),
     long("leader.imbalance.check.interval.seconds").default("300").at_least(1)
