@@ -12,7 +12,7 @@ use tidelog_protocol::messages::find_coordinator::{
 use tidelog_protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse,
 };
-use tidelog_types::{ErrorCode, GroupId, NodeId, Str, TopicName};
+use tidelog_types::{ErrorCode, GroupId, NodeId, Str, TopicId, TopicName};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -246,6 +246,23 @@ impl Client {
         Ok(self.note(|cluster| cluster.update(answer)))
     }
 
+    /// Asks any broker about the topics with these ids, and remembers the answer.
+    pub(crate) async fn refresh_ids(&self, ids: &[TopicId]) -> Result<(), ClientError> {
+        let topics = ids.iter().map(|id| MetadataRequestTopic {
+            topic_id: *id,
+            name: None,
+        });
+        let request = MetadataRequest {
+            topics: Some(topics.collect()),
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        let answer = self.ask_any(&request).await?;
+        ClientError::check(answer.error_code, None, || "the metadata".into())?;
+        self.note(|cluster| cluster.update(answer));
+        Ok(())
+    }
+
     /// Sends a request that any broker can answer.
     pub(crate) async fn ask_any<R: ApiRequest>(
         &self,
@@ -324,12 +341,11 @@ impl Client {
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        self.with_retries_if(call, |error| error.code().is_some())
-            .await
+        let may = |error: &ClientError| error.code().is_some() && error.is_retriable();
+        self.with_retries_if(call, may).await
     }
 
-    /// Calls until there is an answer that stays, or for [`Config::retry_timeout`]. What may be tried again has to satisfy `may`,
-    /// too.
+    /// Calls until there is an answer that `may` not be tried again, or for [`Config::retry_timeout`].
     pub(crate) async fn with_retries_if<T, F>(
         &self,
         call: impl Fn() -> F,
@@ -344,7 +360,7 @@ impl Client {
         let mut failures = 0;
         loop {
             match call().await {
-                Err(error) if error.is_retriable() && may(&error) => {
+                Err(error) if may(&error) => {
                     failures += 1;
                     let (first, max) = (config.retry_backoff, config.retry_backoff_max);
                     let wait = backoff(first, max, failures, &mut random);

@@ -46,6 +46,15 @@ pub struct ConsumerConfig {
     /// The group in which the consumer's progress is kept (`group.id`). Without one it can be assigned partitions by hand, and commits
     /// nothing.
     pub group_id: Option<GroupId>,
+    /// A name under which the consumer survives a restart: within the session timeout it gets its partitions back, and no others move
+    /// (`group.instance.id`, KIP-345). Each member has another one.
+    pub group_instance_id: Option<Str>,
+    /// How the broker divides the partitions, such as `uniform` or `range`; `None` for what the broker prefers
+    /// (`group.remote.assignor`).
+    pub remote_assignor: Option<Str>,
+    /// How long the application may take until it asks for the next record, or gives partitions up. After that its partitions
+    /// go to others until it asks again (`max.poll.interval.ms`).
+    pub poll_interval_max: Duration,
     /// Where to begin (`auto.offset.reset`).
     pub offset_reset: OffsetReset,
     /// Which records of transactions are seen (`isolation.level`).
@@ -77,6 +86,9 @@ impl Default for ConsumerConfig {
     fn default() -> Self {
         Self {
             group_id: None,
+            group_instance_id: None,
+            remote_assignor: None,
+            poll_interval_max: Duration::from_secs(300),
             offset_reset: OffsetReset::Latest,
             isolation_level: IsolationLevel::ReadUncommitted,
             auto_commit_interval: Some(Duration::from_secs(5)),
@@ -110,6 +122,13 @@ impl ConsumerConfig {
         let wrong = |what: &'static str| Err(ConsumeError::Config { what });
         if self.group_id.as_ref().is_some_and(|group| group.is_empty()) {
             return wrong("a group_id that is empty names no group");
+        }
+        if self
+            .group_instance_id
+            .as_ref()
+            .is_some_and(|it| it.is_empty())
+        {
+            return wrong("a group_instance_id that is empty names no member");
         }
         let sizes = [
             self.fetch_bytes_max,

@@ -7,17 +7,18 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 use tidelog_protocol::messages::fetch::AbortedTransaction;
-use tidelog_types::{ErrorCode, NodeId, Offset, TopicName, TopicPartition, Uuid};
+use tidelog_types::{ErrorCode, NodeId, Now, Offset, TopicName, TopicPartition, Uuid};
 
 use super::commits::Commits;
 use super::fetcher::{
     Effect, FetchAnswer, FetchAnswers, Fetcher, Input, Position, RequestId, Slot, Start, Wanted,
 };
+use super::group::{Group, Notice};
+use super::membership;
 use super::reader::{Chunk, Progress};
 use super::{ConsumeError, ConsumerConfig, ConsumerStatistics};
 use crate::clock::Clock;
-use crate::metadata::Cluster;
-use crate::{OffsetReset, OffsetSpec};
+use crate::{Client, OffsetReset, OffsetSpec};
 
 /// A partition, as requests name it.
 #[derive(Clone, Debug)]
@@ -102,6 +103,7 @@ pub(super) struct Assigned {
 #[derive(Debug)]
 pub(super) enum Ready {
     Chunk(Chunk),
+    Notice(Notice),
     Error(ConsumeError),
 }
 
@@ -109,7 +111,10 @@ pub(super) enum Ready {
 #[derive(Debug, Default)]
 pub(super) struct Chores {
     pub(super) orders: Vec<Order>,
+    pub(super) heartbeats: Vec<(membership::RequestId, membership::Heartbeat)>,
     pub(super) refresh: bool,
+    /// The group was left.
+    pub(super) left: bool,
     pub(super) wake: Option<Waker>,
 }
 
@@ -129,6 +134,9 @@ pub(super) struct Core {
     /// Topics that the cluster does not know, since when, and whether the application was told.
     pub(super) unknown_topics: HashMap<TopicName, (Instant, bool)>,
     pub(super) commits: Commits,
+    /// Once the consumer has subscribed to something.
+    pub(super) group: Option<Group>,
+    pub(super) client: Client,
     config: ConsumerConfig,
     clock: Clock,
     pub(super) chores: Chores,
@@ -139,10 +147,10 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(config: ConsumerConfig, client: &crate::Config) -> Self {
+    pub(super) fn new(config: ConsumerConfig, client: Client) -> Self {
         let mut clock = Clock::new();
         Self {
-            fetcher: Fetcher::new(clock.now(), config.fetcher(client)),
+            fetcher: Fetcher::new(clock.now(), config.fetcher(client.config())),
             effects: Vec::new(),
             targets: Vec::new(),
             slots: FxHashMap::default(),
@@ -152,6 +160,8 @@ impl Core {
             arrivals: FxHashMap::default(),
             unknown_topics: HashMap::new(),
             commits: Commits::default(),
+            group: None,
+            client,
             config,
             clock,
             chores: Chores::default(),
@@ -263,15 +273,45 @@ impl Core {
         self.chores.orders.push(order);
     }
 
-    /// When the fetcher wants to be called again.
+    pub(super) fn now(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    /// When one of the machines wants to be called again.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.fetcher.deadline()
+        let fetcher = self.fetcher.deadline().into_iter();
+        fetcher.chain(self.member_deadline()).min()
+    }
+
+    /// Something is due, or was.
+    pub(super) fn fire(&mut self, has_polled: bool) {
+        if has_polled || self.is_waited_for() {
+            self.handle_member(membership::Input::Polled);
+        }
+        self.handle(Input::Timeout);
+        self.handle_member(membership::Input::Timeout);
     }
 
     // ---- what the application does
 
-    fn push(&mut self, ready: Ready) {
+    pub(super) fn push(&mut self, ready: Ready) {
         self.ready.push_back(ready);
+        self.wake();
+    }
+
+    /// Tells the application before it gets anything else.
+    pub(super) fn notify_first(&mut self, notice: Notice) {
+        self.ready.push_front(Ready::Notice(notice));
+        self.wake();
+    }
+
+    /// What was to be given up is lost.
+    pub(super) fn forget_demands(&mut self) {
+        let is_demand = |it: &Ready| matches!(it, Ready::Notice(it) if it.demand.is_some());
+        self.ready.retain(|it| !is_demand(it));
+    }
+
+    fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             self.chores.wake = Some(waker);
         }
@@ -306,11 +346,17 @@ impl Core {
     }
 
     /// The records behind the position cannot be read.
-    pub(super) fn stop(&mut self, progress: &Progress) {
-        if let Some(slot) = self.slots.get(&progress.partition).copied() {
-            self.let_go(slot);
+    pub(super) fn stop(&mut self, partition: &TopicPartition) {
+        if let Some(slot) = self.stop_reading(partition) {
             self.handle(Input::Stop { slot });
         }
+    }
+
+    /// Drops what is kept of a partition.
+    fn stop_reading(&mut self, partition: &TopicPartition) -> Option<Slot> {
+        let slot = self.assigned_slot(partition)?;
+        self.let_go(slot);
+        Some(slot)
     }
 
     /// What stands for the partition.
@@ -329,12 +375,7 @@ impl Core {
     }
 
     /// Makes partitions the consumer's, to be read from there. Those that are already go on.
-    pub(super) fn assign(
-        &mut self,
-        partitions: &[TopicPartition],
-        start: Start,
-        cluster: &Cluster,
-    ) {
+    pub(super) fn assign(&mut self, partitions: &[TopicPartition], start: Start) {
         let mut starts = Vec::new();
         for partition in partitions {
             let slot = self.slot(partition);
@@ -349,7 +390,7 @@ impl Core {
                 chunks: 0,
             };
             self.assigned.insert(slot, assigned);
-            self.learn_of(slot, cluster);
+            self.learn_of(slot);
             starts.push((slot, start));
         }
         self.handle(Input::Assign { starts });
@@ -455,46 +496,51 @@ impl Core {
     pub(super) fn topics(&self) -> Vec<TopicName> {
         let slots = self.assigned.keys();
         let topics = slots.map(|slot| self.targets[*slot].partition.topic.clone());
-        let mut topics: Vec<_> = topics.collect();
+        let mut topics: Vec<_> = topics.chain(self.subscribed().0).collect();
         topics.sort();
         topics.dedup();
         topics
     }
 
     /// Takes over what the client knows of a topic.
-    pub(super) fn learn(&mut self, topic: &TopicName, cluster: &Cluster) {
+    pub(super) fn learn(&mut self, topic: &TopicName) {
         let slots = self.assigned.keys().copied();
         let slots: Vec<Slot> = slots
             .filter(|slot| self.targets[*slot].partition.topic == *topic)
             .collect();
         for slot in slots {
-            self.learn_of(slot, cluster);
-        }
-        if cluster.topics.contains_key(topic) {
-            self.unknown_topics.remove(topic);
+            self.learn_of(slot);
         }
     }
 
-    fn learn_of(&mut self, slot: Slot, cluster: &Cluster) {
+    fn learn_of(&mut self, slot: Slot) {
         let target = &mut self.targets[slot];
         let index = usize::try_from(target.partition.partition).unwrap_or(usize::MAX);
-        let Some(topic) = cluster.topics.get(&target.partition.topic) else {
-            return;
-        };
-        target.topic_id = topic.id;
-        let Some(partition) = topic.partitions.get(index) else {
-            return;
-        };
-        self.handle(Input::Leader {
-            slot,
-            topic_id: topic.id,
-            leader: partition.leader,
-            leader_epoch: partition.leader_epoch,
+        let known = self.client.read_cluster(|cluster| {
+            let topic = cluster.topics.get(&target.partition.topic)?;
+            Some((topic.id, topic.partitions.get(index).copied()))
         });
+        let Some((topic_id, partition)) = known else {
+            return;
+        };
+        target.topic_id = topic_id;
+        self.unknown_topics.remove(&target.partition.topic);
+        if let Some(partition) = partition {
+            self.handle(Input::Leader {
+                slot,
+                topic_id,
+                leader: partition.leader,
+                leader_epoch: partition.leader_epoch,
+            });
+        }
     }
 
     /// The cluster says that it has no such topic, or not for us.
     pub(super) fn topic_failed(&mut self, topic: &TopicName, code: ErrorCode) {
+        // A group may wait for a topic that nobody has created yet.
+        if self.subscribed().0.contains(topic) && code.is_retriable() {
+            return;
+        }
         let now = self.clock.now().instant;
         let known = self.unknown_topics.entry(topic.clone());
         let (since, is_told) = known.or_insert((now, false));
@@ -541,7 +587,7 @@ impl Core {
         let bytes = arrival.answer.records.map_or(0, |(bytes, _)| bytes);
         if let Some(source) = arrival.damage {
             let partition = progress.partition.clone();
-            self.stop(&progress);
+            self.stop(&partition);
             return self.tell(ConsumeError::Damaged {
                 partition,
                 offset: from,

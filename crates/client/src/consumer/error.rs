@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use tidelog_record::BatchError;
-use tidelog_types::{ErrorCode, GroupId, Offset, TopicName, TopicPartition};
+use tidelog_types::{ErrorCode, GroupId, Offset, Str, TopicName, TopicPartition};
 
 use crate::ClientError;
 
@@ -85,6 +85,16 @@ pub enum ConsumeError {
     /// The consumer is in no group, which what was asked for needs.
     #[error("the consumer has no group; set group_id")]
     NoGroup,
+    /// The group does not take the consumer. It reads nothing until it subscribes again.
+    #[error("group {group}: {} ({code}){}", said(*.code, .message.as_ref()), advice(*.code))]
+    Group {
+        /// The group.
+        group: GroupId,
+        /// Kafka's error code.
+        code: ErrorCode,
+        /// What the broker says of it.
+        message: Option<Str>,
+    },
     /// The offsets were not committed.
     #[error("group {group}: the offsets are not committed: {} ({code}){}", .code.text(), advice(*.code))]
     NotCommitted {
@@ -107,6 +117,7 @@ impl ConsumeError {
         match self {
             Self::Topic { code, .. }
             | Self::Refused { code, .. }
+            | Self::Group { code, .. }
             | Self::NotCommitted { code, .. } => Some(*code),
             Self::Client(error) => error.code(),
             _ => None,
@@ -135,6 +146,10 @@ impl From<ClientError> for ConsumeError {
     }
 }
 
+fn said(code: ErrorCode, message: Option<&Str>) -> &str {
+    message.map_or_else(|| code.text(), Str::as_str)
+}
+
 /// What the user can do.
 const fn advice(code: ErrorCode) -> &'static str {
     match code {
@@ -152,6 +167,12 @@ const fn advice(code: ErrorCode) -> &'static str {
         }
         ErrorCode::FENCED_INSTANCE_ID => {
             "; another consumer has joined with the same group_instance_id"
+        }
+        ErrorCode::UNSUPPORTED_VERSION => {
+            "; the consumer protocol (KIP-848) needs Kafka 4.0 or newer, with group.version 1"
+        }
+        ErrorCode::UNRELEASED_INSTANCE_ID => {
+            "; another member has this group_instance_id, or had it less than a session timeout ago"
         }
         _ => "",
     }

@@ -8,6 +8,8 @@ mod config;
 mod core;
 mod error;
 mod fetcher;
+mod group;
+mod membership;
 mod reader;
 mod record;
 mod requests;
@@ -30,7 +32,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::core::{Core, Ready};
-use self::fetcher::{Input, Position, Start};
+use self::fetcher::{Position, Start};
+use self::membership::Subscription;
 use self::reader::Reader;
 use crate::backoff::{Random, backoff};
 use crate::{Broker, Client, CommittedOffset, OffsetAt, OffsetSpec};
@@ -39,6 +42,7 @@ pub use self::commits::Commit;
 pub use self::config::{ConsumerConfig, IsolationLevel, OffsetReset};
 pub use self::core::Watermarks;
 pub use self::error::ConsumeError;
+pub use self::group::Rebalance;
 pub use self::record::{ConsumerBatch, ConsumerRecord};
 
 /// Reads records, partition by partition in their order.
@@ -52,7 +56,6 @@ pub use self::record::{ConsumerBatch, ConsumerRecord};
 /// # let bootstrap = broker.bootstrap_servers();
 /// use tidelog_client::{Client, Config, Consumer, ConsumerConfig, OffsetReset};
 /// # use tidelog_client::{Producer, ProducerConfig, ProducerRecord};
-/// use tidelog_types::TopicPartition;
 ///
 /// let client = Client::connect(&bootstrap, Config::default()).await?;
 /// # let producer = Producer::new(&client, ProducerConfig::default())?;
@@ -60,7 +63,7 @@ pub use self::record::{ConsumerBatch, ConsumerRecord};
 /// let mut config = ConsumerConfig::group("billing");
 /// config.offset_reset = OffsetReset::Earliest;
 /// let mut consumer = Consumer::new(&client, config)?;
-/// consumer.assign(&[TopicPartition::new("orders", 0)]);
+/// consumer.subscribe(&["orders"])?;
 ///
 /// let record = consumer.recv().await?;
 /// assert_eq!(record.value.as_deref(), Some(&b"two apples"[..]));
@@ -79,7 +82,26 @@ pub use self::record::{ConsumerBatch, ConsumerRecord};
 /// far at once.
 pub struct Consumer {
     shared: Arc<Shared>,
-    reader: Option<Reader>,
+    /// Nobody ever waits for this lock: it is there so that the methods that do not read may be called from anywhere.
+    reader: Mutex<Option<Reader>>,
+    /// What the application was told to give up, and the number of the demand.
+    revoked: Option<(u64, Vec<TopicPartition>)>,
+}
+
+/// What comes out of a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConsumerEvent {
+    /// A record.
+    Record(ConsumerRecord),
+    /// Partitions have come, or go.
+    Rebalance(Rebalance),
+}
+
+/// What is next: something of a reader, or a notice.
+enum Next<T> {
+    Item(T),
+    Rebalance(Rebalance),
 }
 
 impl fmt::Debug for Consumer {
@@ -117,6 +139,10 @@ struct Shared {
     is_commit_due: AtomicBool,
     /// What was committed by itself last.
     committed: Mutex<BTreeMap<TopicPartition, Position>>,
+    /// The application has asked for something since this was looked at.
+    has_polled: AtomicBool,
+    /// The group was left.
+    left: Notify,
     /// Something is due earlier than the timer thinks.
     timer: Notify,
     /// Somebody wants to know who leads what.
@@ -137,10 +163,12 @@ impl Consumer {
             fetching: client.apart(),
             coordinating: client.apart(),
             coordinator: tokio::sync::Mutex::default(),
-            core: Mutex::new(Core::new(config.clone(), client.config())),
+            core: Mutex::new(Core::new(config.clone(), client.clone())),
             config,
             is_commit_due: AtomicBool::new(false),
             committed: Mutex::default(),
+            has_polled: AtomicBool::new(false),
+            left: Notify::new(),
             timer: Notify::new(),
             refresh: Notify::new(),
             tasks: Mutex::default(),
@@ -153,15 +181,53 @@ impl Consumer {
         {
             shared.spawn(keep_committed(shared.clone(), every));
         }
-        let reader = None;
-        Ok(Self { shared, reader })
+        Ok(Self {
+            shared,
+            reader: Mutex::default(),
+            revoked: None,
+        })
     }
 
     // ---- what is read
 
+    /// Shares these topics with the other members of the group: the broker divides their partitions (KIP-848). What comes and goes is
+    /// told by [`next_event`](Self::next_event). Topics that do not exist yet are waited for. A second call replaces the topics.
+    pub fn subscribe(&self, topics: &[&str]) -> Result<(), ConsumeError> {
+        let topics = topics.iter().map(|topic| (*topic).into()).collect();
+        let regex = None;
+        self.subscribe_to(Subscription { topics, regex })
+    }
+
+    /// Like [`subscribe`](Self::subscribe), for every topic whose whole name the expression matches, in the syntax of RE2. The broker
+    /// resolves it, and goes on to do so.
+    pub fn subscribe_matching(&self, regex: &str) -> Result<(), ConsumeError> {
+        let topics = Vec::new();
+        let regex = Some(regex.into());
+        self.subscribe_to(Subscription { topics, regex })
+    }
+
+    fn subscribe_to(&self, subscription: Subscription) -> Result<(), ConsumeError> {
+        self.shared.group()?;
+        let shared = &self.shared;
+        shared.with_core(|core| core.subscribe(&shared.config, subscription));
+        Ok(())
+    }
+
+    /// Leaves the group, after what it owns was given up.
+    pub fn unsubscribe(&self) {
+        let leave = membership::Input::Leave;
+        self.shared.with_core(|core| core.handle_member(leave));
+    }
+
     /// Reads exactly these partitions from now on. One that is new begins where the group is, or else as
     /// [`ConsumerConfig::offset_reset`] says; one that was read before goes on.
-    pub fn assign(&self, partitions: &[TopicPartition]) {
+    ///
+    /// A consumer that has subscribed to topics gets its partitions from the group, and this is an error.
+    pub fn assign(&self, partitions: &[TopicPartition]) -> Result<(), ConsumeError> {
+        if self.shared.core.lock().group.is_some() {
+            let what = "a consumer that subscribes gets its partitions from the group";
+            return Err(ConsumeError::Config { what });
+        }
         let start = match self.shared.config.group_id {
             Some(_) => Start::Committed,
             None => Start::Reset,
@@ -172,9 +238,9 @@ impl Consumer {
                     core.unassign(&gone);
                 }
             }
-            let client = &self.shared.client;
-            client.read_cluster(|cluster| core.assign(partitions, start, cluster));
+            core.assign(partitions, start);
         });
+        Ok(())
     }
 
     /// The partitions that this consumer reads.
@@ -232,6 +298,35 @@ impl Consumer {
         poll_fn(|cx| self.poll_with(cx, Reader::next_whole)).await
     }
 
+    /// The next record, or what has become of the partitions. Dropping the future loses none.
+    ///
+    /// [`recv`](Self::recv) and its like pass over the latter, and give up at once what is to be given up.
+    ///
+    /// ```no_run
+    /// # async fn work(consumer: &mut tidelog_client::Consumer) -> Result<(), tidelog_client::ConsumeError> {
+    /// use tidelog_client::{ConsumerEvent, Rebalance};
+    ///
+    /// loop {
+    ///     match consumer.next_event().await? {
+    ///         ConsumerEvent::Record(record) => println!("{record:?}"),
+    ///         // With the next call they are another one's: what is left to be done is done here.
+    ///         ConsumerEvent::Rebalance(Rebalance::Revoked(_)) => consumer.commit().await?,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub async fn next_event(&mut self) -> Result<ConsumerEvent, ConsumeError> {
+        poll_fn(|cx| {
+            let next = self.poll_next_of(cx, Reader::next_record);
+            next.map_ok(|next| match next {
+                Next::Item(record) => ConsumerEvent::Record(record),
+                Next::Rebalance(rebalance) => ConsumerEvent::Rebalance(rebalance),
+            })
+        })
+        .await
+    }
+
     /// A stream of batches.
     pub const fn batches(&mut self) -> Batches<'_> {
         Batches { consumer: self }
@@ -242,38 +337,64 @@ impl Consumer {
         cx: &mut Context<'_>,
         next: fn(&mut Reader) -> Result<Option<T>, BatchError>,
     ) -> Poll<Result<T, ConsumeError>> {
+        loop {
+            if let Next::Item(item) = ready!(self.poll_next_of(cx, next))? {
+                return Poll::Ready(Ok(item));
+            }
+        }
+    }
+
+    fn poll_next_of<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        next: fn(&mut Reader) -> Result<Option<T>, BatchError>,
+    ) -> Poll<Result<Next<T>, ConsumeError>> {
+        self.shared.has_polled.store(true, Ordering::Relaxed);
+        if let Some((demand, partitions)) = self.revoked.take() {
+            self.shared.confirm(demand, partitions);
+        }
         if self.shared.is_commit_due.load(Ordering::Relaxed) {
             self.shared.commit_by_itself();
         }
         loop {
-            if let Some(reader) = self.reader.as_mut() {
+            let current = self.reader.get_mut();
+            if let Some(reader) = current {
                 if reader.chunk.progress.is_void() {
-                    self.reader = None;
+                    *current = None;
                     continue;
                 }
                 match next(reader) {
-                    Ok(Some(record)) => return Poll::Ready(Ok(record)),
+                    Ok(Some(item)) => return Poll::Ready(Ok(Next::Item(item))),
                     Ok(None) => {}
                     Err(error) => {
                         let error = self.shared.damaged(reader, error);
-                        self.reader = None;
+                        *current = None;
                         return Poll::Ready(Err(error));
                     }
                 }
             }
             let proceed = ready!(tokio::task::coop::poll_proceed(cx));
-            let done = self.reader.take();
+            let done = current.take();
             let ready = self.shared.with_core(|core| {
                 if let Some(done) = done {
                     core.taken(&done.chunk);
                 }
+                core.handle_member(membership::Input::Polled);
                 core.poll_ready(cx)
             });
             match ready!(ready) {
                 Ready::Chunk(chunk) => {
-                    self.reader = Some(Reader::new(chunk, self.shared.config.check_crcs));
+                    *current = Some(Reader::new(chunk, self.shared.config.check_crcs));
                 }
                 Ready::Error(error) => return Poll::Ready(Err(error)),
+                Ready::Notice(notice) => {
+                    if let (Some(demand), Rebalance::Revoked(partitions)) =
+                        (notice.demand, &notice.rebalance)
+                    {
+                        self.revoked = Some((demand, partitions.clone()));
+                    }
+                    return Poll::Ready(Ok(Next::Rebalance(notice.rebalance)));
+                }
             }
             proceed.made_progress();
         }
@@ -394,13 +515,17 @@ impl Consumer {
         Ok(known.into_values().collect())
     }
 
-    /// Commits what was consumed, if that goes by itself, and ends.
+    /// Commits what was consumed, if that goes by itself, leaves the group, and ends. A consumer that is only dropped leaves nothing: the group
+    /// waits for its session to end.
     pub async fn close(self) -> Result<(), ConsumeError> {
         let commits_by_itself = self.shared.config.auto_commit_interval.is_some();
         let committed = match self.shared.config.group_id {
             Some(_) if commits_by_itself => self.commit().await,
             _ => Ok(()),
         };
+        // Whoever does not hear of it waits for the session to end.
+        let within = self.shared.client.config().request_timeout;
+        let _ = tokio::time::timeout(within, self.shared.leave()).await;
         self.shared.end();
         committed
     }
@@ -471,6 +596,12 @@ impl Shared {
         if let Some(waker) = chores.wake {
             waker.wake();
         }
+        if chores.left {
+            self.left.notify_waiters();
+        }
+        for (request, heartbeat) in chores.heartbeats {
+            self.spawn(group::beat(self.clone(), request, heartbeat));
+        }
         for order in chores.orders.into_iter().filter(|_| !is_closed) {
             self.spawn(requests::serve(self.clone(), order));
         }
@@ -488,7 +619,7 @@ impl Shared {
     fn damaged(self: &Arc<Self>, reader: &Reader, error: BatchError) -> ConsumeError {
         let progress = &reader.chunk.progress;
         let offset = progress.position().map_or(Offset::NONE, |it| it.offset);
-        self.with_core(|core| core.stop(progress));
+        self.with_core(|core| core.stop(&progress.partition));
         ConsumeError::Damaged {
             partition: progress.partition.clone(),
             offset,
@@ -514,6 +645,27 @@ impl Shared {
             drop(committed);
             // Who fails is told of in the log; the next one commits more.
             drop(self.start_commit(positions));
+        }
+    }
+
+    /// Gives everything up, and waits until the group knows.
+    async fn leave(self: &Arc<Self>) {
+        let mut left = std::pin::pin!(self.left.notified());
+        left.as_mut().enable();
+        let has_left = self.with_core(|core| {
+            let Some(group) = &mut core.group else {
+                return true;
+            };
+            if group.has_left {
+                return true;
+            }
+            group.is_closing = true;
+            core.close_demands();
+            core.handle_member(membership::Input::Leave);
+            false
+        });
+        if !has_left {
+            left.await;
         }
     }
 
@@ -564,7 +716,8 @@ async fn keep_time(shared: Arc<Shared>) {
         };
         tokio::select! {
             () = tokio::time::sleep_until(due.into()) => {
-                shared.with_core(|core| core.handle(Input::Timeout));
+                let has_polled = shared.has_polled.swap(false, Ordering::Relaxed);
+                shared.with_core(|core| core.fire(has_polled));
             }
             () = shared.timer.notified() => {}
         }
@@ -582,7 +735,10 @@ async fn keep_metadata(shared: Arc<Shared>) {
             () = shared.refresh.notified() => true,
             () = tokio::time::sleep(config.metadata_age_max) => false,
         };
-        let topics = shared.core.lock().topics();
+        let (topics, nameless) = {
+            let core = shared.core.lock();
+            (core.topics(), core.subscribed().1)
+        };
         let may_create = shared.config.may_create_topics;
         let failed = match shared.client.refresh(&topics, may_create).await {
             Ok(failed) => failed,
@@ -591,11 +747,19 @@ async fn keep_metadata(shared: Arc<Shared>) {
                 Vec::new()
             }
         };
+        if !nameless.is_empty()
+            && let Err(error) = shared.client.refresh_ids(&nameless).await
+        {
+            tracing::debug!(%error, "nobody says what topics are called");
+        }
         shared.with_core(|core| {
-            shared.learn(core, &topics);
+            for topic in &topics {
+                core.learn(topic);
+            }
             for (topic, code) in &failed {
                 core.topic_failed(topic, *code);
             }
+            core.name_topics();
         });
         if !is_urgent {
             continue;

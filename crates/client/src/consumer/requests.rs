@@ -25,7 +25,7 @@ use tidelog_types::{
     ErrorCode, GroupId, LeaderEpoch, NodeId, Offset, Str, TopicName, TopicPartition, Uuid,
 };
 
-use super::core::{Arrival, Core, FetchOrder, Order, Target, Watermarks};
+use super::core::{Arrival, FetchOrder, Order, Target, Watermarks};
 use super::fetcher::{FetchAnswer, FetchAnswers, Input, Position, RequestId, Slot};
 use super::reader::whole_batches;
 use super::{ConsumeError, IsolationLevel, Shared};
@@ -118,7 +118,9 @@ impl Shared {
         let arrivals = self.arrivals(answer);
         self.with_core(|core| {
             core.fetched(request, answers, arrivals);
-            self.learn(core, &moved);
+            for topic in &moved {
+                core.learn(topic);
+            }
         });
     }
 
@@ -251,14 +253,6 @@ impl Shared {
             }
         }
         moved
-    }
-
-    pub(super) fn learn(&self, core: &mut Core, topics: &[TopicName]) {
-        self.client.read_cluster(|cluster| {
-            for topic in topics {
-                core.learn(topic, cluster);
-            }
-        });
     }
 
     // ---- positions
@@ -478,15 +472,23 @@ impl Shared {
             partitions,
             ..Default::default()
         });
-        let request = OffsetCommitRequest {
-            group_id: group.clone(),
-            generation_id_or_member_epoch: NO_GENERATION,
-            topics: topics.collect(),
-            ..Default::default()
-        };
-        let request = &request;
+        let topics: Vec<_> = topics.collect();
         let done = self.insisting(|| async {
-            let answer = self.ask_coordinator(request, OFFSET_COMMIT_BY_NAME).await?;
+            let identity = self.core.lock().identity();
+            let instance_id = self.config.group_instance_id.clone();
+            let instance_id = instance_id.filter(|_| identity.is_some());
+            let (member_id, epoch) = identity.unwrap_or((Str::EMPTY, NO_GENERATION));
+            let request = OffsetCommitRequest {
+                group_id: group.clone(),
+                generation_id_or_member_epoch: epoch,
+                group_instance_id: instance_id,
+                member_id,
+                topics: topics.clone(),
+                ..Default::default()
+            };
+            let answer = self
+                .ask_coordinator(&request, OFFSET_COMMIT_BY_NAME)
+                .await?;
             for topic in &answer.topics {
                 for it in &topic.partitions {
                     let subject = || format!("partition {}-{}", topic.name, it.partition_index);
@@ -510,7 +512,11 @@ impl Shared {
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        self.client.with_retries_if(call, |_| true).await
+        let may = |error: &ClientError| {
+            // The next heartbeat brings the epoch that the coordinator has in mind.
+            error.is_retriable() || error.code() == Some(ErrorCode::STALE_MEMBER_EPOCH)
+        };
+        self.client.with_retries_if(call, may).await
     }
 
     pub(super) async fn ask_coordinator<R: ApiRequest>(

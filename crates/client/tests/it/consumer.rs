@@ -86,7 +86,9 @@ async fn records_are_read_as_they_were_sent_with_every_codec() {
         }
         producer.close().await;
         let mut consumer = server.consumer(config()).await;
-        consumer.assign(&[partition(&topic, 0), partition(&topic, 1)]);
+        consumer
+            .assign(&[partition(&topic, 0), partition(&topic, 1)])
+            .unwrap();
         for n in 0..500 {
             let record = consumer.recv().await.unwrap();
             let value = format!("value {n} ").repeat(n % 7);
@@ -125,7 +127,7 @@ async fn many_records_come_once_and_in_order_within_the_bound() {
     config.partition_bytes_max = 30_000;
     let mut consumer = server.consumer(config).await;
     let all: Vec<_> = (0..3).map(|index| partition(&topic, index)).collect();
-    consumer.assign(&all);
+    consumer.assign(&all).unwrap();
     let mut next = [0; 3];
     for _ in 0..60_000 {
         let record = consumer.recv().await.unwrap();
@@ -147,7 +149,7 @@ async fn batches_and_records_take_turns() {
     }
     let mut consumer = server.consumer(config()).await;
     let partition = partition(&topic, 0);
-    consumer.assign(std::slice::from_ref(&partition));
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
     assert_eq!(numbers(&mut consumer, 3).await, [0, 1, 2]);
     let mut seen = vec![0, 1, 2];
     while seen.len() < 30 {
@@ -171,7 +173,7 @@ async fn a_consumer_goes_where_it_is_sent() {
     number(&server, &topic, 1, 1000..1100).await;
     let mut consumer = server.consumer(config()).await;
     let (first, second) = (partition(&topic, 0), partition(&topic, 1));
-    consumer.assign(std::slice::from_ref(&first));
+    consumer.assign(std::slice::from_ref(&first)).unwrap();
     assert_eq!(numbers(&mut consumer, 5).await, [0, 1, 2, 3, 4]);
     consumer.seek(&first, Offset::new(50)).unwrap();
     assert_eq!(consumer.position(&first), Some(Offset::new(50)));
@@ -181,12 +183,12 @@ async fn a_consumer_goes_where_it_is_sent() {
     // A pause keeps the place; others go on.
     consumer.pause(&first).unwrap();
     assert!(consumer.is_paused(&first) && is_silent(&mut consumer).await);
-    consumer.assign(&[first.clone(), second.clone()]);
+    consumer.assign(&[first.clone(), second.clone()]).unwrap();
     assert_eq!(numbers(&mut consumer, 100).await.last(), Some(&1099));
     consumer.resume(&first).unwrap();
     assert_eq!(numbers(&mut consumer, 2).await, [1, 2]);
     // What is no longer assigned is not read.
-    consumer.assign(std::slice::from_ref(&second));
+    consumer.assign(std::slice::from_ref(&second)).unwrap();
     assert!(is_silent(&mut consumer).await);
     let error = consumer.seek(&first, Offset::ZERO).unwrap_err();
     assert!(matches!(error, ConsumeError::NotAssigned { .. }));
@@ -248,7 +250,7 @@ async fn policies_say_where_to_begin() {
         let mut config = config();
         config.offset_reset = reset;
         let mut consumer = server.consumer(config).await;
-        consumer.assign(std::slice::from_ref(&partition));
+        consumer.assign(std::slice::from_ref(&partition)).unwrap();
         while consumer.position(&partition).is_none() {
             tokio::task::yield_now().await;
         }
@@ -265,7 +267,7 @@ async fn policies_say_where_to_begin() {
     let mut config = config();
     config.offset_reset = OffsetReset::None;
     let mut consumer = server.consumer(config).await;
-    consumer.assign(std::slice::from_ref(&partition));
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
     let error = consumer.recv().await.unwrap_err();
     assert!(matches!(error, ConsumeError::NoOffset { .. }), "{error}");
     consumer.seek(&partition, Offset::new(77)).unwrap();
@@ -287,7 +289,7 @@ async fn a_position_that_is_gone_is_reset() {
         deleted.unwrap();
     }
     let mut consumer = server.consumer(config()).await;
-    consumer.assign(std::slice::from_ref(&partition));
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
     consumer.seek(&partition, Offset::new(10)).unwrap();
     assert_eq!(numbers(&mut consumer, 2).await, [60, 61]);
 }
@@ -300,7 +302,7 @@ async fn a_group_remembers() {
     number(&server, &topic, 0, 0..100).await;
     let config = in_group("remember");
     let mut consumer = server.consumer(config.clone()).await;
-    consumer.assign(std::slice::from_ref(&partition));
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
     numbers(&mut consumer, 10).await;
     // Many at once become few, and the last one counts.
     let mut commits = Vec::new();
@@ -318,7 +320,7 @@ async fn a_group_remembers() {
     consumer.close().await.unwrap();
 
     let mut consumer = server.consumer(config.clone()).await;
-    consumer.assign(std::slice::from_ref(&partition));
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
     assert_eq!(numbers(&mut consumer, 2).await, [30, 31]);
     let chosen = BTreeMap::from([(partition.clone(), Offset::new(70))]);
     consumer.start_commit_of(&chosen).await.unwrap();
@@ -328,12 +330,12 @@ async fn a_group_remembers() {
     let mut by_itself = config.clone();
     by_itself.auto_commit_interval = Some(Duration::from_secs(3600));
     let mut consumer = server.consumer(by_itself.clone()).await;
-    consumer.assign(std::slice::from_ref(&partition));
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
     assert_eq!(numbers(&mut consumer, 2).await, [70, 71]);
     consumer.close().await.unwrap();
     by_itself.auto_commit_interval = Some(Duration::from_millis(20));
     let mut consumer = server.consumer(by_itself).await;
-    consumer.assign(std::slice::from_ref(&partition));
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
     assert_eq!(numbers(&mut consumer, 1).await, [72]);
     let looks = async {
         loop {
@@ -365,7 +367,9 @@ async fn a_missing_topic_is_named() {
     let mut config = config();
     config.topic_timeout = Duration::from_millis(300);
     let mut consumer = server.consumer(config).await;
-    consumer.assign(&[partition("nobody-has-made-it", 0)]);
+    consumer
+        .assign(&[partition("nobody-has-made-it", 0)])
+        .unwrap();
     let error = timeout(Duration::from_secs(10), consumer.recv()).await;
     let error = error.unwrap().unwrap_err().to_string();
     assert!(error.starts_with("topic nobody-has-made-it: "), "{error}");
@@ -376,7 +380,7 @@ async fn a_dropped_wait_loses_nothing() {
     let server = Server::start().await;
     let topic = server.topic(1, &[]).await;
     let mut consumer = server.consumer(config()).await;
-    consumer.assign(&[partition(&topic, 0)]);
+    consumer.assign(&[partition(&topic, 0)]).unwrap();
     number(&server, &topic, 0, 0..1000).await;
     let mut seen = Vec::new();
     while seen.len() < 1000 {
@@ -399,7 +403,7 @@ async fn reading_goes_on_when_the_broker_does() {
     let topic = server.topic(1, &[]).await;
     number(&server, &topic, 0, 0..100).await;
     let mut consumer = server.consumer(config()).await;
-    consumer.assign(&[partition(&topic, 0)]);
+    consumer.assign(&[partition(&topic, 0)]).unwrap();
     assert_eq!(numbers(&mut consumer, 10).await.len(), 10);
     server.stop().await;
     server.run(&[]).await;

@@ -4,5 +4,6 @@
 mod consumer;
 mod errors;
 mod faults;
+mod group;
 mod producer;
 mod server;

@@ -1,0 +1,349 @@
+//! A consumer in a group: what the member is told becomes partitions to read, and what the application does with them goes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_protocol::messages::consumer_group_heartbeat::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
+};
+use tidelog_types::{ErrorCode, Str, TopicId, TopicName, TopicPartition, Uuid};
+
+use super::core::{Core, Ready};
+use super::fetcher::Start;
+use super::membership::{
+    Config, Effect, Heartbeat, HeartbeatAnswer, Input, Member, RequestId, Subscription,
+};
+use super::{ConsumeError, ConsumerConfig, Shared};
+use crate::ClientError;
+use crate::backoff::Random;
+
+/// What has become of a consumer's partitions. Said in the order in which it happens, between the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rebalance {
+    /// These are the consumer's from now on. No record of them came before; a seek decides where to begin.
+    Assigned(Vec<TopicPartition>),
+    /// These are to become another one's. No record of them comes any more. They are given up, and committed if that goes by itself,
+    /// when the application asks for what is next.
+    Revoked(Vec<TopicPartition>),
+    /// These are another one's already: the group has gone on without this consumer. Nothing of them can be committed.
+    Lost(Vec<TopicPartition>),
+}
+
+/// What waits for the application beside records.
+#[derive(Debug)]
+pub(super) struct Notice {
+    pub(super) rebalance: Rebalance,
+    /// The number of the member's demand to give partitions up.
+    pub(super) demand: Option<u64>,
+}
+
+/// The group's side of a consumer's state.
+#[derive(Debug)]
+pub(super) struct Group {
+    group_id: tidelog_types::GroupId,
+    member: Member,
+    effects: Vec<Effect>,
+    subscription: Subscription,
+    /// Topics without a known name.
+    nameless: BTreeSet<TopicId>,
+    /// Nobody is there to be asked any more.
+    pub(super) is_closing: bool,
+    pub(super) has_left: bool,
+}
+
+impl Core {
+    /// Becomes a member, or changes what it subscribes to.
+    pub(super) fn subscribe(&mut self, config: &ConsumerConfig, subscription: Subscription) {
+        let Some(group_id) = &config.group_id else {
+            return;
+        };
+        if self.group.is_none() {
+            for partition in self.assignment() {
+                self.unassign(&partition);
+            }
+            let member = Member::new(self.now(), member_config(config, self.client.config()));
+            self.group = Some(Group {
+                group_id: group_id.clone(),
+                member,
+                effects: Vec::new(),
+                subscription: Subscription::default(),
+                nameless: BTreeSet::new(),
+                is_closing: false,
+                has_left: false,
+            });
+        }
+        if let Some(group) = &mut self.group {
+            group.subscription = subscription.clone();
+            group.has_left = false;
+        }
+        self.chores.refresh = true;
+        self.name_topics();
+        self.handle_member(Input::Subscribe { subscription });
+    }
+
+    /// Has the member take in what has happened, and does what it wants.
+    pub(super) fn handle_member(&mut self, input: Input) {
+        let now = self.now();
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        group.member.handle(now, input, &mut group.effects);
+        while let Some(effects) = self
+            .group
+            .as_mut()
+            .map(|it| std::mem::take(&mut it.effects))
+        {
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                self.carry_out_for_member(effect);
+            }
+        }
+    }
+
+    fn carry_out_for_member(&mut self, effect: Effect) {
+        match effect {
+            Effect::Heartbeat { request, heartbeat } => {
+                self.chores.heartbeats.push((request, heartbeat));
+            }
+            Effect::Name { topics } => {
+                if let Some(group) = &mut self.group {
+                    group.nameless.extend(topics);
+                }
+                self.name_topics();
+            }
+            Effect::Revoke { demand, partitions } => {
+                for partition in &partitions {
+                    self.stop(partition);
+                }
+                if self.group.as_ref().is_some_and(|it| it.is_closing) {
+                    return self.give_up(demand, &partitions);
+                }
+                self.notify_first(Notice {
+                    rebalance: Rebalance::Revoked(partitions),
+                    demand: Some(demand),
+                });
+            }
+            Effect::Assign { partitions } => {
+                self.assign(&partitions, Start::Committed);
+                self.push(Ready::Notice(Notice {
+                    rebalance: Rebalance::Assigned(partitions),
+                    demand: None,
+                }));
+            }
+            Effect::Lose { partitions } => {
+                for partition in &partitions {
+                    self.unassign(partition);
+                }
+                self.forget_demands();
+                self.notify_first(Notice {
+                    rebalance: Rebalance::Lost(partitions),
+                    demand: None,
+                });
+            }
+            Effect::Left => {
+                if let Some(group) = &mut self.group {
+                    group.has_left = true;
+                }
+                self.chores.left = true;
+            }
+            Effect::Fail {
+                error_code,
+                message,
+            } => {
+                if let Some(group) = &mut self.group {
+                    group.has_left = true;
+                    self.chores.left = true;
+                    let group = group.group_id.clone();
+                    self.tell(ConsumeError::Group {
+                        group,
+                        code: error_code,
+                        message,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The application is done with these partitions, unless they were lost meanwhile.
+    pub(super) fn give_up(&mut self, demand: u64, partitions: &[TopicPartition]) {
+        let demanded = self.group.as_ref().and_then(|it| it.member.demand());
+        if demanded.is_some_and(|(it, _)| it == demand) {
+            for partition in partitions {
+                self.unassign(partition);
+            }
+            self.handle_member(Input::Revoked { demand });
+        }
+    }
+
+    /// Gives up at once what waits to be given up: nobody will ask any more.
+    pub(super) fn close_demands(&mut self) {
+        let demand = self.group.as_ref().and_then(|it| it.member.demand());
+        if let Some((demand, partitions)) = demand {
+            self.give_up(demand, &partitions);
+        }
+    }
+
+    /// Tells the member the names of topics that it may have to do with.
+    pub(super) fn name_topics(&mut self) {
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        let wanted = &group.subscription.topics;
+        let names = self.client.read_cluster(|cluster| {
+            let topics = cluster.topics.iter().filter(|(name, topic)| {
+                let is_wanted = wanted.contains(name) || group.nameless.contains(&topic.id);
+                is_wanted && !topic.id.is_zero()
+            });
+            let names = topics.map(|(name, topic)| (topic.id, name.clone()));
+            names.collect::<BTreeMap<_, _>>()
+        });
+        group.nameless.retain(|id| !names.contains_key(id));
+        self.chores.refresh |= !group.nameless.is_empty();
+        if !names.is_empty() {
+            self.handle_member(Input::Named { names });
+        }
+    }
+
+    /// The topics that the consumer subscribes to, and the ids of those whose names it has to find out.
+    pub(super) fn subscribed(&self) -> (Vec<TopicName>, Vec<TopicId>) {
+        self.group.as_ref().map_or_else(Default::default, |group| {
+            let nameless = group.nameless.iter().copied().collect();
+            (group.subscription.topics.clone(), nameless)
+        })
+    }
+
+    /// The id and the epoch under which the member commits.
+    pub(super) fn identity(&self) -> Option<(Str, i32)> {
+        self.group.as_ref()?.member.identity()
+    }
+
+    pub(super) fn member_deadline(&self) -> Option<std::time::Instant> {
+        self.group.as_ref()?.member.deadline()
+    }
+}
+
+fn member_config(config: &ConsumerConfig, client: &crate::Config) -> Config {
+    let mut id = [0; 16];
+    // Without randomness the coordinator would refuse all members but one, and say so.
+    let _ = getrandom::fill(&mut id);
+    Config {
+        member_id: Uuid::from_bytes(id).to_string().as_str().into(),
+        is_static: config.group_instance_id.is_some(),
+        poll_interval_max: config.poll_interval_max,
+        retry_backoff: client.retry_backoff,
+        retry_backoff_max: client.retry_backoff_max,
+        seed: Random::seeded().next(),
+    }
+}
+
+/// Sends a heartbeat and takes the answer.
+pub(super) async fn beat(shared: Arc<Shared>, request: RequestId, heartbeat: Heartbeat) {
+    let answer = shared.send_heartbeat(heartbeat).await;
+    let input = match answer {
+        Ok(answer) => Input::Heartbeat { request, answer },
+        Err(error) => {
+            tracing::debug!(%error, "a heartbeat is lost");
+            Input::Lost { request }
+        }
+    };
+    shared.with_core(|core| core.handle_member(input));
+}
+
+impl Shared {
+    async fn send_heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, ClientError> {
+        let says_all = heartbeat.rebalance_timeout.is_some();
+        let timeout = heartbeat.rebalance_timeout.map(|it| it.as_millis());
+        let timeout = timeout.map(|it| i32::try_from(it).unwrap_or(i32::MAX));
+        let owned = heartbeat.owned.map(|owned| {
+            let owned = owned.into_iter();
+            let owned = owned.map(|(topic_id, partitions)| TopicPartitions {
+                topic_id,
+                partitions,
+            });
+            owned.collect()
+        });
+        let (topics, regex) = match heartbeat.subscription {
+            Some(it) => (Some(it.topics), it.regex),
+            None => (None, None),
+        };
+        let config = &self.config;
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: config.group_id.clone().unwrap_or_default(),
+            member_id: heartbeat.member_id,
+            member_epoch: heartbeat.member_epoch,
+            instance_id: config.group_instance_id.clone(),
+            rack_id: config.rack.clone().filter(|_| says_all),
+            rebalance_timeout_ms: timeout.unwrap_or(-1),
+            subscribed_topic_names: topics,
+            subscribed_topic_regex: regex,
+            server_assignor: config.remote_assignor.clone().filter(|_| says_all),
+            topic_partitions: owned,
+        };
+        let answer = match self.ask_coordinator(&request, i16::MAX).await {
+            // Trying again would not help.
+            Err(error) if !error.is_retriable() && error.code().is_none() => {
+                return Ok(refusal(&error));
+            }
+            answer => answer?,
+        };
+        self.heed(ClientError::check(answer.error_code, None, String::new))
+            .await
+            .ok();
+        Ok(plain(answer))
+    }
+
+    /// Gives partitions up, after a commit if that goes by itself.
+    pub(super) fn confirm(self: &Arc<Self>, demand: u64, partitions: Vec<TopicPartition>) {
+        if self.config.auto_commit_interval.is_none() {
+            return self.with_core(|core| core.give_up(demand, &partitions));
+        }
+        let mut positions = self.core.lock().positions();
+        positions.retain(|partition, _| partitions.contains(partition));
+        let commit = self.start_commit(positions);
+        let shared = self.clone();
+        self.spawn(async move {
+            if let Err(error) = commit.await {
+                tracing::warn!(%error, "what was consumed of revoked partitions is not committed");
+            }
+            shared.with_core(|core| core.give_up(demand, &partitions));
+        });
+    }
+}
+
+fn refusal(error: &ClientError) -> HeartbeatAnswer {
+    HeartbeatAnswer {
+        error_code: match error {
+            ClientError::Unsupported { .. } => ErrorCode::UNSUPPORTED_VERSION,
+            _ => ErrorCode::UNKNOWN_SERVER_ERROR,
+        },
+        message: Some(error.to_string().as_str().into()),
+        member_id: None,
+        member_epoch: 0,
+        interval: Duration::ZERO,
+        assignment: None,
+    }
+}
+
+fn plain(answer: ConsumerGroupHeartbeatResponse) -> HeartbeatAnswer {
+    let assignment = answer.assignment.map(|assignment| {
+        let topics = assignment.topic_partitions.into_iter();
+        let partitions = topics.flat_map(|topic| {
+            let partitions = topic.partitions.into_iter();
+            partitions.map(move |partition| (topic.topic_id, partition))
+        });
+        partitions.collect()
+    });
+    let interval = u64::try_from(answer.heartbeat_interval_ms).unwrap_or(0);
+    HeartbeatAnswer {
+        error_code: answer.error_code,
+        message: answer.error_message,
+        member_id: answer.member_id,
+        member_epoch: answer.member_epoch,
+        interval: Duration::from_millis(interval),
+        assignment,
+    }
+}

@@ -1,0 +1,95 @@
+//! What happens to a member of a group, and what it wants done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidelog_types::{ErrorCode, PartitionIndex, Str, TopicId, TopicName, TopicPartition};
+
+/// A request that is in flight; never used again.
+pub(crate) type RequestId = u64;
+
+/// What a member subscribes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) topics: Vec<TopicName>,
+    /// An expression that the broker resolves.
+    pub(crate) regex: Option<Str>,
+}
+
+/// What a member says of itself (KIP-848). What is `None` has not changed since it was said last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Heartbeat {
+    pub(crate) member_id: Str,
+    /// 0 to join, -1 to leave, -2 to leave as a static member that will be back.
+    pub(crate) member_epoch: i32,
+    pub(crate) rebalance_timeout: Option<Duration>,
+    pub(crate) subscription: Option<Subscription>,
+    /// What it owns, by topic.
+    pub(crate) owned: Option<Vec<(TopicId, Vec<PartitionIndex>)>>,
+}
+
+/// What the coordinator says to a heartbeat (KIP-848).
+#[derive(Clone, Debug)]
+pub(crate) struct HeartbeatAnswer {
+    pub(crate) error_code: ErrorCode,
+    /// What it says of the error.
+    pub(crate) message: Option<Str>,
+    /// The id that the member has from now on, if the coordinator hands them out.
+    pub(crate) member_id: Option<Str>,
+    pub(crate) member_epoch: i32,
+    pub(crate) interval: Duration,
+    /// What the member should own, if that is news.
+    pub(crate) assignment: Option<Vec<(TopicId, PartitionIndex)>>,
+}
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// The application wants these topics.
+    Subscribe { subscription: Subscription },
+    /// The application wants nothing any more.
+    Leave,
+    /// The application has asked for records: it is alive.
+    Polled,
+    /// The application is done with what it was to give up, by the number of the demand.
+    Revoked { demand: u64 },
+    /// The names of topics.
+    Named { names: BTreeMap<TopicId, TopicName> },
+    /// The coordinator has answered.
+    Heartbeat {
+        request: RequestId,
+        answer: HeartbeatAnswer,
+    },
+    /// No answer will come.
+    Lost { request: RequestId },
+    /// [`deadline`](super::Member::deadline) has passed.
+    Timeout,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Send a heartbeat; answered by [`Input::Heartbeat`].
+    Heartbeat {
+        request: RequestId,
+        heartbeat: Heartbeat,
+    },
+    /// Find out the names of these topics; answered by [`Input::Named`].
+    Name { topics: Vec<TopicId> },
+    /// Stop reading these partitions, and let the application finish; answered by [`Input::Revoked`].
+    Revoke {
+        demand: u64,
+        partitions: Vec<TopicPartition>,
+    },
+    /// Read these partitions, too.
+    Assign { partitions: Vec<TopicPartition> },
+    /// These partitions are another one's already. Nothing of them can be committed.
+    Lose { partitions: Vec<TopicPartition> },
+    /// The member has left.
+    Left,
+    /// The member cannot be one.
+    Fail {
+        error_code: ErrorCode,
+        message: Option<Str>,
+    },
+}

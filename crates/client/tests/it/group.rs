@@ -1,0 +1,281 @@
+//! Consumers that share topics in a group.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidelog_client::{
+    ConsumeError, Consumer, ConsumerConfig, ConsumerEvent, OffsetReset, ProducerConfig, Rebalance,
+};
+use tidelog_types::{GroupId, Offset, TopicPartition};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::server::{Server, record, text, unique};
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn config(group: &str) -> ConsumerConfig {
+    let mut config = ConsumerConfig::group(group);
+    config.offset_reset = OffsetReset::Earliest;
+    config.auto_commit_interval = Some(Duration::from_secs(1));
+    config
+}
+
+/// Sends numbers to the partitions by turns.
+async fn number(server: &Server, topic: &str, partitions: i32, numbers: std::ops::Range<i32>) {
+    let producer = server.producer(ProducerConfig::default()).await;
+    for n in numbers {
+        let value = n.to_string();
+        let record = record(topic, &value).partition(n % partitions);
+        drop(producer.send(record).await.unwrap());
+    }
+    producer.close().await;
+}
+
+async fn next(consumer: &mut Consumer) -> ConsumerEvent {
+    let event = timeout(SOON, consumer.next_event()).await;
+    event.expect("an event in time").unwrap()
+}
+
+fn all(topic: &str, partitions: i32) -> Vec<TopicPartition> {
+    (0..partitions)
+        .map(|index| TopicPartition::new(topic, index))
+        .collect()
+}
+
+/// A member that consumes by itself.
+struct Worker {
+    seen: Arc<Mutex<Vec<i32>>>,
+    assigned: Arc<Mutex<BTreeSet<TopicPartition>>>,
+    stop: Arc<tokio::sync::Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    async fn start(server: &Server, config: ConsumerConfig, topic: &str) -> Self {
+        let mut consumer = server.consumer(config).await;
+        consumer.subscribe(&[topic]).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let assigned = Arc::new(Mutex::new(BTreeSet::new()));
+        let stop = Arc::new(tokio::sync::Notify::new());
+        let (sees, owns, stops) = (seen.clone(), assigned.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    () = stops.notified() => break,
+                    event = consumer.next_event() => event.unwrap(),
+                };
+                match event {
+                    ConsumerEvent::Record(record) => {
+                        let partition = TopicPartition::new(record.topic, record.partition);
+                        assert!(owns.lock().contains(&partition), "{partition} is ours");
+                        sees.lock()
+                            .push(text(record.value.as_ref()).parse().unwrap());
+                    }
+                    ConsumerEvent::Rebalance(Rebalance::Assigned(partitions)) => {
+                        owns.lock().extend(partitions);
+                    }
+                    ConsumerEvent::Rebalance(
+                        Rebalance::Revoked(partitions) | Rebalance::Lost(partitions),
+                    ) => {
+                        owns.lock().retain(|it| !partitions.contains(it));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            consumer.close().await.unwrap();
+        });
+        Self {
+            seen,
+            assigned,
+            stop,
+            task,
+        }
+    }
+
+    fn owns(&self) -> usize {
+        self.assigned.lock().len()
+    }
+
+    async fn stop(self) -> Vec<i32> {
+        self.stop.notify_one();
+        timeout(SOON, self.task).await.unwrap().unwrap();
+        Arc::into_inner(self.seen).unwrap().into_inner()
+    }
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waits = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(timeout(SOON, waits).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn one_member_reads_everything_and_the_next_goes_on() {
+    let server = Server::start().await;
+    let topic = server.topic(3, &[]).await;
+    number(&server, &topic, 3, 0..300).await;
+    let group = format!("one-{}", unique());
+    let mut consumer = server.consumer(config(&group)).await;
+    consumer.subscribe(&[&topic]).unwrap();
+    let first = next(&mut consumer).await;
+    let assigned = Rebalance::Assigned(all(&topic, 3));
+    assert_eq!(first, ConsumerEvent::Rebalance(assigned));
+    let mut seen = BTreeSet::new();
+    while seen.len() < 200 {
+        let record = timeout(SOON, consumer.recv()).await.unwrap().unwrap();
+        assert!(seen.insert(text(record.value.as_ref()).parse::<i32>().unwrap()));
+    }
+    let error = consumer.assign(&[]).unwrap_err();
+    assert!(matches!(error, ConsumeError::Config { .. }));
+    consumer.close().await.unwrap();
+
+    // It has left, and what it read is not read again.
+    let described = server.client().await;
+    let described = described
+        .describe_group(&GroupId::from(group.as_str()))
+        .await;
+    assert!(
+        described
+            .unwrap()
+            .is_none_or(|group| group.members.is_empty())
+    );
+    let mut consumer = server.consumer(config(&group)).await;
+    consumer.subscribe(&[&topic]).unwrap();
+    while seen.len() < 300 {
+        let record = timeout(SOON, consumer.recv()).await.unwrap().unwrap();
+        assert!(seen.insert(text(record.value.as_ref()).parse::<i32>().unwrap()));
+    }
+    consumer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn members_come_and_go_and_nothing_is_read_twice_or_left_out() {
+    let server = Server::start().await;
+    let topic = server.topic(6, &[]).await;
+    let group = format!("share-{}", unique());
+    let first = Worker::start(&server, config(&group), &topic).await;
+    until("the first has everything", || first.owns() == 6).await;
+    number(&server, &topic, 6, 0..600).await;
+    let second = Worker::start(&server, config(&group), &topic).await;
+    until("they share", || first.owns() == 3 && second.owns() == 3).await;
+    number(&server, &topic, 6, 600..1200).await;
+    until("all is read", || {
+        first.seen.lock().len() + second.seen.lock().len() >= 1200
+    })
+    .await;
+    let mut seen = first.stop().await;
+    until("the second has everything", || second.owns() == 6).await;
+    number(&server, &topic, 6, 1200..1800).await;
+    until("the rest is read", || {
+        seen.len() + second.seen.lock().len() >= 1800
+    })
+    .await;
+    seen.extend(second.stop().await);
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..1800));
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_given_up_when_the_application_says_so() {
+    let server = Server::start().await;
+    let topic = server.topic(2, &[]).await;
+    let group = format!("revoke-{}", unique());
+    let mut manual = config(&group);
+    manual.auto_commit_interval = None;
+    let mut first = server.consumer(manual).await;
+    first.subscribe(&[&topic]).unwrap();
+    next(&mut first).await;
+    number(&server, &topic, 2, 0..20).await;
+    for _ in 0..20 {
+        assert!(matches!(next(&mut first).await, ConsumerEvent::Record(_)));
+    }
+    let second = Worker::start(&server, config(&group), &topic).await;
+    let event = next(&mut first).await;
+    let ConsumerEvent::Rebalance(Rebalance::Revoked(revoked)) = event else {
+        panic!("{event:?}");
+    };
+    assert_eq!(revoked.len(), 1);
+    // Not asked for more yet: the partition is still this one's, and may be committed.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(second.owns(), 0);
+    first.commit().await.unwrap();
+    let waits = tokio::spawn(async move {
+        let event = next(&mut first).await;
+        panic!("nothing is to come: {event:?}");
+    });
+    until("the other has it", || second.owns() == 1).await;
+    waits.abort();
+    // It goes on behind what was committed.
+    number(&server, &topic, 2, 20..40).await;
+    until("it reads", || second.seen.lock().len() >= 10).await;
+    assert!(second.stop().await.into_iter().all(|n| n >= 20));
+}
+
+#[tokio::test]
+async fn an_expression_takes_topics_as_they_come() {
+    let server = Server::start().await;
+    let topic = server.topic(1, &[]).await;
+    let group = format!("regex-{}", unique());
+    let mut consumer = server.consumer(config(&group)).await;
+    consumer
+        .subscribe_matching(&topic.replace('-', "."))
+        .unwrap();
+    number(&server, &topic, 1, 0..3).await;
+    let record = timeout(SOON, consumer.recv()).await.unwrap().unwrap();
+    assert_eq!(record.topic.as_str(), topic);
+    assert_eq!(record.offset, Offset::ZERO);
+    consumer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_consumer_without_a_group_cannot_subscribe() {
+    let server = Server::start().await;
+    let consumer = server.consumer(ConsumerConfig::default()).await;
+    let error = consumer.subscribe(&["topic"]).unwrap_err();
+    assert!(matches!(error, ConsumeError::NoGroup));
+}
+
+#[tokio::test]
+async fn what_the_group_refuses_is_said() {
+    let server = Server::start().await;
+    let mut config = config(&format!("refused-{}", unique()));
+    config.remote_assignor = Some("nobody-knows-it".into());
+    let mut consumer = server.consumer(config).await;
+    consumer.subscribe(&["topic"]).unwrap();
+    let error = timeout(SOON, consumer.recv()).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("assignor"), "{error}");
+    consumer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_application_that_hangs_makes_room_for_others() {
+    let server = Server::start().await;
+    let topic = server.topic(1, &[]).await;
+    let group = format!("hang-{}", unique());
+    let mut hasty = config(&group);
+    hasty.poll_interval_max = Duration::from_secs(1);
+    let mut first = server.consumer(hasty).await;
+    first.subscribe(&[&topic]).unwrap();
+    next(&mut first).await;
+    // Nobody asks for longer than it may take.
+    let second = Worker::start(&server, config(&group), &topic).await;
+    until("the other has it", || second.owns() == 1).await;
+    let event = next(&mut first).await;
+    assert_eq!(
+        event,
+        ConsumerEvent::Rebalance(Rebalance::Lost(all(&topic, 1)))
+    );
+    let back = tokio::spawn(async move { next(&mut first).await });
+    second.stop().await;
+    let event = timeout(SOON, back).await.unwrap().unwrap();
+    assert_eq!(
+        event,
+        ConsumerEvent::Rebalance(Rebalance::Assigned(all(&topic, 1)))
+    );
+}
