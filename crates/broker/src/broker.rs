@@ -36,6 +36,8 @@ use crate::random::random_seed;
 use crate::replication::Replication;
 use crate::store::Store;
 use crate::store::moves::LogMover;
+#[cfg(feature = "testing")]
+use crate::testing::Probe;
 use crate::{Builder, groups};
 
 /// A running node: a broker, a controller, or both.
@@ -49,9 +51,14 @@ pub struct Broker {
     memory: MemoryNetwork,
     durability: Durability,
     pub(crate) clock: Clock,
+    #[cfg(feature = "testing")]
+    pub(crate) probe: Probe,
+    /// What it was made of.
+    #[cfg(feature = "testing")]
+    pub(crate) kept: Option<Builder>,
     store: Arc<Store>,
     /// What it has as a broker.
-    serving: Option<Serving>,
+    pub(crate) serving: Option<Serving>,
     stop: watch::Sender<bool>,
     ending: Ending,
     tasks: Vec<JoinHandle<()>>,
@@ -63,10 +70,10 @@ pub struct Broker {
 }
 
 /// What only a broker has.
-struct Serving {
+pub(crate) struct Serving {
     broker_epoch: i64,
     membership: Option<Membership>,
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     cleaner: LogCleaner,
     housekeeping: Housekeeping,
     mover: LogMover,
@@ -154,6 +161,7 @@ impl Broker {
         disks: &Disks,
         openings: &Openings,
         clock: Clock,
+        #[cfg(feature = "testing")] probe: Probe,
     ) -> Result<Self, StartError> {
         check_supported(&config)?;
         // Before the disk is touched: a port in use must leave no trace.
@@ -227,6 +235,10 @@ impl Broker {
             memory: openings.party.network.clone(),
             durability: config.durability(),
             clock,
+            #[cfg(feature = "testing")]
+            probe,
+            #[cfg(feature = "testing")]
+            kept: None,
             store,
             serving: None,
             stop,
@@ -347,6 +359,8 @@ impl Broker {
             controller: Arc::clone(&active),
             producer_ids: ProducerIds::default(),
             fetch_sessions: FetchSessions::new(sessions, random_seed()),
+            #[cfg(feature = "testing")]
+            probe: self.probe.clone(),
         });
         let cleaner = LogCleaner::start(store.clone(), broker_config.clone(), clock.clone())?;
         let mover = LogMover::start(store.clone(), published.image.clone(), self.id)?;
@@ -423,6 +437,21 @@ impl Broker {
                 reason: panic.to_string(),
             }),
         }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Broker {
+    /// Cuts the broker off from the world: returns when no connection and no listener is left.
+    pub(crate) async fn cut_off(&mut self) {
+        let _ = self.stop.send(true);
+        let _ = self.stop_controller.send(true);
+        let tasks = self.tasks.drain(..).chain(self.controller_tasks.drain(..));
+        for task in tasks {
+            // A task that panicked has said so.
+            let _ = task.await;
+        }
+        self.probe.until_disconnected().await;
     }
 }
 

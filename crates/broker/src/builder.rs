@@ -13,6 +13,8 @@ use crate::clock::Clock;
 use crate::listeners::Openings;
 use crate::net::listener::Worker;
 use crate::net::network::Party;
+#[cfg(feature = "testing")]
+use crate::testing::{Disk, Probe};
 use crate::{Broker, MemoryNetwork, StartError};
 
 /// What a broker is to be like. Made by [`Broker::builder`].
@@ -21,7 +23,7 @@ use crate::{Broker, MemoryNetwork, StartError};
 /// properties that most programs want.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    properties: BTreeMap<String, String>,
+    pub(crate) properties: BTreeMap<String, String>,
     workers: Vec<Handle>,
     disks: Disks,
     sockets: BTreeMap<String, Arc<TcpListener>>,
@@ -29,6 +31,11 @@ pub struct Builder {
     /// A network that others are on, and what this node is called there.
     network: Option<(MemoryNetwork, Str)>,
     pub(crate) clock: Clock,
+    /// What tests have arranged of a broker that came before.
+    #[cfg(feature = "testing")]
+    pub(crate) probe: Option<Probe>,
+    #[cfg(feature = "testing")]
+    pub(crate) test_disks: Vec<Disk>,
 }
 
 /// What takes the place of the file system under some of the log directories.
@@ -79,6 +86,10 @@ impl Builder {
             ports: true,
             network: None,
             clock: Clock::new(),
+            #[cfg(feature = "testing")]
+            probe: None,
+            #[cfg(feature = "testing")]
+            test_disks: Vec::new(),
         }
     }
 
@@ -165,7 +176,26 @@ impl Builder {
     }
 
     /// Starts the broker; it serves when this returns.
+    #[cfg(feature = "testing")]
+    pub async fn start(mut self) -> Result<Broker, StartError> {
+        self.probe.get_or_insert_with(Probe::new);
+        let kept = self.clone();
+        for disk in &self.test_disks {
+            let path = disk.path().to_owned();
+            self.disks.0.insert(path, disk.attach());
+        }
+        let mut broker = self.start_now().await?;
+        broker.kept = Some(kept);
+        Ok(broker)
+    }
+
+    /// Starts the broker; it serves when this returns.
+    #[cfg(not(feature = "testing"))]
     pub async fn start(self) -> Result<Broker, StartError> {
+        self.start_now().await
+    }
+
+    async fn start_now(self) -> Result<Broker, StartError> {
         let (config, warnings) = BrokerConfig::new(self.properties)?;
         for warning in warnings {
             tracing::warn!(key = %warning.key, "{}", warning.message);
@@ -186,6 +216,15 @@ impl Builder {
             party: Party { network, name },
             is_shared,
         };
-        Broker::start(config, workers, &self.disks, &openings, self.clock).await
+        Broker::start(
+            config,
+            workers,
+            &self.disks,
+            &openings,
+            self.clock,
+            #[cfg(feature = "testing")]
+            self.probe.unwrap_or_else(Probe::new),
+        )
+        .await
     }
 }

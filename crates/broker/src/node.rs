@@ -22,6 +22,8 @@ use crate::missing::Missing;
 use crate::producer_ids::ProducerIds;
 use crate::store::Store;
 use crate::store::partition::Partition;
+#[cfg(feature = "testing")]
+use crate::testing::Probe;
 
 /// A running node.
 pub(crate) struct Node {
@@ -46,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) controller: Arc<ActiveController>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) fetch_sessions: FetchSessions,
+    #[cfg(feature = "testing")]
+    pub(crate) probe: Probe,
 }
 
 /// Settings that every request needs, read once.

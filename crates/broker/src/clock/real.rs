@@ -59,6 +59,12 @@ pub(crate) async fn timeout_at<F: Future>(at: Instant, future: F) -> Result<F::O
     tokio::time::timeout_at(at.into(), future).await
 }
 
+/// Holds up this thread.
+#[cfg(feature = "testing")]
+pub(crate) fn block(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 /// The next message, unless `until` comes first; without it, however long that takes.
 pub(crate) fn receive<T>(
     messages: &Receiver<T>,

@@ -71,9 +71,13 @@ use self::groups::{
     find_coordinator, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
+#[cfg(feature = "testing")]
+use crate::clock::Clock;
 use crate::node::{Node, Settings};
 use crate::peers;
 use crate::store::partition::Partition;
+#[cfg(feature = "testing")]
+use crate::testing::{Connected, Probe};
 
 /// Who is at the other end of a connection, and what its requests have left to do.
 pub(crate) struct Peer {
@@ -85,6 +89,9 @@ pub(crate) struct Peer {
     pub(crate) due_flushes: DueFlushes,
     /// Whether it has named itself as what this is.
     is_of_this_kind: AtomicBool,
+    /// By what tests know the connection.
+    #[cfg(feature = "testing")]
+    pub(crate) connected: Option<Connected>,
     /// Called when the connection is over.
     when_closed: Mutex<Option<WhenClosed>>,
 }
@@ -100,6 +107,8 @@ impl Peer {
             listener,
             due_flushes: DueFlushes::default(),
             is_of_this_kind: AtomicBool::new(false),
+            #[cfg(feature = "testing")]
+            connected: None,
             when_closed: Mutex::new(None),
         }
     }
@@ -170,6 +179,9 @@ pub(crate) enum Answer {
     Silent,
     /// The connection is closed.
     Close(Closed),
+    /// A response, behind which the connection is closed.
+    #[cfg(feature = "testing")]
+    Last(Response),
 }
 
 impl Answer {
@@ -195,6 +207,9 @@ pub(crate) enum Closed {
     Idle,
     /// The client sent what nobody can answer.
     BadRequest(String),
+    /// A test wants it so, for this reason.
+    #[cfg(feature = "testing")]
+    ByFault(&'static str),
     /// The transport failed.
     Io(std::io::Error),
 }
@@ -216,6 +231,10 @@ pub(crate) trait Service: Send + Sync {
     /// Reads a request and starts its handler. Where the frame is not a request that is known here there is nobody who
     /// could understand an answer, and the connection is closed.
     fn start(self: Arc<Self>, peer: &Arc<Peer>, frame: Bytes) -> Result<Started, Closed>;
+
+    /// A connection was opened, and is so until the answer is dropped.
+    #[cfg(feature = "testing")]
+    fn connected(&self) -> Option<Connected>;
 }
 
 /// A node in one of its roles, with the APIs of the listeners of that role.
@@ -240,6 +259,12 @@ pub(crate) trait Role: Send + Sync + Sized + 'static {
 
     /// The level of kraft.version, where it is told.
     fn kraft_version(&self) -> Option<i16>;
+
+    /// Where tests reach in.
+    #[cfg(feature = "testing")]
+    fn probe(&self) -> Option<(&Probe, &Clock)> {
+        None
+    }
 }
 
 /// A role whose listeners take requests to change the cluster.
@@ -339,7 +364,20 @@ impl<R: Role> Service for R {
             return Ok(Box::pin(api_versions::refuse_version(context)));
         }
         let request = Request::read(&mut reader, api.key, version).map_err(bad)?;
-        Ok(R::route(context(header), request))
+        let context = context(header);
+        #[cfg(feature = "testing")]
+        {
+            let node = Arc::clone(&context.node);
+            if let Some((probe, clock)) = node.probe() {
+                return probe.start(clock, context, request);
+            }
+        }
+        Ok(R::route(context, request))
+    }
+
+    #[cfg(feature = "testing")]
+    fn connected(&self) -> Option<Connected> {
+        self.probe().map(|(probe, _)| probe.connected())
     }
 }
 
@@ -400,6 +438,11 @@ impl Role for Node {
 
     fn kraft_version(&self) -> Option<i16> {
         None
+    }
+
+    #[cfg(feature = "testing")]
+    fn probe(&self) -> Option<(&Probe, &Clock)> {
+        Some((&self.probe, &self.clock))
     }
 }
 

@@ -254,6 +254,14 @@ impl<T: Transport> Connection<T> {
                 Answer::Send(response) => self.output.push(response),
                 Answer::Silent => {}
                 Answer::Close(closed) => return Err(closed),
+                #[cfg(feature = "testing")]
+                Answer::Last(response) => {
+                    self.output.push(response);
+                    self.input = BytesMut::new();
+                    self.in_progress.clear();
+                    self.bytes_in_progress = 0;
+                    self.input_ended = true;
+                }
             }
         }
         Ok(progress)
@@ -293,6 +301,8 @@ impl std::fmt::Display for Closed {
             Self::ByClient => f.write_str("the client closed it"),
             Self::Idle => f.write_str("nothing was sent for connections.max.idle.ms"),
             Self::BadRequest(why) => f.write_str(why),
+            #[cfg(feature = "testing")]
+            Self::ByFault(why) => f.write_str(why),
             Self::Io(e) if e.kind() == io::ErrorKind::ConnectionReset => {
                 f.write_str("the client reset it")
             }

@@ -217,6 +217,12 @@ impl Acceptor {
         let worker = &self.workers[turn % self.workers.len()];
         let service = Arc::clone(&self.service);
         let peer = Peer::new(address, self.listener.clone());
+        #[cfg(feature = "testing")]
+        let peer = {
+            let mut peer = peer;
+            peer.connected = service.connected();
+            peer
+        };
         let counted = Counted::new(worker.connections.as_ref());
         let mut stop = self.stop.clone();
         worker.handle.spawn(async move {

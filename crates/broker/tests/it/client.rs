@@ -202,6 +202,13 @@ impl Client {
         .await;
     }
 
+    /// Everything that comes until the broker closes the connection.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn rest(&mut self) -> BytesMut {
+        soon(async { while let Ok(1..) = self.stream.read_buf(&mut self.input).await {} }).await;
+        std::mem::take(&mut self.input)
+    }
+
     /// Waits until the broker closes the connection, whatever it says before.
     pub(crate) async fn ended(&mut self) {
         soon(async { while let Ok(1..) = self.stream.read_buf(&mut self.input).await {} }).await;

@@ -70,7 +70,7 @@ use crate::server::Server;
 const UNKNOWN_TAG: &[u8] = b"\x63\x0dnot to be read";
 
 /// A plausible request of an API, which a broker with this topic can answer.
-fn request(api: &Api, version: i16, topic: &Topic) -> Request {
+pub(crate) fn request(api: &Api, version: i16, topic: &Topic) -> Request {
     let group = match api.key {
         // A group of their own for each, and for the others one that has offsets and a member.
         ApiKey::JoinGroup => format!("join-{}-{version}", topic.name),
