@@ -99,6 +99,8 @@ class Server:
 
     def __init__(self, folder=None, **properties):
         self.folder = folder or scratch(type(self).__name__.lower())
+        self.host = "127.0.0.1"
+        self.prefix = []  # what runs the command, such as `ip netns exec`
         self.port = free_port()
         self.controller_port = free_port()
         self.data = self.folder / "data"
@@ -126,7 +128,7 @@ class Server:
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def write_properties(self):
         lines = [f"{key}={value}" for key, value in self.properties.items()]
@@ -137,7 +139,7 @@ class Server:
         self.write_properties()
         self.output_start = self.output.stat().st_size if self.output.exists() else 0
         with open(self.output, "ab") as output, open(self.errors, "ab") as errors:
-            self.process = spawn(self.command(), self.file_bytes_max, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+            self.process = spawn([*self.prefix, *self.command()], self.file_bytes_max, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
 
     def start(self):
         self.spawn()

@@ -1,6 +1,9 @@
 //! Several nodes with one metadata quorum: a leader is found, changes of the cluster go to it from everywhere, and another
 //! one takes over when it is gone.
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
 use tidelog_broker::format::InitialControllers;
 use tidelog_protocol::messages::add_raft_voter::{AddRaftVoterRequest, Listener};
 use tidelog_protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
@@ -318,4 +321,91 @@ async fn who_does_not_belong_to_the_cluster_is_refused() {
     let refusal = stray.refusal().await.to_string();
     assert!(refusal.contains("registered"), "{refusal}");
     create(&mut cluster.client(4).await, "goes-on").await;
+}
+
+/// The file of the metadata log of a node, and those of its snapshots.
+fn metadata_files(cluster: &Cluster, id: i32) -> (PathBuf, Vec<PathBuf>) {
+    let folder = cluster.members[&id].dir.path().join("__cluster_metadata-0");
+    let files = std::fs::read_dir(&folder).unwrap();
+    let mut snapshots: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    snapshots.retain(|path| path.extension().is_some_and(|kind| kind == "checkpoint"));
+    snapshots.sort();
+    (folder.join("00000000000000000000.log"), snapshots)
+}
+
+fn cut(path: &Path, bytes: u64) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(bytes).unwrap();
+}
+
+fn len(path: &Path) -> u64 {
+    path.metadata().unwrap().len()
+}
+
+/// The last batch is torn, or there is a hole or noise behind it: what is damaged is cut off, and fetched again.
+#[tokio::test]
+async fn a_node_whose_metadata_log_is_torn_fetches_what_it_lacks() {
+    let mut cluster = Cluster::start(THREE, Voters::Fixed).await;
+    for round in 0..4 {
+        create(&mut cluster.client(1).await, &format!("t-{round}")).await;
+    }
+    for (id, damage) in [(1, "torn"), (2, "noise"), (3, "hole")] {
+        cluster.crash(id);
+        let (log, _) = metadata_files(&cluster, id);
+        let end = len(&log);
+        match damage {
+            "torn" => cut(&log, end - 9),
+            "hole" => cut(&log, end + 4096),
+            _ => {
+                let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+                file.write_all(&[0xa5; 300]).unwrap();
+            }
+        }
+        let others: Vec<i32> = (1..=3).filter(|other| *other != id).collect();
+        let mut client = cluster.client(others[0]).await;
+        shows(&mut client, &others).await;
+        create(&mut client, &format!("without-{id}")).await;
+        cluster.run(&[id]).await;
+        let mut client = cluster.client(id).await;
+        for round in 0..4 {
+            sees(&mut client, &format!("t-{round}")).await;
+        }
+        sees(&mut client, &format!("without-{id}")).await;
+    }
+}
+
+/// The newest snapshot was cut short: an older one, or the log, has the same.
+#[tokio::test]
+async fn a_node_whose_snapshot_is_cut_short_goes_by_what_is_whole() {
+    let mut cluster = Cluster::new(THREE, Voters::Fixed);
+    for member in cluster.members.values_mut() {
+        member.set("metadata.log.max.record.bytes.between.snapshots", "200");
+    }
+    cluster.run(&[1, 2, 3]).await;
+    for round in 0..5 {
+        create(&mut cluster.client(1).await, &format!("t-{round}")).await;
+    }
+    let others = [1, 3];
+    let snapshots = soon(async {
+        loop {
+            let (_, snapshots) = metadata_files(&cluster, 2);
+            // The first is what `format` wrote.
+            if snapshots.len() > 2 {
+                return snapshots;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    snapshots.await;
+    cluster.crash(2);
+    shows(&mut cluster.client(1).await, &others).await;
+    let (_, snapshots) = metadata_files(&cluster, 2);
+    let newest = snapshots.last().unwrap();
+    cut(newest, len(newest) / 2);
+    create(&mut cluster.client(1).await, "meanwhile").await;
+    cluster.run(&[2]).await;
+    let mut client = cluster.client(2).await;
+    for name in ["t-0", "t-1", "t-2", "t-3", "t-4", "meanwhile"] {
+        sees(&mut client, name).await;
+    }
 }

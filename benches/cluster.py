@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""What a failure costs a cluster of three nodes, and what the cluster costs, beside three nodes of Apache Kafka.
+
+    ~/.cache/tidelog-ci/venv-*/bin/python benches/cluster.py [--binary PATH] [--kafka-libs DIR] [--only WORD ...]
+
+Each cluster runs alone, every node broker and controller, on its defaults, with topics of 3 replicas and min.insync.replicas=2. The
+measures, of which --only picks some:
+
+    idle        resident memory of all three, and their processor time while nothing happens
+    kill        kill -9 of the leader: how long clients on their defaults (librdkafka, Java) have no record acknowledged
+    stall       SIGSTOP of the leader for --stall-seconds: until another node leads, and the same of both clients
+    rate        records of 1 KiB with acks=all by Kafka's ProducerPerformance: MB/s, and processor time of all nodes for a GB
+    latency     20,000 records/s of 100 B: from before produce() until the consumer has it
+    partitions  kill -9 of a node that leads a third of 10,000 partitions: until all have another leader (minutes with Kafka)
+
+It uses the clusters and clients of .ci/cluster.py. All but `partitions` take some four minutes, half of them for Kafka.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / ".ci"), str(HERE.parent / ".ci" / "clients")]
+
+import harness  # noqa: E402
+from cluster import Cluster, JavaPulse, Pulse, partitions_of, settle  # noqa: E402
+from common import QUIET  # noqa: E402
+from confluent_kafka import Consumer, Producer, TopicPartition  # noqa: E402
+from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
+
+MEASURES = ["idle", "kill", "stall", "rate", "latency", "partitions"]
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu(cluster):
+    """Seconds of processor time that the nodes have taken so far."""
+    fields = [Path(f"/proc/{node.process.pid}/stat").read_text().rsplit(")", 1)[1].split() for node in cluster.nodes]
+    return sum(int(field[11]) + int(field[12]) for field in fields) / TICKS
+
+
+def create(admin, name, partitions, replicas=3):
+    admin.create_topics([NewTopic(name, partitions, replicas)], operation_timeout=120, request_timeout=120)[name].result(120)
+    settle(admin, [name])
+
+
+def idle(cluster, admin, options):
+    time.sleep(5)
+    started, used = time.monotonic(), cpu(cluster)
+    time.sleep(5)
+    share = (cpu(cluster) - used) / (time.monotonic() - started)
+    return {"MiB of all nodes": sum(node.status("VmRSS") for node in cluster.nodes) / 1024, "processor, % of one": share * 100}
+
+
+def faults(cluster, admin, options, strike, heal, count):
+    """How long each client had nothing acknowledged, fault by fault, and how long there was no other leader."""
+    topic = f"faults-{time.monotonic_ns()}"
+    create(admin, topic, 1)
+    pulses = [Pulse(cluster, topic), JavaPulse(cluster, topic)]
+    for pulse in pulses:
+        pulse.start()
+    harness.eventually("each producer has written something", lambda: all(len(pulse.acknowledged) > 1 for pulse in pulses))
+    gaps, led = {pulse.name: [] for pulse in pulses}, []
+    for _ in range(count):
+        # Longer than clients go on backing off from a node that was gone.
+        time.sleep(options.pause)
+        leader = partitions_of(admin, topic)[0].leader
+        victim = cluster.nodes[leader - 1]
+        others = AdminClient({"bootstrap.servers": ",".join(node.address for node in cluster.nodes if node is not victim), **QUIET})
+        partitions_of(others, topic)
+        started = time.time()
+        strike(victim)
+
+        def is_led_by_another():
+            try:
+                return partitions_of(others, topic)[0].leader not in (-1, leader)
+            except Exception:  # not now
+                return False
+
+        led.append(harness.eventually("another leader", is_led_by_another, seconds=60))
+        heal(victim, started)
+        settle(admin, [topic])
+        for pulse in pulses:
+            gaps[pulse.name].append(pulse.longest_gap(started))
+    for pulse in pulses:
+        pulse.stop()
+    figures = {"until another leads, p50 s": statistics.median(led), "until another leads, max s": max(led)}
+    for name, times in gaps.items():
+        figures[f"{name}, p50 s"], figures[f"{name}, max s"] = statistics.median(times), max(times)
+    return figures
+
+
+def kill(cluster, admin, options):
+    def heal(victim, _):
+        # Also where nobody notices the death before the session is over.
+        time.sleep(3)
+        victim.spawn()
+
+    return faults(cluster, admin, options, lambda victim: victim.kill(), heal, options.faults)
+
+
+def stall(cluster, admin, options):
+    def heal(victim, started):
+        time.sleep(max(0, started + options.stall_seconds - time.time()))
+        victim.process.send_signal(18)
+
+    return faults(cluster, admin, options, lambda victim: victim.process.send_signal(19), heal, 2)
+
+
+def rate(cluster, admin, options):
+    create(admin, "rate", 6)
+    records = options.megabytes * 1024
+
+    def load(count):
+        settings = [f"bootstrap.servers={cluster.address}", "acks=all", "batch.size=262144", "linger.ms=5", "buffer.memory=134217728"]
+        out = harness.java("org.apache.kafka.tools.ProducerPerformance", "--topic", "rate", "--num-records", count, "--record-size", 1024, "--throughput", -1, "--producer-props", *settings, seconds=300).out
+        return float(out.rsplit("(", 1)[1].split()[0])
+
+    load(records // 8)
+    used = cpu(cluster)
+    speed = load(records)
+    return {"MB/s": speed, "processor s per GB": (cpu(cluster) - used) / (records * 1024 / 1e9)}
+
+
+def latency(cluster, admin, options):
+    create(admin, "latency", 3)
+    took, stopping = [], threading.Event()
+    consumer = Consumer({"bootstrap.servers": cluster.address, **QUIET, "group.id": "latency", "fetch.wait.max.ms": 100})
+    consumer.assign([TopicPartition("latency", n, 0) for n in range(3)])
+
+    def read():
+        while not stopping.is_set():
+            messages = consumer.consume(1000, 0.05)
+            now = time.monotonic_ns()
+            took.extend(now - int(message.value()[:20]) for message in messages if message.error() is None)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    producer = Producer({"bootstrap.servers": cluster.address, **QUIET, "acks": "all"})
+    started, written = time.monotonic(), 0
+    while (passed := time.monotonic() - started) < 15:
+        while written < passed * 20_000:
+            producer.produce("latency", b"%020d" % time.monotonic_ns() + b"x" * 80)
+            written += 1
+        producer.poll(0.0005)
+    producer.flush(30)
+    time.sleep(1)
+    stopping.set()
+    reader.join()
+    consumer.close()
+    # The first third is for getting warm.
+    sample = sorted(took[len(took) // 3 :])
+    return {f"p{p} ms": sample[int(len(sample) * p / 100)] / 1e6 for p in (50, 99, 99.9)}
+
+
+def partitions(cluster, admin, options):
+    for n in range(10):
+        admin.create_topics([NewTopic(f"many-{n}", options.partitions // 10, 3)], operation_timeout=120, request_timeout=120)[f"many-{n}"].result(120)
+    names = [f"many-{n}" for n in range(10)]
+    harness.eventually("all replicas are in sync", lambda: all(len(p.isrs) == 3 for name in names for p in partitions_of(admin, name).values()), seconds=300)
+    victim = cluster.nodes[partitions_of(admin, names[0])[0].leader - 1]
+    number = cluster.nodes.index(victim) + 1
+    others = AdminClient({"bootstrap.servers": ",".join(node.address for node in cluster.nodes if node is not victim), **QUIET})
+    partitions_of(others, names[0])
+    victim.kill()
+    leaders = lambda name: {p.leader for p in partitions_of(others, name).values()}
+    took = harness.eventually("another leader of each partition", lambda: all(not leaders(name) & {-1, number} for name in names), seconds=120)
+    return {f"until {options.partitions} partitions are led, s": took}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default=str(HERE.parent / "target/release/tidelog"))
+    parser.add_argument("--kafka-libs", type=Path, help="the folder with Kafka's jars; without it, only ours is measured")
+    parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES[:-1])
+    parser.add_argument("--faults", type=int, default=6, help="how often the leader is killed")
+    parser.add_argument("--pause", type=float, default=12, help="seconds between two faults")
+    parser.add_argument("--stall-seconds", type=float, default=20)
+    parser.add_argument("--megabytes", type=int, default=512)
+    parser.add_argument("--partitions", type=int, default=10_000)
+    parser.add_argument("--property", action="append", default=[], metavar="KEY=VALUE", help="a line for server.properties")
+    options = parser.parse_args()
+    kinds = ["tidelog"]
+    if options.kafka_libs:
+        harness.KAFKA_LIBS = options.kafka_libs.expanduser()
+        kinds.append("kafka")
+    found = {}
+    for kind in kinds:
+        options.kafka = kind == "kafka"
+        cluster = Cluster(options)
+        cluster.start()
+        admin = AdminClient({"bootstrap.servers": cluster.address, **QUIET})
+        for measure in options.only:
+            for name, value in globals()[measure](cluster, admin, options).items():
+                found.setdefault((measure, name), {})[kind] = value
+                print(f"{kind}, {measure}: {name}: {value:.3f}", flush=True)
+        for node in cluster.nodes:
+            node.kill()
+    if len(kinds) == 2:
+        for (measure, name), of in found.items():
+            print(f"{measure}: {name}: {of['tidelog']:.3f}, Kafka {of['kafka']:.3f}, ratio {of['tidelog'] / of['kafka']:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
