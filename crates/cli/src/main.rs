@@ -13,6 +13,7 @@ mod output;
 mod partitions;
 mod profile;
 mod protocol;
+mod replicas;
 mod topic;
 
 use std::io::{ErrorKind, Write};
@@ -32,7 +33,7 @@ struct Cli {
 enum Command {
     /// Run a broker until SIGTERM or SIGINT.
     Broker(broker::Arguments),
-    /// Show the nodes of a cluster, its features, and the quorum that keeps its metadata.
+    /// Look after the nodes of a cluster: who there is, who votes, who leads, and who has which replicas.
     Cluster(cluster::Arguments),
     /// Print a script by which a shell completes the command.
     Completions(completions::Arguments),

@@ -57,6 +57,7 @@ mod controller;
 mod error;
 mod groups;
 mod metadata;
+mod nodes;
 mod offsets;
 mod producer;
 mod records;

@@ -135,7 +135,7 @@ fn replicas(quorum: &QuorumDescription) -> impl Iterator<Item = (&QuorumReplica,
     voters.chain(observers.map(|replica| (replica, "observer")))
 }
 
-fn quorum_in_text(quorum: &QuorumDescription) -> String {
+pub(super) fn quorum_in_text(quorum: &QuorumDescription) -> String {
     let end_of = |replica: &QuorumReplica| replica.log_end_offset.map(|end| end.value());
     let leader = quorum.voters.iter();
     let leader = leader.filter(|replica| quorum.leader == Some(replica.id));
@@ -168,7 +168,7 @@ fn quorum_in_text(quorum: &QuorumDescription) -> String {
     )
 }
 
-fn quorum_in_json(quorum: &QuorumDescription) -> Value {
+pub(super) fn quorum_in_json(quorum: &QuorumDescription) -> Value {
     let replicas = replicas(quorum).map(|(replica, role)| {
         let listeners = quorum.listeners.get(&replica.id).into_iter().flatten();
         let listeners = listeners.map(|(name, host, port)| {

@@ -1,6 +1,11 @@
 //! `tidelog cluster`: the nodes of a cluster, over the wire, so that it serves every Kafka cluster.
 
 mod describe;
+mod drain;
+mod elect;
+mod log_dirs;
+mod quorum;
+mod reassign;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -22,11 +27,30 @@ enum Command {
     /// Show the nodes of the cluster, the levels of its features, and the quorum that keeps its metadata. On the port of a
     /// controller it shows the controllers.
     Describe,
+    /// Move everything away from a broker, so that it can be taken out of the cluster.
+    Drain(drain::Drain),
+    /// Elect leaders of partitions: the preferred replicas, or where none is left in sync any that is there.
+    Elect(elect::Elect),
+    /// Show the log directories of the brokers, and what lies in them.
+    LogDirs(log_dirs::LogDirs),
+    /// Show the quorum that keeps the metadata, and change who votes in it.
+    Quorum(quorum::Quorum),
+    /// Give partitions other replicas, show how far that has come, or stop it.
+    Reassign(reassign::Reassign),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let common = &arguments.common;
     match &arguments.command {
         Command::Describe => common.run(describe::run),
+        Command::Drain(drain) => common.run(async |client, format| drain.run(client, format).await),
+        Command::Elect(elect) => common.run(async |client, format| elect.run(client, format).await),
+        Command::LogDirs(dirs) => common.run(async |client, format| dirs.run(client, format).await),
+        Command::Quorum(quorum) => {
+            common.run(async |client, format| quorum.run(client, format).await)
+        }
+        Command::Reassign(reassign) => {
+            common.run(async |client, format| reassign.run(client, format).await)
+        }
     }
 }

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use tidelog_client::{
-    Client, ClientError, ConfigChange, ConfigChanges, ConfigResource, EndpointType, NewPartitions,
-    PerTopic, TopicDescription,
+    Client, ClientError, ConfigChange, ConfigChanges, ConfigResource, NewPartitions, PerTopic,
+    TopicDescription,
 };
-use tidelog_types::{ErrorCode, NodeId, Str, TopicName, TopicPartition};
+use tidelog_types::{ErrorCode, Str, TopicName, TopicPartition};
 
 use super::key_value;
-use super::replicas::{Brokers, Placed};
-use crate::output::{Format, Outcome, count as counted, failure, ids, pretty, table};
+use crate::output::{Format, Outcome, count as counted, failure, pretty};
+use crate::replicas::{self, Brokers, Move, Placed, moves_in_json, moves_in_text};
 
 #[derive(Args)]
 pub(super) struct Alter {
@@ -122,32 +122,12 @@ impl Changes {
     }
 }
 
-/// A partition that gets other replicas.
-struct Move {
-    partition: TopicPartition,
-    from: Vec<NodeId>,
-    to: Vec<NodeId>,
-}
-
-/// The brokers in service, with the replicas that each has of all topics, and these topics. It is an error if there are fewer
-/// brokers than replicas are wanted.
+/// The same as [`replicas::brokers`]. It is an error if there are fewer brokers than replicas are wanted.
 async fn brokers(
     client: &Client,
     count: usize,
 ) -> Result<(Brokers, PerTopic<TopicDescription>), Box<dyn Error>> {
-    let nodes = client.describe_cluster(EndpointType::Brokers).await?.nodes;
-    let topics = client.describe_topics(None).await?;
-    let partitions = topics
-        .values()
-        .flatten()
-        .flat_map(|topic| &topic.partitions);
-    let brokers = Brokers::new(
-        nodes
-            .into_iter()
-            .filter(|node| !node.is_fenced)
-            .map(|node| (node.broker.id, node.rack)),
-        partitions.map(|partition| &partition.replicas[..]),
-    );
+    let (brokers, topics) = replicas::brokers(client).await?;
     if brokers.len() < count {
         let (wanted, there) = (counted(count, "replica"), counted(brokers.len(), "broker"));
         return Err(format!("no room for {wanted} of each partition: {there} in service").into());
@@ -192,15 +172,10 @@ async fn replicate(
             }
         }
     }
-    if !dry_run && !moves.is_empty() {
-        let wanted = moves.iter();
-        let wanted = wanted.map(|moved| (moved.partition.clone(), Some(moved.to.clone())));
-        for (partition, result) in client.alter_reassignments(&wanted.collect()).await? {
-            if let Err(error) = result {
-                moves.retain(|moved| moved.partition != partition);
-                names.remove(&partition.topic);
-                refused.push((partition.topic, error));
-            }
+    if !dry_run {
+        for (partition, error) in replicas::begin(client, &mut moves).await? {
+            names.remove(&partition.topic);
+            refused.push((partition.topic, error));
         }
     }
     Ok((moves, refused))
@@ -245,7 +220,10 @@ impl Alter {
                 let missing = missing.iter();
                 let missing = missing.map(|(name, _)| format!("does not exist: {name}"));
                 let lines: Vec<_> = altered.chain(missing).collect();
-                lines.join("\n") + &moves_in_text(&moves)
+                match moves.is_empty() {
+                    true => lines.join("\n"),
+                    false => format!("{}\n\n{}", lines.join("\n"), moves_in_text(&moves)),
+                }
             }
             Format::Json => {
                 let altered: Vec<_> = names.iter().map(|name| name.as_str()).collect();
@@ -256,7 +234,7 @@ impl Alter {
                     "executed": !self.dry_run,
                     "altered": altered,
                     "missing": missing,
-                    "replicas": moves.iter().map(move_in_json).collect::<Vec<_>>(),
+                    "replicas": moves_in_json(&moves),
                     "failed": failed.collect::<Vec<_>>(),
                 }))
             }
@@ -264,30 +242,4 @@ impl Alter {
         let failures = failed.into_iter().map(|(_, error)| error);
         Ok(Outcome::new(said, failures.collect()))
     }
-}
-
-fn moves_in_text(moves: &[Move]) -> String {
-    if moves.is_empty() {
-        return String::new();
-    }
-    let rows = moves.iter().map(|moved| {
-        vec![
-            moved.partition.topic.to_string(),
-            moved.partition.partition.to_string(),
-            ids(&moved.from),
-            ids(&moved.to),
-        ]
-    });
-    let heads = ["TOPIC", "PARTITION", "REPLICAS", "TO BE"];
-    format!("\n\n{}", table(&heads, rows))
-}
-
-fn move_in_json(moved: &Move) -> Value {
-    let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.value()).collect::<Vec<_>>();
-    json!({
-        "topic": moved.partition.topic.as_str(),
-        "partition": moved.partition.partition,
-        "from": numbers(&moved.from),
-        "to": numbers(&moved.to),
-    })
 }

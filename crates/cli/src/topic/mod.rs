@@ -5,7 +5,6 @@ mod create;
 mod delete;
 mod delete_records;
 mod describe;
-mod replicas;
 
 use std::error::Error;
 use std::process::ExitCode;

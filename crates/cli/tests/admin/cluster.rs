@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Server, tidelog};
+use crate::support::{Server, fresh, tidelog};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_described() {
@@ -26,6 +26,80 @@ async fn a_cluster_is_described() {
             assert!(said.contains(why), "{said}");
         }
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_a_cluster_of_one_has_an_answer() {
+    let server = Server::start().await;
+    let name = fresh("one");
+    server.creates(&name, &[]).await;
+    let dirs = server.json(&["cluster", "log-dirs", "-t", &name]);
+    let replica = &dirs["logDirs"][0]["replicas"][0];
+    assert_eq!(
+        (&replica["partition"], &replica["coming"]),
+        (&0.into(), &false.into())
+    );
+    let broker = dirs["logDirs"][0]["broker"].to_string();
+    let said = server.says(&["cluster", "log-dirs", &broker]);
+    assert!(said.contains("in service"), "{said}");
+    let quorum = server.json(&["cluster", "quorum"]);
+    assert_eq!(quorum["leader"].to_string(), broker);
+    let said = server.says(&["cluster", "reassign", "--status"]);
+    assert_eq!(said, "nothing is under way\n");
+    let said = server.says(&["cluster", "reassign", "--cancel", "--all"]);
+    assert_eq!(said, "nothing is under way\n");
+    let said = server.says(&["cluster", "reassign", "-t", &name, "--brokers", &broker]);
+    assert_eq!(said, "nothing to be moved\n");
+    let said = server.says(&["cluster", "elect", &name]);
+    assert_eq!(said, "no election needed: 1 partition\n");
+    let said = server.refuses(&["cluster", "drain", &broker]);
+    let is_of_it = |line: &&String| line.contains(&format!("{name}-0"));
+    assert!(
+        said.iter()
+            .find(is_of_it)
+            .unwrap()
+            .contains("no other broker has room")
+    );
+    let said = server.refuses(&["cluster", "quorum", "--remove", "77"]);
+    assert_eq!(said, ["controller 77 has no vote"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_kafka_reassign_partitions_is_read() {
+    let server = Server::start().await;
+    let name = fresh("planned");
+    server.creates(&name, &["--partitions", "2"]).await;
+    let broker = &server.json(&["cluster", "describe"])["nodes"][0]["id"];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plan.json");
+    let plan = |partition: i32, broker: &str| {
+        let row = format!(
+            r#"{{"topic":"{name}","partition":{partition},"replicas":[{broker}],"log_dirs":["any"]}}"#
+        );
+        std::fs::write(&file, format!(r#"{{"version":1,"partitions":[{row}]}}"#)).unwrap();
+    };
+    let command = [
+        "cluster",
+        "reassign",
+        "-f",
+        file.to_str().unwrap(),
+        "--dry-run",
+    ];
+    plan(1, &broker.to_string());
+    assert_eq!(server.says(&command), "nothing to be moved\n");
+    plan(1, "77");
+    let moves = server.json(&command);
+    assert_eq!(moves["replicas"][0]["to"], serde_json::json!([77]));
+    let said = server.refuses(&command[..4]);
+    assert!(said[0].contains("INVALID_REPLICA_ASSIGNMENT"), "{said:?}");
+    plan(2, "77");
+    let said = server.refuses(&command);
+    assert_eq!(said, [format!("there is no partition {name}-2")]);
+    std::fs::write(&file, "{}").unwrap();
+    let said = server.refuses(&command);
+    assert!(said[0].contains("is no reassignment of kafka-reassign-partitions"));
     server.stop().await;
 }
 
