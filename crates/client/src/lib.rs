@@ -1,7 +1,7 @@
 //! A Kafka client in pure, asynchronous Rust. It works with Tidelog and with Apache Kafka alike, from 2.1 on.
 //!
-//! It has the [`Producer`], the [`Consumer`] for partitions that are assigned by hand or shared in a group (KIP-848), and what an
-//! operator needs: topics, their configs and records, consumer groups, the cluster.
+//! It has the [`Producer`], the [`Consumer`] for partitions that are assigned by hand or shared in a group by either protocol, and
+//! what an operator needs: topics, their configs and records, consumer groups, the cluster.
 //! **Every call says which version it speaks by what both sides know**: a [`Connection`] asks the broker for its APIs first, and
 //! each request goes out in the newest common version. So there is no setting for the version of a broker, and a broker that
 //! lacks an API gives an error that says so.
@@ -78,8 +78,9 @@ pub use configs::{
 };
 pub use connection::Connection;
 pub use consumer::{
-    Batches, Commit, ConsumeError, Consumer, ConsumerBatch, ConsumerConfig, ConsumerEvent,
-    ConsumerRecord, ConsumerStatistics, IsolationLevel, OffsetReset, Rebalance, Watermarks,
+    Assignor, Batches, Commit, ConsumeError, Consumer, ConsumerBatch, ConsumerConfig,
+    ConsumerEvent, ConsumerRecord, ConsumerStatistics, IsolationLevel, OffsetReset, Rebalance,
+    Watermarks,
 };
 pub use error::ClientError;
 pub use groups::{GroupDescription, GroupListing, GroupMember, GroupType};

@@ -250,6 +250,21 @@ impl Connection {
     }
 
     /// The versions of every API that the broker has (KIP-35, KIP-511).
+    /// Sends a request that the broker may hold back for long.
+    pub(crate) async fn send_within<R: ApiRequest>(
+        &self,
+        request: &R,
+        within: std::time::Duration,
+    ) -> Result<R::Response, ClientError> {
+        let version = self.version::<R>(i16::MAX);
+        let version = version.ok_or_else(|| ClientError::Unsupported {
+            address: self.address().to_owned(),
+            api: api_name(R::KEY),
+        })?;
+        let mut pending = self.exchange(request, version, true, within).await?;
+        pending.answer().await
+    }
+
     async fn negotiate(&self) -> Result<HashMap<ApiKey, VersionRange>, ClientError> {
         let request = ApiVersionsRequest {
             client_software_name: "tidelog".into(),

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use tidelog_types::{GroupId, Str};
 
+use super::membership::Assignor;
 use super::{ConsumeError, fetcher};
+use crate::GroupType;
 use crate::backoff::Random;
 
 /// Where a consumer begins in a partition of which nothing was committed, and where it goes on if its position is no longer
@@ -49,6 +51,16 @@ pub struct ConsumerConfig {
     /// A name under which the consumer survives a restart: within the session timeout it gets its partitions back, and no others move
     /// (`group.instance.id`, KIP-345). Each member has another one.
     pub group_instance_id: Option<Str>,
+    /// By which protocol the members of the group meet (`group.protocol`). A group may have members of both. Brokers before Kafka 4.0 know the
+    /// classic one only.
+    pub group_protocol: GroupType,
+    /// How the leader of a classic group divides the partitions, the preferred one first (`partition.assignment.strategy`). All members need
+    /// one in common. If all of them are [`Assignor::CooperativeSticky`], only what changes hands is given up in a rebalance.
+    pub assignors: Vec<Assignor>,
+    /// After how long without a heartbeat a member of a classic group is taken for dead (`session.timeout.ms`).
+    pub session_timeout: Duration,
+    /// How often a member of a classic group sends a heartbeat (`heartbeat.interval.ms`).
+    pub heartbeat_interval: Duration,
     /// How the broker divides the partitions, such as `uniform` or `range`; `None` for what the broker prefers
     /// (`group.remote.assignor`).
     pub remote_assignor: Option<Str>,
@@ -87,6 +99,10 @@ impl Default for ConsumerConfig {
         Self {
             group_id: None,
             group_instance_id: None,
+            group_protocol: GroupType::Consumer,
+            assignors: vec![Assignor::Range, Assignor::CooperativeSticky],
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(3),
             remote_assignor: None,
             poll_interval_max: Duration::from_secs(300),
             offset_reset: OffsetReset::Latest,
@@ -129,6 +145,14 @@ impl ConsumerConfig {
             .is_some_and(|it| it.is_empty())
         {
             return wrong("a group_instance_id that is empty names no member");
+        }
+        if self.group_protocol == GroupType::Classic && self.assignors.is_empty() {
+            return wrong("a classic group needs assignors");
+        }
+        if self.heartbeat_interval >= self.session_timeout || self.heartbeat_interval.is_zero() {
+            return wrong(
+                "heartbeat_interval has to be less than session_timeout, and more than 0",
+            );
         }
         let sizes = [
             self.fetch_bytes_max,

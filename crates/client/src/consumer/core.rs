@@ -112,6 +112,8 @@ pub(super) enum Ready {
 pub(super) struct Chores {
     pub(super) orders: Vec<Order>,
     pub(super) heartbeats: Vec<(membership::RequestId, membership::Heartbeat)>,
+    /// What a member of a classic group says.
+    pub(super) classic: Vec<membership::Effect>,
     pub(super) refresh: bool,
     /// The group was left.
     pub(super) left: bool,

@@ -7,16 +7,17 @@ use std::time::Duration;
 use tidelog_protocol::messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
 };
-use tidelog_types::{ErrorCode, Str, TopicId, TopicName, TopicPartition, Uuid};
+use tidelog_types::{ErrorCode, Now, Str, TopicId, TopicName, TopicPartition, Uuid};
 
 use super::core::{Core, Ready};
 use super::fetcher::Start;
 use super::membership::{
-    Config, Effect, Heartbeat, HeartbeatAnswer, Input, Member, RequestId, Subscription,
+    Assignor, ClassicConfig, ClassicMember, Config, Effect, Heartbeat, HeartbeatAnswer, Input,
+    Member, RequestId, Subscription,
 };
 use super::{ConsumeError, ConsumerConfig, Shared};
-use crate::ClientError;
 use crate::backoff::Random;
+use crate::{ClientError, GroupType};
 
 /// What has become of a consumer's partitions. Said in the order in which it happens, between the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,15 +40,66 @@ pub(super) struct Notice {
     pub(super) demand: Option<u64>,
 }
 
+/// A member by one protocol or the other.
+#[derive(Debug)]
+enum AnyMember {
+    Consumer(Box<Member>),
+    Classic(Box<ClassicMember>),
+}
+
+impl AnyMember {
+    fn new(now: Now, config: &ConsumerConfig, client: &crate::Config) -> Self {
+        match config.group_protocol {
+            GroupType::Consumer => {
+                Self::Consumer(Box::new(Member::new(now, member_config(config, client))))
+            }
+            GroupType::Classic => {
+                let config = classic_config(config, client);
+                Self::Classic(Box::new(ClassicMember::new(now, config)))
+            }
+        }
+    }
+
+    fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        match self {
+            Self::Consumer(member) => member.handle(now, input, effects),
+            Self::Classic(member) => member.handle(now, input, effects),
+        }
+    }
+
+    fn deadline(&self) -> Option<std::time::Instant> {
+        match self {
+            Self::Consumer(member) => member.deadline(),
+            Self::Classic(member) => member.deadline(),
+        }
+    }
+
+    fn identity(&self) -> Option<(Str, i32)> {
+        match self {
+            Self::Consumer(member) => member.identity(),
+            Self::Classic(member) => member.identity(),
+        }
+    }
+
+    fn demand(&self) -> Option<(u64, Vec<TopicPartition>)> {
+        match self {
+            Self::Consumer(member) => member.demand(),
+            Self::Classic(member) => member.demand(),
+        }
+    }
+}
+
 /// The group's side of a consumer's state.
 #[derive(Debug)]
 pub(super) struct Group {
     group_id: tidelog_types::GroupId,
-    member: Member,
+    member: AnyMember,
     effects: Vec<Effect>,
     subscription: Subscription,
     /// Topics without a known name.
     nameless: BTreeSet<TopicId>,
+    /// Topics whose partitions the leader of a classic group has to know.
+    counted: BTreeSet<TopicName>,
     /// Nobody is there to be asked any more.
     pub(super) is_closing: bool,
     pub(super) has_left: bool,
@@ -63,13 +115,14 @@ impl Core {
             for partition in self.assignment() {
                 self.unassign(&partition);
             }
-            let member = Member::new(self.now(), member_config(config, self.client.config()));
+            let member = AnyMember::new(self.now(), config, self.client.config());
             self.group = Some(Group {
                 group_id: group_id.clone(),
                 member,
                 effects: Vec::new(),
                 subscription: Subscription::default(),
                 nameless: BTreeSet::new(),
+                counted: BTreeSet::new(),
                 is_closing: false,
                 has_left: false,
             });
@@ -108,6 +161,16 @@ impl Core {
         match effect {
             Effect::Heartbeat { request, heartbeat } => {
                 self.chores.heartbeats.push((request, heartbeat));
+            }
+            Effect::Join { .. }
+            | Effect::Sync { .. }
+            | Effect::Beat { .. }
+            | Effect::Leave { .. } => self.chores.classic.push(effect),
+            Effect::Count { topics } => {
+                if let Some(group) = &mut self.group {
+                    group.counted = topics;
+                }
+                self.chores.refresh = true;
             }
             Effect::Name { topics } => {
                 if let Some(group) = &mut self.group {
@@ -187,11 +250,35 @@ impl Core {
         }
     }
 
+    /// The topics whose partitions the leader of a classic group has to know.
+    pub(super) fn counted(&self) -> BTreeSet<TopicName> {
+        let group = self.group.as_ref();
+        group.map_or_else(BTreeSet::new, |it| it.counted.clone())
+    }
+
+    /// Tells the leader how many partitions these topics have, which have just been looked up.
+    pub(super) fn count_topics(&mut self, topics: &BTreeSet<TopicName>) {
+        let counts = self.client.read_cluster(|cluster| {
+            let counts = topics.iter().map(|topic| {
+                let known = cluster.topics.get(topic);
+                let count = known.map_or(0, |known| known.partitions.len());
+                (topic.clone(), i32::try_from(count).unwrap_or(i32::MAX))
+            });
+            counts.collect::<BTreeMap<_, _>>()
+        });
+        if !counts.is_empty() {
+            self.handle_member(Input::Counted { counts });
+        }
+    }
+
     /// Tells the member the names of topics that it may have to do with.
     pub(super) fn name_topics(&mut self) {
         let Some(group) = &mut self.group else {
             return;
         };
+        if matches!(group.member, AnyMember::Classic(_)) {
+            return;
+        }
         let wanted = &group.subscription.topics;
         let names = self.client.read_cluster(|cluster| {
             let topics = cluster.topics.iter().filter(|(name, topic)| {
@@ -212,7 +299,8 @@ impl Core {
     pub(super) fn subscribed(&self) -> (Vec<TopicName>, Vec<TopicId>) {
         self.group.as_ref().map_or_else(Default::default, |group| {
             let nameless = group.nameless.iter().copied().collect();
-            (group.subscription.topics.clone(), nameless)
+            let topics = group.subscription.topics.iter().chain(&group.counted);
+            (topics.cloned().collect(), nameless)
         })
     }
 
@@ -233,6 +321,19 @@ fn member_config(config: &ConsumerConfig, client: &crate::Config) -> Config {
     Config {
         member_id: Uuid::from_bytes(id).to_string().as_str().into(),
         is_static: config.group_instance_id.is_some(),
+        poll_interval_max: config.poll_interval_max,
+        retry_backoff: client.retry_backoff,
+        retry_backoff_max: client.retry_backoff_max,
+        seed: Random::seeded().next(),
+    }
+}
+
+fn classic_config(config: &ConsumerConfig, client: &crate::Config) -> ClassicConfig {
+    let mut assignors = config.assignors.iter();
+    ClassicConfig {
+        is_static: config.group_instance_id.is_some(),
+        is_cooperative: assignors.all(|it| *it == Assignor::CooperativeSticky),
+        heartbeat_interval: config.heartbeat_interval,
         poll_interval_max: config.poll_interval_max,
         retry_backoff: client.retry_backoff,
         retry_backoff_max: client.retry_backoff_max,
@@ -290,9 +391,7 @@ impl Shared {
             }
             answer => answer?,
         };
-        self.heed(ClientError::check(answer.error_code, None, String::new))
-            .await
-            .ok();
+        self.heed_code(answer.error_code).await;
         Ok(plain(answer))
     }
 

@@ -3,6 +3,7 @@
 //! The [`Fetcher`](fetcher::Fetcher) decides what is asked of whom; tasks send its requests. What comes is kept as it came, and looked into
 //! when the application asks for the next record: by its own task, without a lock, and without a copy.
 
+mod classic;
 mod commits;
 mod config;
 mod core;
@@ -36,13 +37,14 @@ use self::fetcher::{Position, Start};
 use self::membership::Subscription;
 use self::reader::Reader;
 use crate::backoff::{Random, backoff};
-use crate::{Broker, Client, CommittedOffset, OffsetAt, OffsetSpec};
+use crate::{Broker, Client, CommittedOffset, GroupType, OffsetAt, OffsetSpec};
 
 pub use self::commits::Commit;
 pub use self::config::{ConsumerConfig, IsolationLevel, OffsetReset};
 pub use self::core::Watermarks;
 pub use self::error::ConsumeError;
 pub use self::group::Rebalance;
+pub use self::membership::Assignor;
 pub use self::record::{ConsumerBatch, ConsumerRecord};
 
 /// Reads records, partition by partition in their order.
@@ -190,8 +192,8 @@ impl Consumer {
 
     // ---- what is read
 
-    /// Shares these topics with the other members of the group: the broker divides their partitions (KIP-848). What comes and goes is
-    /// told by [`next_event`](Self::next_event). Topics that do not exist yet are waited for. A second call replaces the topics.
+    /// Shares these topics with the other members of the group: the broker divides their partitions (KIP-848), or, in a
+    /// [classic](ConsumerConfig::group_protocol) group, a member. What comes and goes is told by [`next_event`](Self::next_event). Topics that do not exist yet are waited for. A second call replaces the topics.
     pub fn subscribe(&self, topics: &[&str]) -> Result<(), ConsumeError> {
         let topics = topics.iter().map(|topic| (*topic).into()).collect();
         let regex = None;
@@ -199,8 +201,12 @@ impl Consumer {
     }
 
     /// Like [`subscribe`](Self::subscribe), for every topic whose whole name the expression matches, in the syntax of RE2. The broker
-    /// resolves it, and goes on to do so.
+    /// resolves it, and goes on to do so; that of a classic group does not.
     pub fn subscribe_matching(&self, regex: &str) -> Result<(), ConsumeError> {
+        if self.shared.config.group_protocol == GroupType::Classic {
+            let what = "in a classic group nobody resolves expressions; name the topics";
+            return Err(ConsumeError::Config { what });
+        }
         let topics = Vec::new();
         let regex = Some(regex.into());
         self.subscribe_to(Subscription { topics, regex })
@@ -602,6 +608,9 @@ impl Shared {
         for (request, heartbeat) in chores.heartbeats {
             self.spawn(group::beat(self.clone(), request, heartbeat));
         }
+        for effect in chores.classic {
+            self.spawn(classic::say(self.clone(), effect));
+        }
         for order in chores.orders.into_iter().filter(|_| !is_closed) {
             self.spawn(requests::serve(self.clone(), order));
         }
@@ -735,18 +744,17 @@ async fn keep_metadata(shared: Arc<Shared>) {
             () = shared.refresh.notified() => true,
             () = tokio::time::sleep(config.metadata_age_max) => false,
         };
-        let (topics, nameless) = {
+        let (topics, nameless, counted) = {
             let core = shared.core.lock();
-            (core.topics(), core.subscribed().1)
+            (core.topics(), core.subscribed().1, core.counted())
         };
         let may_create = shared.config.may_create_topics;
-        let failed = match shared.client.refresh(&topics, may_create).await {
-            Ok(failed) => failed,
-            Err(error) => {
-                tracing::debug!(%error, "nobody says who leads what");
-                Vec::new()
-            }
-        };
+        let refreshed = shared.client.refresh(&topics, may_create).await;
+        let is_known = refreshed.is_ok();
+        let failed = refreshed.unwrap_or_else(|error| {
+            tracing::debug!(%error, "nobody says who leads what");
+            Vec::new()
+        });
         if !nameless.is_empty()
             && let Err(error) = shared.client.refresh_ids(&nameless).await
         {
@@ -760,6 +768,12 @@ async fn keep_metadata(shared: Arc<Shared>) {
                 core.topic_failed(topic, *code);
             }
             core.name_topics();
+            // What is to be counted may have changed meanwhile.
+            if is_known && core.counted() == counted {
+                core.count_topics(&counted);
+            } else if !core.counted().is_empty() {
+                core.chores.refresh = true;
+            }
         });
         if !is_urgent {
             continue;

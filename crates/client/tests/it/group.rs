@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidelog_client::{
-    ConsumeError, Consumer, ConsumerConfig, ConsumerEvent, OffsetReset, ProducerConfig, Rebalance,
+    Assignor, ConsumeError, Consumer, ConsumerConfig, ConsumerEvent, GroupType, OffsetReset,
+    ProducerConfig, Rebalance,
 };
 use tidelog_types::{GroupId, Offset, TopicPartition};
 use tokio::task::JoinHandle;
@@ -21,6 +22,24 @@ fn config(group: &str) -> ConsumerConfig {
     config.offset_reset = OffsetReset::Earliest;
     config.auto_commit_interval = Some(Duration::from_secs(1));
     config
+}
+
+/// The ways in which members of a group may meet.
+fn protocols() -> Vec<(&'static str, ConsumerConfig)> {
+    let classic = |assignors: &[Assignor]| {
+        let mut config = config("");
+        config.group_protocol = GroupType::Classic;
+        config.assignors = assignors.to_vec();
+        config.heartbeat_interval = Duration::from_millis(200);
+        config
+    };
+    vec![
+        ("consumer", config("")),
+        ("range", classic(&[Assignor::Range])),
+        ("roundrobin", classic(&[Assignor::RoundRobin])),
+        ("sticky", classic(&[Assignor::Sticky])),
+        ("cooperative", classic(&[Assignor::CooperativeSticky])),
+    ]
 }
 
 /// Sends numbers to the partitions by turns.
@@ -157,21 +176,32 @@ async fn one_member_reads_everything_and_the_next_goes_on() {
 #[tokio::test]
 async fn members_come_and_go_and_nothing_is_read_twice_or_left_out() {
     let server = Server::start().await;
+    for (name, config) in protocols() {
+        come_and_go(&server, name, config).await;
+    }
+}
+
+async fn come_and_go(server: &Server, name: &str, mut config: ConsumerConfig) {
     let topic = server.topic(6, &[]).await;
-    let group = format!("share-{}", unique());
-    let first = Worker::start(&server, config(&group), &topic).await;
+    let group = format!("share-{name}-{}", unique());
+    config.group_id = Some(group.as_str().into());
+    let config = |_: &str| config.clone();
+    let first = Worker::start(server, config(&group), &topic).await;
     until("the first has everything", || first.owns() == 6).await;
-    number(&server, &topic, 6, 0..600).await;
-    let second = Worker::start(&server, config(&group), &topic).await;
-    until("they share", || first.owns() == 3 && second.owns() == 3).await;
-    number(&server, &topic, 6, 600..1200).await;
+    number(server, &topic, 6, 0..600).await;
+    let second = Worker::start(server, config(&group), &topic).await;
+    until(&format!("they share {group}"), || {
+        first.owns() == 3 && second.owns() == 3
+    })
+    .await;
+    number(server, &topic, 6, 600..1200).await;
     until("all is read", || {
         first.seen.lock().len() + second.seen.lock().len() >= 1200
     })
     .await;
     let mut seen = first.stop().await;
     until("the second has everything", || second.owns() == 6).await;
-    number(&server, &topic, 6, 1200..1800).await;
+    number(server, &topic, 6, 1200..1800).await;
     until("the rest is read", || {
         seen.len() + second.seen.lock().len() >= 1800
     })
@@ -184,35 +214,49 @@ async fn members_come_and_go_and_nothing_is_read_twice_or_left_out() {
 #[tokio::test]
 async fn what_is_revoked_is_given_up_when_the_application_says_so() {
     let server = Server::start().await;
+    for (name, config) in protocols() {
+        give_up(&server, name, config).await;
+    }
+}
+
+async fn give_up(server: &Server, name: &str, mut config: ConsumerConfig) {
     let topic = server.topic(2, &[]).await;
-    let group = format!("revoke-{}", unique());
+    let group = format!("revoke-{name}-{}", unique());
+    config.group_id = Some(group.as_str().into());
+    let revokes_all = config.group_protocol == GroupType::Classic
+        && config.assignors != [Assignor::CooperativeSticky];
+    let config = |_: &str| config.clone();
     let mut manual = config(&group);
     manual.auto_commit_interval = None;
     let mut first = server.consumer(manual).await;
     first.subscribe(&[&topic]).unwrap();
     next(&mut first).await;
-    number(&server, &topic, 2, 0..20).await;
+    number(server, &topic, 2, 0..20).await;
     for _ in 0..20 {
         assert!(matches!(next(&mut first).await, ConsumerEvent::Record(_)));
     }
-    let second = Worker::start(&server, config(&group), &topic).await;
+    let second = Worker::start(server, config(&group), &topic).await;
     let event = next(&mut first).await;
     let ConsumerEvent::Rebalance(Rebalance::Revoked(revoked)) = event else {
         panic!("{event:?}");
     };
-    assert_eq!(revoked.len(), 1);
+    assert_eq!(revoked.len(), if revokes_all { 2 } else { 1 });
     // Not asked for more yet: the partition is still this one's, and may be committed.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(second.owns(), 0);
     first.commit().await.unwrap();
     let waits = tokio::spawn(async move {
-        let event = next(&mut first).await;
-        panic!("nothing is to come: {event:?}");
+        loop {
+            let event = next(&mut first).await;
+            let is_record = matches!(event, ConsumerEvent::Record(_));
+            assert!(!is_record, "everything was read: {event:?}");
+        }
     });
-    until("the other has it", || second.owns() == 1).await;
+    until(&format!("the other has {group}"), || second.owns() >= 1).await;
+    assert!(!waits.is_finished());
     waits.abort();
     // It goes on behind what was committed.
-    number(&server, &topic, 2, 20..40).await;
+    number(server, &topic, 2, 20..40).await;
     until("it reads", || second.seen.lock().len() >= 10).await;
     assert!(second.stop().await.into_iter().all(|n| n >= 20));
 }
@@ -278,4 +322,31 @@ async fn an_application_that_hangs_makes_room_for_others() {
         event,
         ConsumerEvent::Rebalance(Rebalance::Assigned(all(&topic, 1)))
     );
+}
+
+#[tokio::test]
+async fn members_of_both_protocols_share_a_group() {
+    let server = Server::start().await;
+    let topic = server.topic(4, &[]).await;
+    let group = format!("mixed-{}", unique());
+    let mut workers = Vec::new();
+    for (name, mut config) in protocols() {
+        // What the broker divides fits every way of meeting that all classic members know.
+        if matches!(name, "consumer" | "cooperative") {
+            config.group_id = Some(group.as_str().into());
+            workers.push(Worker::start(&server, config, &topic).await);
+        }
+    }
+    until("they share", || workers.iter().all(|it| it.owns() == 2)).await;
+    number(&server, &topic, 4, 0..400).await;
+    until("all is read", || {
+        workers.iter().map(|it| it.seen.lock().len()).sum::<usize>() >= 400
+    })
+    .await;
+    let mut seen = Vec::new();
+    for worker in workers {
+        seen.extend(worker.stop().await);
+    }
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..400));
 }

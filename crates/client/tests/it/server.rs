@@ -58,7 +58,8 @@ impl Server {
         let mut builder = Broker::builder()
             .data_dir(self.dir.path())
             .listener(&format!("PLAINTEXT://{}", self.address))
-            .durability(Durability::PageCache);
+            .durability(Durability::PageCache)
+            .property("group.initial.rebalance.delay.ms", "0");
         for (key, value) in properties {
             builder = builder.property(*key, *value);
         }

@@ -1,8 +1,9 @@
 //! What happens to a member of a group, and what it wants done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::Assignor;
 use tidelog_types::{ErrorCode, PartitionIndex, Str, TopicId, TopicName, TopicPartition};
 
 /// A request that is in flight; never used again.
@@ -42,6 +43,46 @@ pub(crate) struct HeartbeatAnswer {
     pub(crate) assignment: Option<Vec<(TopicId, PartitionIndex)>>,
 }
 
+/// A member of a classic group, as its leader sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) member_id: Str,
+    /// The name under which a static member survives restarts (KIP-345).
+    pub(crate) instance_id: Option<Str>,
+    pub(crate) topics: Vec<TopicName>,
+    /// What it owns, or had last.
+    pub(crate) owned: Vec<TopicPartition>,
+    /// In which generation that was.
+    pub(crate) generation_id: i32,
+}
+
+/// What a member wants to be in the next generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Join {
+    /// Empty to be given one.
+    pub(crate) member_id: Str,
+    pub(crate) topics: Vec<TopicName>,
+    /// What it owns.
+    pub(crate) owned: Vec<TopicPartition>,
+    /// What it had last, for assignors that want to know though it was given up.
+    pub(crate) last: Vec<TopicPartition>,
+    /// In which generation that was.
+    pub(crate) generation_id: i32,
+}
+
+/// A new generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Generation {
+    pub(crate) generation_id: i32,
+    pub(crate) member_id: Str,
+    /// How partitions are divided.
+    pub(crate) assignor: Option<Assignor>,
+    /// The members, for the leader.
+    pub(crate) peers: Option<Vec<Peer>>,
+    /// The leader need not divide anything (KIP-814).
+    pub(crate) skips_assignment: bool,
+}
+
 /// What has happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
@@ -60,6 +101,23 @@ pub(crate) enum Input {
         request: RequestId,
         answer: HeartbeatAnswer,
     },
+    /// A classic group has a new generation, or the reason why the member is not in it, with the id that it is to have.
+    Joined {
+        request: RequestId,
+        answer: Result<Generation, (ErrorCode, Str)>,
+    },
+    /// What the member is to own in this generation.
+    Synced {
+        request: RequestId,
+        answer: Result<Vec<TopicPartition>, ErrorCode>,
+    },
+    /// What the coordinator of a classic group says to a heartbeat, or to a farewell.
+    Acknowledged {
+        request: RequestId,
+        error_code: ErrorCode,
+    },
+    /// How many partitions topics have, as far as they exist.
+    Counted { counts: BTreeMap<TopicName, i32> },
     /// No answer will come.
     Lost { request: RequestId },
     /// [`deadline`](super::Member::deadline) has passed.
@@ -74,6 +132,26 @@ pub(crate) enum Effect {
         request: RequestId,
         heartbeat: Heartbeat,
     },
+    /// Join the next generation of a classic group; answered by [`Input::Joined`].
+    Join { request: RequestId, join: Join },
+    /// Ask for the assignment of a generation; the leader brings it. Answered by [`Input::Synced`].
+    Sync {
+        request: RequestId,
+        generation_id: i32,
+        member_id: Str,
+        assignor: Option<Assignor>,
+        assignments: Vec<(Str, Vec<TopicPartition>)>,
+    },
+    /// Send a heartbeat in this generation; answered by [`Input::Acknowledged`].
+    Beat {
+        request: RequestId,
+        generation_id: i32,
+        member_id: Str,
+    },
+    /// Leave the classic group; answered by [`Input::Acknowledged`].
+    Leave { request: RequestId, member_id: Str },
+    /// Find out how many partitions these topics have, and watch them; answered by [`Input::Counted`].
+    Count { topics: BTreeSet<TopicName> },
     /// Find out the names of these topics; answered by [`Input::Named`].
     Name { topics: Vec<TopicId> },
     /// Stop reading these partitions, and let the application finish; answered by [`Input::Revoked`].

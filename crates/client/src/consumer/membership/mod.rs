@@ -12,6 +12,8 @@
 //! - An application that asks for nothing for longer than `poll_interval_max` is taken for dead: the member leaves, and joins anew when
 //!   the application is back.
 
+mod assignor;
+mod classic;
 mod event;
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,11 @@ use std::time::{Duration, Instant};
 
 use tidelog_types::{ErrorCode, Now, PartitionIndex, Str, TopicId, TopicName, TopicPartition};
 
-pub(super) use self::event::{Effect, Heartbeat, HeartbeatAnswer, Input, RequestId, Subscription};
+pub use self::assignor::Assignor;
+pub(super) use self::classic::{ClassicConfig, ClassicMember};
+pub(super) use self::event::{
+    Effect, Generation, Heartbeat, HeartbeatAnswer, Input, Join, Peer, RequestId, Subscription,
+};
 use crate::backoff::{Random, backoff};
 
 /// The epoch by which a member joins.
@@ -157,6 +163,10 @@ impl Member {
             Input::Heartbeat { request, answer } => self.answered(request, answer, effects),
             Input::Lost { request } => self.lost(request, effects),
             Input::Timeout => self.sleep(effects),
+            Input::Joined { .. }
+            | Input::Synced { .. }
+            | Input::Acknowledged { .. }
+            | Input::Counted { .. } => unreachable!("said to members of classic groups"),
         }
         self.retry_at.take_if(|at| *at <= self.now);
         self.reconcile(effects);

@@ -191,7 +191,7 @@ impl World {
                     client.demand = None;
                 }
                 Effect::Left => assert!(client.reads.is_empty()),
-                Effect::Fail { error_code, .. } => panic!("{error_code}"),
+                other => panic!("{other:?}"),
             }
         }
         if nameless {

@@ -151,6 +151,7 @@ fn show(effect: &Effect) -> String {
         Effect::Lose { partitions } => format!("lose {}", names(partitions)),
         Effect::Left => "left".into(),
         Effect::Fail { error_code, .. } => format!("fail: {error_code}"),
+        other => panic!("{other:?} is of the other protocol"),
     }
 }
 
