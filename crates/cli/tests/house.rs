@@ -42,6 +42,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "node",
         ],
     ),
+    (
+        "tidelog-sim",
+        &[
+            "types",
+            "record",
+            "protocol",
+            "log",
+            "replication",
+            "metadata",
+            "node",
+        ],
+    ),
     ("tidelog-client", &["types", "record", "protocol"]),
     (
         "tidelog-cli",

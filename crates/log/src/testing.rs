@@ -304,6 +304,11 @@ impl FaultDir {
         self.disk.lock().capacity = Some(bytes);
     }
 
+    /// How many bytes all its files hold.
+    pub fn bytes_used(&self) -> u64 {
+        self.disk.lock().used()
+    }
+
     /// How many syncs of files and directories there were.
     pub fn syncs(&self) -> u64 {
         self.disk.lock().syncs

@@ -72,6 +72,10 @@ impl LogState {
         if let Some(epoch) = self.epochs.first_mut() {
             epoch.start_offset = epoch.start_offset.max(start);
         }
+        if start == self.end {
+            // The log is empty, and of the last epoch nothing is left but the snapshot: another one may begin where it ended.
+            self.epochs.clear();
+        }
     }
 
     /// The log is empty, and goes on where the snapshot ends.
@@ -196,6 +200,29 @@ impl LogState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A snapshot may replace the whole log; the next leader's epoch begins where it ends.
+    #[test]
+    fn an_epoch_may_begin_where_a_snapshot_has_taken_all_of_the_one_before() {
+        let mut log = log(0, 77, &[(1, 0), (2, 30)], &[]);
+        let snapshot = Snapshot {
+            id: id(77, 2),
+            size: 10,
+        };
+        log.snapshots_changed(vec![snapshot], Offset::new(77));
+        assert_eq!(log.last_epoch(), LeaderEpoch::new(2));
+        log.appended(&Appended {
+            end: Offset::new(78),
+            epochs: vec![EpochStart {
+                leader_epoch: LeaderEpoch::new(3),
+                start_offset: Offset::new(77),
+            }],
+            control_records: Vec::new(),
+        });
+        log.check();
+        let end = log.end_of(LeaderEpoch::new(2));
+        assert_eq!((end.epoch.value(), end.end_offset.value()), (2, 77));
+    }
 
     fn log(start: i64, end: i64, epochs: &[(i32, i64)], snapshots: &[(i64, i32)]) -> LogState {
         LogState::new(&Restored {

@@ -1,0 +1,170 @@
+//! What will go wrong, and when: all of it follows from the seed, and any part of it can be left out.
+
+use tidelog_log::testing::{Crash, Op};
+
+use crate::clock::{MS, SECOND, Time};
+use crate::network::Place;
+use crate::random::Random;
+
+/// A cluster and its fate.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where all random numbers come from.
+    pub seed: u64,
+    pub(crate) nodes: i32,
+    pub(crate) voters: i32,
+    pub(crate) partitions: i32,
+    /// How long a producer waits between two batches.
+    pub(crate) interval: Time,
+    pub(crate) snapshot_bytes: i64,
+    /// When the faults are over.
+    pub(crate) calm_at: Time,
+    pub(crate) faults: Vec<Planned>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planned {
+    pub(crate) at: Time,
+    pub(crate) lasts: Time,
+    pub(crate) fault: Fault,
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    Crash(Place, Crash),
+    Pause(Place),
+    /// Nothing goes from the first to the second.
+    CutOneWay(Place, Place),
+    CutLink(Place, Place),
+    /// Nothing reaches the node, nothing leaves it.
+    Isolate(Place),
+    /// All connections between the two break, once.
+    Break(Place, Place),
+    Slow(Place),
+    StallDisk(Place),
+    /// The nth operation from now on fails, and all later ones.
+    FailDisk(Place, Op, usize),
+    /// So many bytes more and the disk is full.
+    FillDisk(Place, u64),
+}
+
+impl Fault {
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Crash(_, Crash::KeepAll) => "kill",
+            Self::Crash(_, Crash::LoseUnsynced) => "power failure",
+            Self::Crash(_, Crash::Tear(_)) => "power failure with torn writes",
+            Self::Pause(_) => "pause",
+            Self::CutOneWay(..) => "cut one way",
+            Self::CutLink(..) => "cut link",
+            Self::Isolate(_) => "cut node",
+            Self::Break(..) => "broken connections",
+            Self::Slow(_) => "slow network",
+            Self::StallDisk(_) => "stalled disk",
+            Self::FailDisk(..) => "failed disk",
+            Self::FillDisk(..) => "full disk",
+        }
+    }
+}
+
+impl Plan {
+    /// The fate that goes with a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x7469_6465_6c6f_6721);
+        let nodes = random.pick(&[3, 3, 3, 3, 4, 5]);
+        let voters = random.pick(&[3, 3, 3, nodes, 1]);
+        let calm_at = random.between(15, 40) * SECOND;
+        let mut plan = Self {
+            seed,
+            nodes,
+            voters: voters.min(nodes),
+            partitions: random.between(1, 4) as i32,
+            interval: random.pick(&[20, 50, 50, 100]) * MS,
+            snapshot_bytes: random.pick(&[4_000, 20_000, 1_000_000]),
+            calm_at,
+            faults: Vec::new(),
+        };
+        // How often something goes wrong differs from seed to seed, and what does too.
+        let pause = random.pick(&[1, 2, 4, 8]) * SECOND;
+        let kinds: Vec<u64> = (0..12).filter(|_| !random.one_in(3)).collect();
+        let mut at = 3 * SECOND + random.below(pause);
+        while at < calm_at {
+            let kind = match kinds.is_empty() {
+                true => 0,
+                false => random.pick(&kinds),
+            };
+            let lasts = match random.below(4) {
+                0 => random.between(10 * MS, 500 * MS),
+                1 => random.between(5 * SECOND, 12 * SECOND),
+                _ => random.between(500 * MS, 5 * SECOND),
+            };
+            let fault = plan.fault(kind, &mut random);
+            plan.faults.push(Planned { at, lasts, fault });
+            at += random.between(pause / 4, pause * 2);
+        }
+        plan
+    }
+
+    fn fault(&self, kind: u64, random: &mut Random) -> Fault {
+        let nodes = self.nodes as u64;
+        let a = 1 + random.below(nodes) as Place;
+        let b = 1 + (a + random.below(nodes - 1) as Place) % self.nodes;
+        match kind {
+            0 | 1 => Fault::Crash(a, Crash::Tear(random.next())),
+            2 => Fault::Crash(a, Crash::LoseUnsynced),
+            3 => Fault::Crash(a, Crash::KeepAll),
+            4 => Fault::Pause(a),
+            5 => Fault::CutOneWay(a, b),
+            6 => Fault::CutLink(a, b),
+            7 => Fault::Isolate(a),
+            8 => Fault::Break(a, b),
+            9 => Fault::Slow(a),
+            10 => Fault::StallDisk(a),
+            _ if random.one_in(2) => Fault::FillDisk(a, random.below(3_000)),
+            _ => {
+                let op = random.pick(&[Op::Write, Op::Sync, Op::Change, Op::Mutation]);
+                Fault::FailDisk(a, op, random.below(20) as usize)
+            }
+        }
+    }
+
+    /// How many faults there are.
+    pub fn faults_count(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// The same without some of the faults.
+    #[must_use]
+    pub fn without(&self, range: std::ops::Range<usize>) -> Self {
+        let mut plan = self.clone();
+        plan.faults.drain(range);
+        plan
+    }
+
+    /// The same with an earlier end.
+    #[must_use]
+    pub fn shortened(&self) -> Self {
+        let mut plan = self.clone();
+        let last = plan.faults.iter().map(|fault| fault.at).max();
+        plan.calm_at = last.map_or(3 * SECOND, |at| at + SECOND).min(plan.calm_at);
+        plan
+    }
+
+    /// What will go wrong, a line for each.
+    pub fn describe(&self) -> Vec<String> {
+        let head = format!(
+            "{} nodes, {} of them voters, {} partitions, a batch each {} ms, calm after {} s",
+            self.nodes,
+            self.voters,
+            self.partitions,
+            self.interval / MS,
+            self.calm_at / SECOND
+        );
+        let faults = self.faults.iter().map(|planned| {
+            let Planned { at, lasts, fault } = planned;
+            format!("at {} ms for {} ms: {fault:?}", at / MS, lasts / MS)
+        });
+        std::iter::once(head).chain(faults).collect()
+    }
+}

@@ -1,0 +1,39 @@
+//! Defects that are planted on purpose, to prove that the checkers see.
+
+/// A defect of the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The leader acknowledges when it has appended, whatever the others have.
+    AcknowledgesTooEarly,
+    /// A flush of a partition is reported that was not made.
+    FlushLies,
+    /// A flush of the metadata log is reported that was not made.
+    MetadataFlushLies,
+    /// A vote is reported as stored that is not.
+    ForgetsVotes,
+    /// Where its log parts from the leader's, a follower is not told.
+    HidesDivergence,
+    /// A leader takes it that a follower has what it was sent.
+    CountsWhatWasSent,
+    /// A producer's batch is stored again each time it comes.
+    ForgetsSequences,
+    /// A follower asks a leader that it was told of once for ever.
+    NeverAsksAgain,
+    /// A controller answers before its records are committed.
+    AnswersUncommitted,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::AcknowledgesTooEarly,
+        Self::FlushLies,
+        Self::MetadataFlushLies,
+        Self::ForgetsVotes,
+        Self::HidesDivergence,
+        Self::CountsWhatWasSent,
+        Self::ForgetsSequences,
+        Self::NeverAsksAgain,
+        Self::AnswersUncommitted,
+    ];
+}
