@@ -14,6 +14,7 @@ use crate::aside::Aside;
 use crate::builder::Disks;
 use crate::cleaner::LogCleaner;
 use crate::clock::Clock;
+use crate::direct::{Caller, NewTopic, RequestError, Topic};
 use crate::error::{Failure, ShutdownError, StartError};
 use crate::failure::{self, Ending};
 use crate::fetch_session::{self, FetchSessions};
@@ -25,6 +26,7 @@ use crate::identity::{Directories, metadata_directory, open_directories};
 use crate::lifecycle::{self, Member, Membership};
 use crate::listeners::{self, Open, Openings};
 use crate::metadata::{self, ActiveController, MetadataHandle, Publisher, QuorumSetup};
+use crate::metrics::{Metrics, Traffic};
 use crate::missing::Missing;
 use crate::net::listener::Worker;
 use crate::net::memory::MemoryStream;
@@ -49,6 +51,7 @@ pub struct Broker {
     cluster_id: String,
     listeners: Vec<ListenerAddress>,
     memory: MemoryNetwork,
+    traffic: Arc<Traffic>,
     durability: Durability,
     pub(crate) clock: Clock,
     #[cfg(feature = "testing")]
@@ -59,6 +62,8 @@ pub struct Broker {
     store: Arc<Store>,
     /// What it has as a broker.
     pub(crate) serving: Option<Serving>,
+    /// Told to those who call the broker directly.
+    stop_callers: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     ending: Ending,
     tasks: Vec<JoinHandle<()>>,
@@ -130,6 +135,57 @@ impl Broker {
     /// The network within the process on which the listeners are reached at their addresses.
     pub const fn network(&self) -> &MemoryNetwork {
         &self.memory
+    }
+
+    /// A topic of this broker, to append to and read from without a client. Whether it exists turns out when it is used.
+    pub fn topic(&self, name: &str) -> Topic {
+        Topic::new(self.caller(), name.into())
+    }
+
+    /// Creates a topic. It can be used when this returns; an error where it exists already.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tidelog_broker::{Broker, ErrorCode, NewTopic};
+    ///
+    /// let broker = Broker::builder().no_ports().start().await?;
+    /// broker.create_topic("orders").await?;
+    /// broker.create_topic(NewTopic::new("logins").partitions(3).config("retention.ms", "1000")).await?;
+    /// let error = broker.create_topic("orders").await.unwrap_err();
+    /// assert_eq!(error.code(), Some(ErrorCode::TOPIC_ALREADY_EXISTS));
+    /// assert_eq!(broker.topic_names(), ["logins", "orders"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn create_topic(&self, topic: impl Into<NewTopic>) -> Result<Topic, RequestError> {
+        self.caller().create_topic(topic.into()).await
+    }
+
+    /// Deletes a topic and what is in it.
+    pub async fn delete_topic(&self, name: &str) -> Result<(), RequestError> {
+        self.caller().delete_topic(name).await
+    }
+
+    /// The names of all topics of the cluster, apart from the internal ones, in order.
+    pub fn topic_names(&self) -> Vec<String> {
+        self.caller().topic_names()
+    }
+
+    /// Whoever calls the broker directly. One that is only a controller is as if it had stopped.
+    fn caller(&self) -> Caller {
+        let node = self.serving.as_ref().map(|serving| &serving.node);
+        let listener = self.listeners.first().map(|listener| &*listener.name);
+        Caller::new(
+            node,
+            listener.unwrap_or_default().into(),
+            self.stop_callers.subscribe(),
+        )
+    }
+
+    /// What the broker has counted since it was started, and what it has now. It costs a look at each partition.
+    pub fn metrics(&self) -> Metrics {
+        self.traffic.snapshot(&self.store)
     }
 
     /// The number of the node (`node.id`).
@@ -216,9 +272,11 @@ impl Broker {
             Arc::clone(&network),
             metadata.controller.clone(),
         );
+        let traffic = Arc::<Traffic>::default();
         let controller = Arc::new(ControllerNode {
             cluster_id: cluster_id.as_str().into(),
             config: Settings::new(&config),
+            traffic: Arc::clone(&traffic),
             controller: metadata.controller.clone(),
             presence: Arc::clone(&presence),
         });
@@ -233,6 +291,7 @@ impl Broker {
             cluster_id,
             listeners: controllers.clone(),
             memory: openings.party.network.clone(),
+            traffic,
             durability: config.durability(),
             clock,
             #[cfg(feature = "testing")]
@@ -241,6 +300,7 @@ impl Broker {
             kept: None,
             store,
             serving: None,
+            stop_callers: watch::Sender::new(false),
             stop,
             ending: ending.clone(),
             tasks: Vec::new(),
@@ -348,6 +408,7 @@ impl Broker {
             cluster_id: self.cluster_id.as_str().into(),
             broker_epoch,
             config: Settings::new(config),
+            traffic: Arc::clone(&self.traffic),
             clock: clock.clone(),
             broker_config: Arc::clone(&broker_config),
             image: Arc::clone(&published.image),
@@ -406,11 +467,12 @@ impl Broker {
         {
             membership.leave().await;
         }
-        let _ = self.stop.send(true);
-        for task in self.tasks.drain(..) {
-            // A task that panicked has said so.
-            let _ = task.await;
-        }
+        self.close().await
+    }
+
+    /// The same without having others take over what this node leads: where they stop too.
+    pub(crate) async fn close(mut self) -> Result<(), ShutdownError> {
+        self.stop_serving().await;
         let serving = self.serving.take();
         let store = Arc::clone(&self.store);
         let mut metadata = self.metadata.take_over();
@@ -426,10 +488,7 @@ impl Broker {
             store.close(broker_epoch)
         });
         let closed = closed.await;
-        let _ = self.stop_controller.send(true);
-        for task in self.controller_tasks.drain(..) {
-            let _ = task.await;
-        }
+        self.stop_controlling().await;
         match closed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(reason)) => Err(ShutdownError { reason }),
@@ -455,8 +514,47 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Stops at once, as dropping does, and returns when nothing of the broker is left.
+    pub(crate) async fn halt(mut self) {
+        let _ = self.stop_controller.send(true);
+        self.stop_serving().await;
+        self.stop_controlling().await;
+        let mut store = self.store.alive.subscribe();
+        let dropped = tokio::task::spawn_blocking(move || drop(self));
+        // A panic of a thread that it joins was reported when it happened.
+        let _ = dropped.await;
+        // Nothing is ever sent: what comes is that the store has gone, and with it the locks of its directories.
+        let _ = store.changed().await;
+    }
+
+    /// Ends all tasks that serve clients; nothing of them is left when it returns.
+    async fn stop_serving(&mut self) {
+        let _ = self.stop_callers.send(true);
+        let _ = self.stop.send(true);
+        for task in self.tasks.drain(..) {
+            // A task that panicked has said so.
+            let _ = task.await;
+        }
+        if let Some(membership) = self.serving.as_mut().and_then(|s| s.membership.take()) {
+            membership.end().await;
+        }
+        // Connections hold on to it until they have ended.
+        self.stop.closed().await;
+    }
+
+    async fn stop_controlling(&mut self) {
+        let _ = self.stop_controller.send(true);
+        for task in self.controller_tasks.drain(..) {
+            let _ = task.await;
+        }
+        self.stop_controller.closed().await;
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
+        let _ = self.stop_callers.send(true);
         let _ = self.stop.send(true);
         let _ = self.stop_controller.send(true);
     }

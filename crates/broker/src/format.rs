@@ -212,13 +212,15 @@ pub fn format(options: &FormatOptions) -> Result<Vec<Formatted>, FormatError> {
     formatted.collect()
 }
 
-/// Formats the directories of a broker that starts for the first time, and makes up a cluster id, which is the answer.
+/// Formats the directories of a broker that starts for the first time, for this cluster or for one with an id that is made
+/// up; the answer is the id.
 ///
 /// None of them may be formatted, and all are locked by the caller. The node becomes the only voter of the quorum, in the
 /// log if it has an address as a controller, as `--standalone` does; else because nobody else is configured.
 pub(crate) fn format_new(
     directories: &[(&Path, &LogDirectory)],
     config: &BrokerConfig,
+    cluster_id: Option<&str>,
 ) -> Result<String, FormatError> {
     let has_voters = !config.controller_quorum_voters().is_empty();
     let is_reachable = controller_address(config).is_some_and(|(_, port)| port != 0);
@@ -227,7 +229,7 @@ pub(crate) fn format_new(
         false => InitialControllers::Others,
     };
     let options = FormatOptions {
-        cluster_id: random_uuid().to_string(),
+        cluster_id: cluster_id.map_or_else(|| random_uuid().to_string(), str::to_owned),
         config: config.clone(),
         initial_controllers,
         release_version: None,

@@ -45,7 +45,7 @@ pub(crate) fn open_directories(
         unavailable: Vec::new(),
     };
     let known = opening.identify(node_id)?;
-    if known.is_none() && !config.is_alone() {
+    if known.is_none() && !config.is_alone() && disks.cluster_id.is_none() {
         return Err(StartError::Unformatted {
             path: PathBuf::from(config.metadata_log_dir()),
         });
@@ -60,10 +60,10 @@ pub(crate) fn open_directories(
     let cluster_id = match known {
         Some(cluster_id) => cluster_id,
         None => {
-            // The first start of a node that is alone formats the directories by itself.
+            // The first start of a node that is alone, or knows its cluster, formats the directories by itself.
             let unformatted = opened.iter().map(|(path, files)| (path.as_path(), files));
             let unformatted: Vec<_> = unformatted.collect();
-            format_new(&unformatted, config)
+            format_new(&unformatted, config, disks.cluster_id.as_deref())
                 .map_err(|error| StartError::Unsupported(error.to_string()))?
         }
     };

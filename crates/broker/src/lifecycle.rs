@@ -347,4 +347,11 @@ impl Membership {
             self.task.abort();
         }
     }
+
+    /// Stays no longer, without telling anybody; returns when the task has ended.
+    pub(crate) async fn end(self) {
+        self.task.abort();
+        // A task that panicked has said so.
+        let _ = self.task.await;
+    }
 }

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::fetch_session::FetchSessions;
 use crate::groups::Groups;
 use crate::metadata::ActiveController;
+use crate::metrics::Traffic;
 use crate::missing::Missing;
 use crate::producer_ids::ProducerIds;
 use crate::store::Store;
@@ -32,6 +33,7 @@ pub(crate) struct Node {
     /// The epoch of this node's registration.
     pub(crate) broker_epoch: i64,
     pub(crate) config: Settings,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) clock: Clock,
     /// The configuration of this broker, with what was changed while it runs.
     pub(crate) broker_config: Arc<ArcSwap<BrokerConfig>>,

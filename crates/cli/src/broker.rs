@@ -108,7 +108,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn builder(arguments: &Arguments) -> Result<Builder, Box<dyn Error>> {
-    let mut builder = Broker::builder();
+    let mut builder = Broker::builder()
+        .listener("PLAINTEXT://localhost:9092")
+        .data_dir("tidelog-data");
     let mut names_protocols = false;
     if let Some(path) = &arguments.config {
         let text = std::fs::read_to_string(path).map_err(|error| {

@@ -62,6 +62,8 @@ struct Queue {
     waiting: VecDeque<Work>,
     /// Targets known by address: the value tells whether the target waits in the queue, runs, or both.
     known: HashMap<usize, Known>,
+    /// How many flushes were made.
+    flushes: u64,
     /// How long flushes have taken, the latest counting most.
     flush_time: Duration,
     stopping: bool,
@@ -124,6 +126,11 @@ impl Flusher {
         Ok(flusher)
     }
 
+    /// How many flushes it has made since it was started.
+    pub fn flushes(&self) -> u64 {
+        self.shared.queue.lock().flushes
+    }
+
     /// Asks for one flush of `target` that begins after this call.
     pub fn request(&self, target: Arc<dyn FlushTarget>) {
         let mut queue = self.shared.queue.lock();
@@ -181,6 +188,7 @@ impl Queue {
     fn flush(queue: &mut MutexGuard<'_, Self>, target: &Arc<dyn FlushTarget>) -> Option<Upkeep> {
         let began = Instant::now();
         let upkeep = MutexGuard::unlocked(queue, || target.flush());
+        queue.flushes += 1;
         let before = queue.flush_time * (FLUSHES_LOOKED_AT - 1);
         queue.flush_time = (before + began.elapsed()) / FLUSHES_LOOKED_AT;
         upkeep

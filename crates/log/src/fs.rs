@@ -21,6 +21,19 @@ const FREE_FOR_RESERVED: u64 = 32;
 pub struct FsDir {
     root: PathBuf,
     open_files: OpenFiles,
+    /// What goes with it.
+    _temporary: Option<Temporary>,
+}
+
+/// A directory that is removed, with all that is in it, when this is dropped.
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What cannot be removed stays; nobody waits for an answer.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl FsDir {
@@ -33,6 +46,17 @@ impl FsDir {
         Self {
             root: root.into(),
             open_files: OpenFiles::new(limit / 2),
+            _temporary: None,
+        }
+    }
+
+    /// Has the directory removed with everything in it when this is dropped, which is after the last of its users.
+    #[must_use]
+    pub fn removed_when_dropped(self) -> Self {
+        let temporary = Temporary(self.root.clone());
+        Self {
+            _temporary: Some(temporary),
+            ..self
         }
     }
 

@@ -284,7 +284,7 @@ fn a_new_broker_is_the_only_voter() {
         let dir = FaultDir::new();
         let directory = LogDirectory::open(Arc::new(dir.clone())).unwrap();
         let config = options(properties, InitialControllers::Unsaid).config;
-        let cluster_id = format_new(&[(path, &directory)], &config).unwrap();
+        let cluster_id = format_new(&[(path, &directory)], &config, None).unwrap();
         let properties = directory.meta_properties().unwrap().unwrap();
         assert_eq!(properties.cluster_id, cluster_id);
         assert_eq!(dir.content(QUORUM).is_some(), is_in_log, "{config:?}");

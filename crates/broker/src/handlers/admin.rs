@@ -6,7 +6,7 @@ use super::{Context, Controlled};
 
 impl<R: Controlled> Context<R> {
     /// Has the controller answer; where there is none, all that was asked for is refused.
-    async fn ask_controller(&self, request: ControllerRequest) -> ControllerResponse {
+    pub(crate) async fn ask_controller(&self, request: ControllerRequest) -> ControllerResponse {
         let client = self.peer.address.ip();
         match self.node.decide(client, request.clone()).await {
             Ok(response) => response,

@@ -36,26 +36,34 @@ const RACK_AWARE_SELECTOR: &str = "RackAwareReplicaSelector";
 const READ_COMMITTED: i8 = 1;
 
 pub(super) async fn handle(context: Context, request: FetchRequest) -> Answer {
+    let (response, files) = fetch(&context, request).await;
+    context.answer_with_files(&response, files)
+}
+
+/// Reads what a request asks for, as soon as there is enough. What is in files comes beside the answer, by token.
+pub(crate) async fn fetch(
+    context: &Context,
+    request: FetchRequest,
+) -> (FetchResponse, Vec<FileSlice>) {
     let node = &context.node;
     let version = context.header.api_version;
+    let refuse = |error_code| {
+        let response = FetchResponse {
+            error_code,
+            ..Default::default()
+        };
+        (response, Vec::new())
+    };
     let is_other_cluster = |id: &Str| *id != node.cluster_id;
     if request.cluster_id.as_ref().is_some_and(is_other_cluster) {
-        return context.answer(&FetchResponse {
-            error_code: ErrorCode::INCONSISTENT_CLUSTER_ID,
-            ..Default::default()
-        });
+        return refuse(ErrorCode::INCONSISTENT_CLUSTER_ID);
     }
     let now = node.clock.now().instant;
     let fetch = match node.fetch_sessions.begin(now, version, &request) {
         Ok(fetch) => fetch,
-        Err(error_code) => {
-            return context.answer(&FetchResponse {
-                error_code,
-                ..Default::default()
-            });
-        }
+        Err(error_code) => return refuse(error_code),
     };
-    let reader = Reader::new(&context, &request);
+    let reader = Reader::new(context, &request);
     let admitted = reader.admit(&fetch);
     let reads = reader.read_until_enough(&fetch, &admitted).await;
     let now = node.clock.now().instant;
@@ -66,9 +74,9 @@ pub(super) async fn handle(context: Context, request: FetchRequest) -> Answer {
             .iter()
             .flat_map(|topic| &topic.partitions);
         let leaders = answered.map(|partition| partition.current_leader.leader_id);
-        response.node_endpoints = leader_hints::endpoints(&context, leaders);
+        response.node_endpoints = leader_hints::endpoints(context, leaders);
     }
-    context.answer_with_files(&response, reads.files)
+    (response, reads.files)
 }
 
 /// What one request wants, apart from its partitions.

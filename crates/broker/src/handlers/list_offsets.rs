@@ -26,6 +26,11 @@ const OFFSET_NOT_AVAILABLE_FROM_VERSION: i16 = 5;
 const READ_COMMITTED: i8 = 1;
 
 pub(super) async fn handle(context: Context, request: ListOffsetsRequest) -> Answer {
+    context.answer(&list_offsets(&context, &request))
+}
+
+/// Finds the offsets that a request asks for.
+pub(crate) fn list_offsets(context: &Context, request: &ListOffsetsRequest) -> ListOffsetsResponse {
     let mut named = HashSet::new();
     let mut twice = HashSet::new();
     for topic in &request.topics {
@@ -41,7 +46,7 @@ pub(super) async fn handle(context: Context, request: ListOffsetsRequest) -> Ans
         }
         let node = &context.node;
         let partition = node.partition(false, Uuid::ZERO, &topic.name, wanted.partition_index)?;
-        find(&partition, wanted, &request, context.header.api_version)
+        find(&partition, wanted, request, context.header.api_version)
     };
     let answer = |topic: &ListOffsetsTopic, wanted: &ListOffsetsPartition| {
         let partition_index = wanted.partition_index;
@@ -73,10 +78,10 @@ pub(super) async fn handle(context: Context, request: ListOffsetsRequest) -> Ans
             .map(|wanted| answer(topic, wanted))
             .collect(),
     });
-    context.answer(&ListOffsetsResponse {
+    ListOffsetsResponse {
         topics: topics.collect(),
         ..Default::default()
-    })
+    }
 }
 
 type Found = (Timestamp, Offset, LeaderEpoch);

@@ -66,13 +66,17 @@ use self::admin::{
     update_features,
 };
 use self::controller::quorum::{add_raft_voter, describe_quorum, remove_raft_voter};
+pub(crate) use self::fetch::fetch;
 use self::groups::{
     consumer_group_describe, consumer_group_heartbeat, delete_groups, describe_groups,
     find_coordinator, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
+pub(crate) use self::list_offsets::list_offsets;
+pub(crate) use self::produce::produce;
 #[cfg(feature = "testing")]
 use crate::clock::Clock;
+use crate::metrics::Traffic;
 use crate::node::{Node, Settings};
 use crate::peers;
 use crate::store::partition::Partition;
@@ -228,6 +232,9 @@ pub(crate) trait Service: Send + Sync {
     /// What connections go by.
     fn settings(&self) -> &Settings;
 
+    /// Where it is counted what comes and goes.
+    fn traffic(&self) -> &Traffic;
+
     /// Reads a request and starts its handler. Where the frame is not a request that is known here there is nobody who
     /// could understand an answer, and the connection is closed.
     fn start(self: Arc<Self>, peer: &Arc<Peer>, frame: Bytes) -> Result<Started, Closed>;
@@ -250,6 +257,9 @@ pub(crate) trait Role: Send + Sync + Sized + 'static {
 
     /// What connections go by.
     fn settings(&self) -> &Settings;
+
+    /// Where it is counted what comes and goes.
+    fn traffic(&self) -> &Traffic;
 
     /// The metadata of the cluster, as far as it is committed and applied here.
     fn image(&self) -> Arc<Image>;
@@ -329,6 +339,10 @@ impl<R: Role> Service for R {
         Role::settings(self)
     }
 
+    fn traffic(&self) -> &Traffic {
+        Role::traffic(self)
+    }
+
     fn start(self: Arc<Self>, peer: &Arc<Peer>, frame: Bytes) -> Result<Started, Closed> {
         let mut reader = Reader::new(frame);
         let bad = |error: tidelog_protocol::DecodeError| {
@@ -345,6 +359,7 @@ impl<R: Role> Service for R {
                 header.api_key
             )));
         };
+        Role::traffic(&*self).requested(api.key);
         let version = header.api_version;
         let context = |header| Context {
             node: self,
@@ -426,6 +441,10 @@ impl Role for Node {
 
     fn settings(&self) -> &Settings {
         &self.config
+    }
+
+    fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     fn image(&self) -> Arc<Image> {

@@ -29,17 +29,31 @@ const LEADER_HINT_FROM_VERSION: i16 = 10;
 /// Answers a Produce request. With `acks=0` there is no answer: if anything went wrong the connection is closed, so that
 /// the client looks for the leaders anew.
 pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer {
+    let is_answered = request.acks != 0;
+    let mut response = produce(&context, request).await;
+    let has_failed = partitions(&mut response).any(|partition| partition.error_code.is_err());
+    match (is_answered, has_failed) {
+        (true, _) => context.answer(&response),
+        (false, false) => Answer::Silent,
+        (false, true) => Answer::Close(Closed::BadRequest(
+            "a produce request with acks=0 failed".into(),
+        )),
+    }
+}
+
+/// Appends what a request brings, and waits as it says. What is to be flushed is left with the
+/// [peer](crate::handlers::Peer::due_flushes) before the wait.
+pub(crate) async fn produce(context: &Context, request: ProduceRequest) -> ProduceResponse {
     let version = context.header.api_version;
     let acks = match check_transaction(&request).and_then(|()| acks(request.acks)) {
         Ok(acks) => acks,
-        Err(_) if request.acks == 0 => return unanswerable(),
-        Err(code) => return context.answer(&refuse_all(&request, code)),
+        Err(code) => return refuse_all(&request, code),
     };
     let wait = AppendWait::new();
     let mut response = ProduceResponse::default();
     let mut index = 0;
     for topic in &request.topic_data {
-        let local = local_topic(&context, topic);
+        let local = local_topic(context, topic);
         let mut answer = TopicProduceResponse {
             // Not a slice of the frame, which would keep its memory until the answer has left.
             name: local
@@ -50,7 +64,7 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
         };
         for data in &topic.partition_data {
             let append = Append {
-                context: &context,
+                context,
                 version,
                 acks,
                 wait: &wait,
@@ -65,18 +79,11 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
     drop(request);
     let clock = &context.node.clock;
     settle(&mut response, wait.wait(clock, timeout).await);
-    let failed = partitions(&mut response).any(|partition| partition.error_code.is_err());
-    if acks == Acks::None {
-        return if failed {
-            unanswerable()
-        } else {
-            Answer::Silent
-        };
+    let has_failed = partitions(&mut response).any(|partition| partition.error_code.is_err());
+    if has_failed && version >= LEADER_HINT_FROM_VERSION {
+        name_leaders(context, &mut response);
     }
-    if failed && version >= LEADER_HINT_FROM_VERSION {
-        name_leaders(&context, &mut response);
-    }
-    context.answer(&response)
+    response
 }
 
 /// Says who leads the partitions that this node does not lead.
@@ -100,13 +107,6 @@ fn name_leaders(context: &Context, response: &mut ProduceResponse) {
         }
     }
     response.node_endpoints = leader_hints::endpoints(context, leaders.into_iter());
-}
-
-/// How a request with `acks=0` fails.
-fn unanswerable() -> Answer {
-    Answer::Close(Closed::BadRequest(
-        "a produce request with acks=0 failed".into(),
-    ))
 }
 
 /// Batches of a transaction need its id, and come from one producer. What is no batch at all is dealt with later.
@@ -247,6 +247,9 @@ impl Append<'_> {
                 if done {
                     self.wait.settled();
                 }
+                let records = validated.batch.header().records_count;
+                let records = u64::try_from(records).unwrap_or(0);
+                self.context.node.traffic.appended(records);
                 Ok(PartitionProduceResponse {
                     error_code: ErrorCode::NONE,
                     base_offset: appended.base_offset,

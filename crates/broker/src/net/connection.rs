@@ -97,6 +97,7 @@ impl<T: Transport> Connection<T> {
         thread_connections: Option<Arc<AtomicUsize>>,
     ) -> Self {
         let idle_timeout = service.settings().connections_max_idle;
+        service.traffic().connection_accepted();
         Self {
             transport,
             service,
@@ -134,7 +135,11 @@ impl<T: Transport> Connection<T> {
                 Err(closed) => return Poll::Ready(closed),
             };
             match self.output.poll_write(&mut self.transport, cx) {
-                Ok(wrote) => progress |= wrote,
+                Ok(0) => {}
+                Ok(written) => {
+                    self.service.traffic().written(written);
+                    progress = true;
+                }
                 Err(e) => return Poll::Ready(Closed::Io(e)),
             }
             if self.input_ended && self.in_progress.is_empty() && self.output.is_empty() {
@@ -165,7 +170,8 @@ impl<T: Transport> Connection<T> {
                 self.idle.as_mut().reset(end.into());
                 progress = true;
             }
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(read)) => {
+                self.service.traffic().read(read);
                 self.start_requests(cx)?;
                 progress = true;
             }
@@ -292,6 +298,12 @@ impl<T: Transport> Connection<T> {
             self.idle.as_mut().reset(next.into());
         }
         Poll::Pending
+    }
+}
+
+impl<T> Drop for Connection<T> {
+    fn drop(&mut self) {
+        self.service.traffic().connection_closed();
     }
 }
 

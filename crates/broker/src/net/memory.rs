@@ -125,6 +125,9 @@ impl Pipe {
 
     fn set_condition(&self, condition: Condition) {
         let mut state = self.0.lock();
+        if state.condition == condition {
+            return;
+        }
         state.condition = condition;
         if condition.delay.is_zero() {
             state.arrivals.clear();

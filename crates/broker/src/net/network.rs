@@ -1,6 +1,6 @@
 //! A network within the process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ struct State {
     places: HashMap<Address, Place>,
     /// Where the network is not as it should be, by who sends and who receives.
     faults: HashMap<(Str, Str), Condition>,
+    /// Who is held up.
+    paused: HashSet<Str>,
     connections: Vec<Connection>,
     /// How many connections there may be before the next search for those that are over.
     connections_checked: usize,
@@ -147,14 +149,29 @@ impl MemoryNetwork {
         self.change(b, a, |condition| *condition = Condition::default());
     }
 
+    /// Holds up one party: nothing arrives at it, and nothing that it sends arrives anywhere. To the others it is like a
+    /// process that is stopped.
+    pub fn pause(&self, name: &str) {
+        let mut state = self.0.state.lock();
+        state.paused.insert(name.into());
+        state.apply();
+    }
+
+    /// Ends a [`pause`](Self::pause); what was sent meanwhile arrives.
+    pub fn resume(&self, name: &str) {
+        let mut state = self.0.state.lock();
+        state.paused.remove(name);
+        state.apply();
+        drop(state);
+        self.0.healed.notify_waiters();
+    }
+
     /// Ends everything that was arranged.
     pub fn heal_all(&self) {
         let mut state = self.0.state.lock();
         state.faults.clear();
-        for connection in &state.connections {
-            let none = Condition::default();
-            connection.wire.set_conditions(none, none);
-        }
+        state.paused.clear();
+        state.apply();
         drop(state);
         self.0.healed.notify_waiters();
     }
@@ -173,22 +190,15 @@ impl MemoryNetwork {
 
     fn change(&self, from: &str, to: &str, change: impl FnOnce(&mut Condition)) {
         let mut state = self.0.state.lock();
-        let mut condition = state.condition(from, to);
-        change(&mut condition);
         let link = (Str::from(from), Str::from(to));
+        let mut condition = state.faults.get(&link).copied().unwrap_or_default();
+        change(&mut condition);
         if condition == Condition::default() {
             state.faults.remove(&link);
         } else {
             state.faults.insert(link, condition);
         }
-        for connection in &state.connections {
-            let (opened_by, at) = (&*connection.from, &*connection.to);
-            if (opened_by, at) == (from, to) || (opened_by, at) == (to, from) {
-                let there = state.condition(opened_by, at);
-                let back = state.condition(at, opened_by);
-                connection.wire.set_conditions(there, back);
-            }
-        }
+        state.apply();
         drop(state);
         self.0.healed.notify_waiters();
     }
@@ -262,11 +272,20 @@ impl MemoryNetwork {
 
 impl State {
     fn condition(&self, from: &str, to: &str) -> Condition {
-        if self.faults.is_empty() {
+        if self.faults.is_empty() && self.paused.is_empty() {
             return Condition::default();
         }
         let link = (Str::from(from), Str::from(to));
-        self.faults.get(&link).copied().unwrap_or_default()
+        let mut condition = self.faults.get(&link).copied().unwrap_or_default();
+        condition.is_cut |= self.paused.contains(from) || self.paused.contains(to);
+        condition
+    }
+
+    /// Tells the connections what the network is like now.
+    fn apply(&self) {
+        for Connection { from, to, wire } in &self.connections {
+            wire.set_conditions(self.condition(from, to), self.condition(to, from));
+        }
     }
 
     fn remember(&mut self, connection: Connection) {
@@ -482,6 +501,25 @@ mod tests {
         let mut read = [0; 5];
         open.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"hello");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_held_up_hears_and_is_heard_later() {
+        let network = MemoryNetwork::new();
+        let _listener = echo(&network, "a");
+        let mut open = network.connect_as("b", "a:9092").await.unwrap();
+        network.cut("a", "c");
+        network.pause("a");
+        assert!(timeout(HOUR, exchange(&mut open)).await.is_err());
+        network.resume("a");
+        let mut read = [0; 5];
+        open.read_exact(&mut read).await.unwrap();
+        // What was arranged apart from that is as it was.
+        assert!(
+            timeout(HOUR, network.connect_as("c", "a:9092"))
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -63,13 +63,13 @@ impl Output {
         }
     }
 
-    /// Writes as much as the client takes; tells whether anything was written.
+    /// Writes as much as the client takes; tells how many bytes were written.
     pub(crate) fn poll_write<T: Transport>(
         &mut self,
         transport: &mut T,
         cx: &mut Context<'_>,
-    ) -> io::Result<bool> {
-        let mut progress = false;
+    ) -> io::Result<usize> {
+        let mut written = 0;
         while let Some(front) = self.queue.front_mut() {
             let wrote = match front {
                 Piece::Bytes(_) => self.poll_write_bytes(transport, cx),
@@ -87,11 +87,11 @@ impl Output {
             match wrote {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Ok(n)) => written += n,
                 Poll::Ready(Err(e)) => return Err(e),
             }
         }
-        Ok(progress)
+        Ok(written)
     }
 
     fn poll_write_bytes<T: Transport>(

@@ -54,6 +54,8 @@ pub(crate) struct Store {
     unavailable: Vec<PathBuf>,
     /// How many directories have failed.
     failed_directories: watch::Sender<usize>,
+    /// Goes with the store.
+    pub(crate) alive: watch::Sender<()>,
     producer_id_expiration_ms: i64,
     recovery_threads: usize,
     /// Files that are to be removed when their time has come: readers may be at them until then.
@@ -100,10 +102,19 @@ impl Store {
             directories,
             unavailable,
             failed_directories: watch::Sender::new(0),
+            alive: watch::Sender::new(()),
             producer_id_expiration_ms,
             recovery_threads: recovery_threads.max(1),
             doomed: Mutex::new(Vec::new()),
         }
+    }
+
+    /// How many flushes the flushers of the directories have made.
+    pub(crate) fn flushes(&self) -> u64 {
+        let directories = self.directories.iter();
+        directories
+            .map(|directory| directory.flusher.flushes())
+            .sum()
     }
 
     pub(crate) fn directories(&self) -> &[DataDirectory] {

@@ -9,9 +9,11 @@
 
 mod client;
 mod cluster;
+mod clusters;
 mod compaction;
 mod connections;
 mod consumer_groups;
+mod direct;
 mod disk;
 mod faults;
 mod fetch;

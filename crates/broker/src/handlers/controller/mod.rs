@@ -30,12 +30,14 @@ use super::admin::{
 };
 use super::{Answer, Closed, Context, Controlled, Role, Started, api_versions};
 use crate::metadata::ControllerHandle;
+use crate::metrics::Traffic;
 use crate::node::Settings;
 
 /// A node as a controller.
 pub(crate) struct ControllerNode {
     pub(crate) cluster_id: Str,
     pub(crate) config: Settings,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) controller: ControllerHandle,
     pub(crate) presence: Arc<Presence>,
 }
@@ -74,6 +76,10 @@ impl Role for ControllerNode {
 
     fn settings(&self) -> &Settings {
         &self.config
+    }
+
+    fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     fn image(&self) -> Arc<Image> {
