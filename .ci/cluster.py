@@ -289,6 +289,8 @@ def torment(cluster, options):
         started = time.time()
         strike(cluster, kind, victim, dice, options)
         settled.append(settle(admin, topics))
+        healed = time.time()
+        eventually("each client goes on", lambda: all(pulse.acknowledged[-1] > healed for pulse in pulses), seconds=SETTLE_SECONDS_MAX)
         what = f"{'the leader' if victim is leader else 'another node'} {'killed' if kind in ('kill', 'controller') else kind}"
         what += ", the active controller" if kind == "controller" else ""
         of_each = [pulse.longest_gap(started) for pulse in pulses]

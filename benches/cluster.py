@@ -84,6 +84,8 @@ def faults(cluster, admin, options, strike, heal, count):
         led.append(harness.eventually("another leader", is_led_by_another, seconds=60))
         heal(victim, started)
         settle(admin, [topic])
+        healed = time.time()
+        harness.eventually("each client goes on", lambda: all(pulse.acknowledged[-1] > healed for pulse in pulses), seconds=120)
         for pulse in pulses:
             gaps[pulse.name].append(pulse.longest_gap(started))
     for pulse in pulses:

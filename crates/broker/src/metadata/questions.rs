@@ -44,7 +44,7 @@ impl MetadataThread {
         let wire::Asked { request, max_bytes } = match wire::asked(&self.cluster, request) {
             Some(Ok(asked)) => asked,
             Some(Err(refusal)) => {
-                self.say_of_strangers(&refusal);
+                self.say_of_strangers(&refusal, "a node of another cluster asks this one");
                 let _ = reply.send(*refusal);
                 return Ok(());
             }
@@ -105,9 +105,9 @@ impl MetadataThread {
         slice.data.read_all().map_err(|error| error.to_string())
     }
 
-    /// Says, now and then, that nodes of another cluster ask.
-    fn say_of_strangers(&mut self, refusal: &Response) {
-        let code = match refusal {
+    /// Says, now and then, that nodes of two clusters talk to each other, where this is an answer that says so.
+    pub(super) fn say_of_strangers(&mut self, answer: &Response, what: &str) {
+        let code = match answer {
             Response::Vote(response) => response.error_code,
             Response::BeginQuorumEpoch(response) => response.error_code,
             Response::EndQuorumEpoch(response) => response.error_code,
@@ -124,7 +124,7 @@ impl MetadataThread {
             let cluster_id = &self.cluster.id;
             tracing::error!(
                 %cluster_id,
-                "a node of another cluster asks this one for metadata; correct its cluster id, or the addresses that it is given"
+                "{what} for metadata; correct the cluster id of who asks, or the addresses that it is given"
             );
         }
     }

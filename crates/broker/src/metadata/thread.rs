@@ -265,6 +265,7 @@ impl MetadataThread {
     ) -> Result<(), Fatal> {
         let brought = match answer {
             Ok(response) => {
+                self.say_of_strangers(&response, "this node asks nodes of another cluster");
                 wire::brought(&self.cluster, *response).map_err(|code| code.to_string())
             }
             Err(error) => Err(error.to_string()),

@@ -38,6 +38,15 @@ pub(super) mod broker_registration {
             let _ = context.decide(unreachable(former)).await;
             decided = context.decide(asked).await;
         }
+        if is_duplicate(&decided)
+            && context
+                .node
+                .presence
+                .is_another_rival(request.incarnation_id)
+        {
+            let peer = context.peer.address;
+            tracing::warn!(%broker_id, %peer, "a second process wants to be this broker, which is alive; if it is another node, give it a node.id of its own");
+        }
         match decided {
             Ok(ControllerResponse::BrokerRegistration(Ok(broker_epoch))) => {
                 context.answer(&BrokerRegistrationResponse {

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_metadata::controller::{BrokerEpoch, ControllerRequest};
 use tidelog_protocol::messages::broker_registration::BrokerRegistrationRequest;
-use tidelog_types::{LeaderEpoch, NodeId, Str};
+use tidelog_types::{LeaderEpoch, NodeId, Str, Uuid};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -53,6 +53,8 @@ pub(crate) struct Presence {
     network: Arc<dyn Network>,
     controller: ControllerHandle,
     reports: Mutex<Reports>,
+    /// The process that was refused last because there is one with its id: it asks many times.
+    rival: Mutex<Uuid>,
     /// There is a new one to watch over.
     is_new: Notify,
 }
@@ -74,6 +76,7 @@ impl Presence {
             network,
             controller,
             reports: Mutex::default(),
+            rival: Mutex::new(Uuid::ZERO),
             is_new: Notify::new(),
         })
     }
@@ -275,10 +278,17 @@ impl Presence {
         };
         let mut directories = registered.log_dirs.iter();
         let is_over = match self.reports.lock().0.get(&former.broker_id) {
+            // This very process, which reports to itself.
+            _ if former.broker_id == self.node_id => false,
             Some(report) if report.broker_epoch == former.broker_epoch => !report.is_open(),
             _ => directories.any(|id| request.log_dirs.contains(id)),
         };
         is_over.then_some(former)
+    }
+
+    /// A process with this incarnation was refused since there is another with its id. Tells whether that is news.
+    pub(super) fn is_another_rival(&self, incarnation_id: Uuid) -> bool {
+        std::mem::replace(&mut *self.rival.lock(), incarnation_id) != incarnation_id
     }
 }
 
