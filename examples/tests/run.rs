@@ -38,6 +38,12 @@ fn embedded_broker() {
     assert_eq!(lines, expected, "{printed}");
 }
 
+#[test]
+fn test_broker() {
+    // Without input it ends at once.
+    assert!(run("test_broker").starts_with("listening localhost:"));
+}
+
 /// What the example prints. Cargo builds the examples of a package before its tests, next to them.
 fn run(name: &str) -> String {
     let mut path = PathBuf::from(std::env::current_exe().unwrap().parent().unwrap());

@@ -1,7 +1,9 @@
 //! What tests do to a broker, and what they see of it. Behind the feature `testing`.
 //!
-//! A broker under test is the very broker that runs in production; what is here reaches into it. See the
-//! [guide](https://github.com/tidelog/tidelog/blob/main/docs/guides/testing.md) for recipes.
+//! A broker under test is the very broker that runs in production; what is here reaches into it. [`TestBroker`] is one in
+//! memory, for one test. What may go wrong is said with [`Broker::faults`], [`Disk`] and [`Broker::crash`]; time is
+//! [`Broker::clock`]; what has come is waited for with [`Broker::requests`], [`Broker::wait_for_offset`], [`Broker::wait_for_group`] and
+//! their like. The guide in `docs/guides/testing.md` has recipes.
 
 mod answers;
 mod broker;
@@ -108,6 +110,11 @@ impl Probe {
         faults::start(&self.faults, clock.clone(), &seen, context, request)
     }
 }
+
+/// The recipes are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/guides/testing.md")]
+struct Guide;
 
 impl Builder {
     /// Has the broker go by this clock, which a test can stop and move, and which several brokers may share.
