@@ -1,16 +1,19 @@
 //! The `tidelog` command: one file for each subcommand, all of them thin.
 
 mod broker;
+mod bytes;
 mod cluster;
 mod completions;
 mod config;
 mod connect;
+mod consume;
 mod format;
 mod group;
 mod log;
 mod man;
 mod output;
 mod partitions;
+mod produce;
 mod profile;
 mod protocol;
 mod replicas;
@@ -39,6 +42,8 @@ enum Command {
     Completions(completions::Arguments),
     /// Show and change the configs of topics, brokers and groups.
     Config(config::Arguments),
+    /// Print the records of a topic.
+    Consume(consume::Arguments),
     /// Format the log directories of a node, as kafka-storage does. A broker does it by itself at its first start.
     Format(format::Arguments),
     /// Look after the consumer groups of a cluster.
@@ -47,6 +52,8 @@ enum Command {
     Log(log::Arguments),
     /// Write the manual pages.
     Man(man::Arguments),
+    /// Write records into a topic.
+    Produce(produce::Arguments),
     /// Show which APIs and versions the protocol has, and its error codes.
     Protocol(protocol::Arguments),
     /// Create, show, change and delete topics.
@@ -62,10 +69,12 @@ fn main() -> ExitCode {
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Config(arguments) => config::run(&arguments),
+        Command::Consume(arguments) => consume::run(&arguments),
         Command::Format(arguments) => format::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Group(arguments) => group::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
         Command::Man(arguments) => man::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Produce(arguments) => produce::run(&arguments),
         Command::Protocol(arguments) => protocol::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Topic(arguments) => topic::run(&arguments),
     };

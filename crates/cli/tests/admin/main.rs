@@ -6,5 +6,6 @@ mod cluster;
 mod config;
 mod guide;
 mod profile;
+mod records;
 mod support;
 mod topic;
