@@ -53,6 +53,7 @@ mod node;
 mod peers;
 mod producer_ids;
 mod random;
+mod rate;
 mod replication;
 mod store;
 #[cfg(feature = "testing")]

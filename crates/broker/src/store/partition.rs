@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use tidelog_log::{FlushTarget, Flusher, Log, LogError, LogReader, LogSummary, Upkeep};
-use tidelog_node::partition::{FutureLog, Note, PartitionCore, Retired};
+use tidelog_node::partition::{FutureLog, NotTaken, Note, PartitionCore, Retired};
 use tidelog_record::Batch;
 use tidelog_replication::partition::{Broker, Config, Input, Leadership, Watermarks};
 use tidelog_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
@@ -137,7 +137,7 @@ impl Partition {
         &self,
         future: FutureLog,
         place: (usize, &DataDirectory),
-    ) -> Result<Retired, LogError> {
+    ) -> Result<Retired, NotTaken> {
         let retired = self.with_core(|core, now, after| {
             let retired = core.take_future(now, future, random_uuid(), after);
             if retired.is_ok() {

@@ -36,6 +36,15 @@ pub struct Retired {
     pub folder: Result<Option<PathBuf>, LogError>,
 }
 
+/// Why a copy has not taken the place of the log.
+#[derive(Debug)]
+pub struct NotTaken {
+    /// What went wrong.
+    pub error: LogError,
+    /// The disk of the copy has failed; else the log could not be read.
+    pub copy_has_failed: bool,
+}
+
 impl FutureLog {
     /// The copy as far as it came; an empty log to begin with.
     pub const fn new(log: Log) -> Self {
@@ -144,22 +153,34 @@ impl<W> PartitionCore<W> {
         mut future: FutureLog,
         unique: Uuid,
         after: &mut After<W>,
-    ) -> Result<Retired, LogError> {
+    ) -> Result<Retired, NotTaken> {
         let current = self.log.reader();
         loop {
-            let copied = future.copy(now, &current, REST_BYTES)?;
+            let copied = future.copy(now, &current, REST_BYTES);
+            let copied = copied.map_err(|error| NotTaken {
+                error,
+                copy_has_failed: future.log.disk_has_failed(),
+            })?;
             if copied.behind == 0 {
                 break;
             }
             if copied.bytes == 0 {
-                return Err(LogError::Corrupt {
+                let error = LogError::Corrupt {
                     path: self.log.path().to_owned(),
                     position: 0,
                     reason: format!("nothing can be read of the last {} offsets", copied.behind),
+                };
+                return Err(NotTaken {
+                    error,
+                    copy_has_failed: false,
                 });
             }
         }
-        let mut log = future.log.renamed(self.log.path())?;
+        let renamed = future.log.renamed(self.log.path());
+        let mut log = renamed.map_err(|error| NotTaken {
+            error,
+            copy_has_failed: true,
+        })?;
         log.succeed(&self.log);
         let mut retired = std::mem::replace(&mut self.log, log);
         let end = self.log.recovery_point();

@@ -59,7 +59,7 @@ use tidelog_replication::partition::{
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Now, Offset, Uuid};
 
 pub use self::follow::{Fetched, ReadReplica, Taken};
-pub use self::future::{Copied, FutureLog, Retired};
+pub use self::future::{Copied, FutureLog, NotTaken, Retired};
 use self::waits::Waits;
 
 /// What an append waits for before it counts as written.
