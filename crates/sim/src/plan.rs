@@ -47,6 +47,14 @@ pub(crate) enum Fault {
     FailDisk(Place, Op, usize),
     /// So many bytes more and the disk is full.
     FillDisk(Place, u64),
+    /// No fault, but work under load: a partition goes to other nodes, which the number chooses.
+    Reassign(i32, u64),
+    /// Preferred leaders take over again.
+    Elect,
+    /// A topic of that number is created.
+    CreateTopic(u64),
+    /// A topic of that number is deleted.
+    DeleteTopic(u64),
 }
 
 impl Fault {
@@ -64,6 +72,10 @@ impl Fault {
             Self::StallDisk(_) => "stalled disk",
             Self::FailDisk(..) => "failed disk",
             Self::FillDisk(..) => "full disk",
+            Self::Reassign(..) => "reassignment",
+            Self::Elect => "election of preferred leaders",
+            Self::CreateTopic(_) => "topic created",
+            Self::DeleteTopic(_) => "topic deleted",
         }
     }
 }
@@ -87,7 +99,7 @@ impl Plan {
         };
         // How often something goes wrong differs from seed to seed, and what does too.
         let pause = random.pick(&[1, 2, 4, 8]) * SECOND;
-        let kinds: Vec<u64> = (0..12).filter(|_| !random.one_in(3)).collect();
+        let kinds: Vec<u64> = (0..16).filter(|_| !random.one_in(3)).collect();
         let mut at = 3 * SECOND + random.below(pause);
         while at < calm_at {
             let kind = match kinds.is_empty() {
@@ -121,6 +133,10 @@ impl Plan {
             8 => Fault::Break(a, b),
             9 => Fault::Slow(a),
             10 => Fault::StallDisk(a),
+            11 => Fault::Reassign(random.below(self.partitions as u64) as i32, random.next()),
+            12 => Fault::Elect,
+            13 => Fault::CreateTopic(random.below(3)),
+            14 => Fault::DeleteTopic(random.below(3)),
             _ if random.one_in(2) => Fault::FillDisk(a, random.below(3_000)),
             _ => {
                 let op = random.pick(&[Op::Write, Op::Sync, Op::Change, Op::Mutation]);

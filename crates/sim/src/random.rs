@@ -36,6 +36,14 @@ impl Random {
         from[self.below(from.len() as u64) as usize]
     }
 
+    /// 16 random bytes, for names that nothing else has.
+    pub(crate) fn bytes16(&mut self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.next().to_le_bytes());
+        bytes[8..].copy_from_slice(&self.next().to_le_bytes());
+        bytes
+    }
+
     /// 32 random bytes, for machines that want so many.
     pub(crate) fn bytes32(&mut self) -> [u8; 32] {
         let mut bytes = [0; 32];

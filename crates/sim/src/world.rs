@@ -6,9 +6,14 @@ use std::time::Instant;
 
 use tidelog_log::testing::Crash;
 use tidelog_metadata::controller::{ControllerRequest, ControllerResponse};
+use tidelog_protocol::messages::alter_partition_reassignments::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic,
+};
 use tidelog_protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
+use tidelog_protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use tidelog_protocol::messages::elect_leaders::ElectLeadersRequest;
 use tidelog_types::{NodeId, Offset, TopicName};
 
 use crate::check::Oracle;
@@ -383,6 +388,12 @@ impl World {
                 }
             }
             Fault::Break(a, b) => self.disconnect(a, b),
+            Fault::Reassign(partition, seed) => return self.reassign(partition, seed),
+            Fault::Elect => return self.elect(),
+            Fault::CreateTopic(number) => {
+                return self.create_topic(&format!("passing-{number}"), 2);
+            }
+            Fault::DeleteTopic(number) => return self.delete_topic(&format!("passing-{number}")),
             Fault::Slow(node) => drop(self.network.slow.insert(node)),
             Fault::StallDisk(node) => {
                 let (node, _) = self.at(NodeId::new(node));
@@ -426,7 +437,13 @@ impl World {
                 let (node, _) = self.at(NodeId::new(node));
                 node.disk.heal();
             }
-            Fault::Crash(..) | Fault::Break(..) | Fault::StallDisk(_) => {}
+            Fault::Crash(..)
+            | Fault::Break(..)
+            | Fault::StallDisk(_)
+            | Fault::Reassign(..)
+            | Fault::Elect
+            | Fault::CreateTopic(_)
+            | Fault::DeleteTopic(_) => {}
         }
     }
 
@@ -467,7 +484,7 @@ impl World {
     fn look(&mut self) {
         self.queue.push(self.now + 250 * MS, Event::Look);
         if !self.topic_created {
-            self.create_topic();
+            self.create_topic(TOPIC, self.plan.partitions);
         }
         if !self.is_calm && self.now >= self.plan.calm_at {
             self.calm_down();
@@ -489,14 +506,14 @@ impl World {
         }
     }
 
-    fn create_topic(&mut self) {
+    fn create_topic(&mut self, name: &str, partitions: i32) {
         let config = CreatableTopicConfig {
             name: "min.insync.replicas".into(),
             value: Some("2".into()),
         };
         let topic = CreatableTopic {
-            name: TopicName::from(TOPIC),
-            num_partitions: self.plan.partitions,
+            name: TopicName::from(name),
+            num_partitions: partitions,
             replication_factor: 3,
             configs: vec![config],
             ..Default::default()
@@ -506,12 +523,76 @@ impl World {
             timeout_ms: 5_000,
             ..Default::default()
         });
-        self.admin_id += 1;
-        let id = self.admin_id;
-        let request = Request::Controller(request);
-        let to = 1 + self.random.below(self.plan.nodes as u64) as Place;
-        let (_, mut io) = self.at(NodeId::new(to));
-        io.send(ADMIN, to, Message::Request { id, request });
+        self.ask_controllers(&request);
+    }
+
+    fn delete_topic(&mut self, name: &str) {
+        let topic = DeleteTopicState {
+            name: Some(TopicName::from(name)),
+            ..Default::default()
+        };
+        let request = DeleteTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 5_000,
+            ..Default::default()
+        };
+        self.ask_controllers(&ControllerRequest::DeleteTopics {
+            api_version: 6,
+            request,
+        });
+    }
+
+    /// Moves a partition to three nodes, in any order.
+    fn reassign(&mut self, partition_index: i32, seed: u64) {
+        let mut random = Random::new(seed);
+        let mut nodes: Vec<_> = (1..=self.plan.nodes).map(NodeId::new).collect();
+        while nodes.len() > 3 {
+            nodes.remove(random.below(nodes.len() as u64) as usize);
+        }
+        nodes.rotate_left(random.below(3) as usize);
+        let partition = ReassignablePartition {
+            partition_index,
+            replicas: Some(nodes),
+        };
+        let topic = ReassignableTopic {
+            name: TopicName::from(TOPIC),
+            partitions: vec![partition],
+        };
+        let request = AlterPartitionReassignmentsRequest {
+            topics: vec![topic],
+            ..Default::default()
+        };
+        self.ask_controllers(&ControllerRequest::AlterPartitionReassignments(request));
+    }
+
+    fn elect(&mut self) {
+        let request = ElectLeadersRequest {
+            topic_partitions: None,
+            timeout_ms: 5_000,
+            ..Default::default()
+        };
+        self.ask_controllers(&ControllerRequest::ElectLeaders(request));
+    }
+
+    /// Asks whoever holds itself for the controller.
+    fn ask_controllers(&mut self, request: &ControllerRequest) {
+        let controls = |node: &&Node| {
+            let process = node.process.as_ref();
+            process.is_some_and(|process| process.controller.is_some())
+        };
+        let controllers: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(controls)
+            .map(|node| node.id)
+            .collect();
+        for node in controllers {
+            self.admin_id += 1;
+            let id = self.admin_id;
+            let request = Request::Controller(request.clone());
+            let (_, mut io) = self.at(node);
+            io.send(ADMIN, node.value(), Message::Request { id, request });
+        }
     }
 
     fn told_admin(&mut self, message: Message) {
@@ -521,8 +602,9 @@ impl World {
         } = message
         {
             let created = answer.topics.iter().any(|topic| {
-                topic.error_code.is_ok()
-                    || topic.error_code == tidelog_types::ErrorCode::TOPIC_ALREADY_EXISTS
+                let has_answer = topic.error_code.is_ok()
+                    || topic.error_code == tidelog_types::ErrorCode::TOPIC_ALREADY_EXISTS;
+                has_answer && &*topic.name == TOPIC
             });
             if created && !self.topic_created {
                 self.topic_created = true;
@@ -562,6 +644,9 @@ impl World {
         }
         for topic in controller.image.topics() {
             for (index, partition) in &topic.partitions {
+                if partition.is_reassigning() {
+                    return Some(format!("partition {index} is being reassigned"));
+                }
                 if !partition.has_leader() {
                     return Some(format!("partition {index} has no leader"));
                 }

@@ -581,23 +581,6 @@ impl Process {
         }
         let request_id = self.id();
         self.waiting.insert(request_id, asker);
-        if io.has(Bug::AnswersUncommitted)
-            && let ControllerRequest::AlterPartition(_) | ControllerRequest::CreateTopics(_) =
-                request
-        {
-            self.controller_input(
-                io,
-                ControllerInput::Request {
-                    request_id,
-                    request,
-                },
-            );
-            let end = self.controller.as_ref().map(Controller::end_offset);
-            if let Some(offset) = end {
-                self.controller_input(io, ControllerInput::Committed { offset });
-            }
-            return self.arm_machines(io);
-        }
         let input = ControllerInput::Request {
             request_id,
             request,

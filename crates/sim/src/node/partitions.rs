@@ -1,5 +1,7 @@
 //! The partitions of a node: what the broker's store, publisher, fetchers and handlers do around a partition's core.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use tidelog_log::{Log, LogConfig, PendingFlush, Start};
 use tidelog_metadata::Delta;
@@ -132,10 +134,10 @@ impl Process {
             .partition_topic_id(&folder)
             .map_err(|e| text(&e))?;
         if other.is_some_and(|id| id != partition.0) {
-            let stray = Uuid::from_random([partition.1 as u8; 16]);
+            let stray = Uuid::from_random(io.random.bytes16());
             let marked = self.files.mark_stray(&folder, stray);
             let stray = marked.map_err(|e| text(&e))?;
-            self.files.remove_folder(stray).map_err(|e| text(&e))?;
+            self.remove_folder(stray.as_ref())?;
         }
         let log_config = LogConfig {
             segment_bytes: 16 * 1024,
@@ -169,6 +171,15 @@ impl Process {
         })
     }
 
+    /// Removes a folder that has got another name. The broker waits a minute before that; here the name is made durable, so
+    /// that nobody finds what is left of the files under the old one.
+    fn remove_folder(&self, folder: &Path) -> Result<(), String> {
+        let named = self.files.dir().sync_dir(Path::new(""));
+        named.map_err(|error| error.to_string())?;
+        let removed = self.files.remove_folder(folder);
+        removed.map_err(|error| error.to_string())
+    }
+
     fn delete(&mut self, io: &mut Io<'_>, partition: Partition) {
         let Some(mut local) = self.partitions.remove(&partition) else {
             return;
@@ -176,15 +187,15 @@ impl Process {
         let id = self.id;
         io.say(|| format!("node {id}: deletes {}", local.name));
         let mut after = After::default();
-        let unique = Uuid::from_random([7; 16]);
+        let unique = Uuid::from_random(io.random.bytes16());
         let deleted = local.core.delete(self.now(io), unique, &mut after);
         self.checkpoints.remove(&partition);
         self.checkpoints_changed = true;
         self.fetching.remove(&partition);
         match deleted {
             Ok(Some(folder)) => {
-                if let Err(error) = self.files.remove_folder(folder) {
-                    self.fail(error.to_string());
+                if let Err(error) = self.remove_folder(&folder) {
+                    self.fail(error);
                 }
             }
             Ok(None) => {}
