@@ -39,6 +39,18 @@ fn embedded_broker() {
 }
 
 #[test]
+fn order_service_tests() {
+    let expected = [
+        "kill: the power failed 3 times, 30 orders have 30 invoices",
+        "duplicate: the answer was lost, the order is there once",
+        "rebalance: after 45 s of the broker's time the other has both partitions",
+        "poison: two orders have invoices, one record was put aside",
+    ];
+    let printed = run("order_service_tests");
+    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn test_broker() {
     // Without input it ends at once.
     assert!(run("test_broker").starts_with("listening localhost:"));

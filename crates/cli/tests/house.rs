@@ -63,7 +63,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "tidelog-examples",
-        &["types", "record", "protocol", "log", "broker"],
+        &["types", "record", "protocol", "log", "broker", "client"],
     ),
     (
         "tidelog-benches",
