@@ -163,7 +163,8 @@ def verify(server, topic, writers, partitions):
             line = [number for number, p, _ in sorted(got, key=lambda x: (x[1], x[2])) if p == partition]
             back = [b for a, b in zip(line, line[1:]) if b <= a]
             expect(f"producer {writer.index}: records out of order in partition {partition}", back[:10], [])
-        moved = [(n, p, o, writer.acknowledged[n]) for n, p, o in got if writer.acknowledged.get(n, (p, o)) != (p, o)]
+        # Where a batch comes again that is older than what is known of a producer, the answer (46) has no offset.
+        moved = [(n, p, o, writer.acknowledged[n]) for n, p, o in got if writer.acknowledged.get(n, (p, o)) not in ((p, o), (p, None))]
         expect(f"producer {writer.index}: records at another place than was acknowledged (number, partition, offset, acknowledged)", moved[:5], [])
 
 
