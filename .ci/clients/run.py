@@ -16,6 +16,7 @@ import groups  # noqa: E402,F401
 import consumer_groups  # noqa: E402,F401
 import topics  # noqa: E402,F401
 import kcat  # noqa: E402,F401
+import command_line  # noqa: E402,F401
 import java_tools  # noqa: E402,F401
 import other_languages  # noqa: E402,F401
 import proxy  # noqa: E402,F401
