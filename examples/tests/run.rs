@@ -56,6 +56,21 @@ fn test_broker() {
     assert!(run("test_broker").starts_with("listening localhost:"));
 }
 
+#[test]
+fn embed() {
+    let printed = run("embed");
+    let lines: Vec<_> = printed.lines().collect();
+    let expected = [
+        "flushed to the disk at offset 0",
+        "read back: two apples",
+        "1 record, 0 connections",
+        "a client has produced to offset 0",
+        "nodes [1, 2] go on",
+        "node 3 is back and knows [\"payments\"]",
+    ];
+    assert_eq!(lines, expected);
+}
+
 /// What the example prints. Cargo builds the examples of a package before its tests, next to them.
 fn run(name: &str) -> String {
     let mut path = PathBuf::from(std::env::current_exe().unwrap().parent().unwrap());

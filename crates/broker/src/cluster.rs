@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_log::testing::FaultDir;
+use tidelog_log::{FsDir, LogDirectory};
 use tidelog_metadata::configs::Durability;
 use tokio::task::JoinHandle;
 
@@ -184,7 +185,8 @@ impl ClusterBuilder {
             return Err(ClusterError::NoNodes);
         }
         let network = MemoryNetwork::new();
-        let cluster_id = random_uuid().to_string();
+        let known = self.known_cluster_id();
+        let cluster_id = known.unwrap_or_else(|| random_uuid().to_string());
         let refuse = |node| {
             move |source: std::io::Error| ClusterError::Start {
                 node,
@@ -231,6 +233,20 @@ impl ClusterBuilder {
         let all: Vec<_> = cluster.members.keys().copied().collect();
         cluster.run(&all).await?;
         Ok(cluster)
+    }
+
+    /// The cluster to which what is there already belongs: nodes that are new become part of it.
+    fn known_cluster_id(&self) -> Option<String> {
+        let Data::In(parent) = &self.data else {
+            return None;
+        };
+        let nodes = 1..=i32::try_from(self.nodes).unwrap_or(i32::MAX);
+        nodes.into_iter().find_map(|node| {
+            let dir = FsDir::new(parent.join(name(node)));
+            // What cannot be read is dealt with when the node starts.
+            let properties = LogDirectory::peek(&dir).ok()??;
+            Some(properties.cluster_id)
+        })
     }
 
     /// Where the nodes are reached. Ports are taken before any node starts, so that each can know those of the others.

@@ -10,14 +10,14 @@
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use tidelog_broker::Broker;
+//! use tidelog_broker::{Broker, Offset};
 //!
-//! let broker = Broker::builder()
-//!     .data_dir("/var/lib/orders")
-//!     .listener("PLAINTEXT://localhost:0")
-//!     .start()
-//!     .await?;
+//! let broker = Broker::builder().data_dir("/var/lib/orders").start().await?;
 //! println!("point a Kafka client at {}", broker.bootstrap_servers());
+//!
+//! let orders = broker.create_topic("orders").await?;
+//! orders.produce(0, ["two apples"]).await?;
+//! let first = orders.records(0, Offset::ZERO).next().await?;
 //! broker.shutdown().await?;
 //! # Ok(())
 //! # }

@@ -76,13 +76,18 @@ impl From<DurabilityArgument> for Durability {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+/// Has everything logged that TIDELOG_LOG, or else `diagnostics`, names.
+pub(crate) fn log_to_stderr(diagnostics: &str) {
     let filter = EnvFilter::try_from_env("TIDELOG_LOG");
     tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new(DIAGNOSTICS)))
+        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new(diagnostics)))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    log_to_stderr(DIAGNOSTICS);
     let builder = builder(arguments)?;
     for warning in builder.check()? {
         complain(&format!("warning: {}: {}", warning.key, warning.message));

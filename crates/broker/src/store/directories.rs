@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tidelog_log::{Checkpoint, Dir, DirectoryError, Flusher, LogDirectory, LogSummary};
@@ -39,13 +39,14 @@ struct Found {
     summaries: HashMap<String, LogSummary>,
 }
 
-/// Partitions whose offsets have changed since the checkpoints were written, so that nobody has to look through all.
+/// Partitions whose offsets have changed since the checkpoints were written, so that nobody has to look through all. They hold
+/// on to it, and not it to them.
 #[derive(Default)]
-pub(crate) struct Changed(Mutex<Vec<Arc<Partition>>>);
+pub(crate) struct Changed(Mutex<Vec<Weak<Partition>>>);
 
 impl Changed {
-    pub(crate) fn add(&self, partition: Arc<Partition>) {
-        self.0.lock().push(partition);
+    pub(crate) fn add(&self, partition: &Arc<Partition>) {
+        self.0.lock().push(Arc::downgrade(partition));
     }
 }
 
@@ -260,7 +261,7 @@ impl DataDirectory {
     pub(crate) fn write_checkpoints(&self, kinds: &[Checkpoint]) -> Result<(), DirectoryError> {
         let changed = std::mem::take(&mut *self.changed.0.lock());
         let mut checkpoints = self.checkpoints.lock();
-        for partition in changed {
+        for partition in changed.iter().filter_map(Weak::upgrade) {
             // One that has moved away is noted where it is now.
             if partition.is_noted_in(&self.changed)
                 && let Some(now) = partition.take_changed()

@@ -84,6 +84,12 @@ enum Doomed {
     Folder(usize, PathBuf),
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.outbox.clear();
+    }
+}
+
 impl Store {
     pub(crate) fn new(
         replica_config: ReplicaConfig,

@@ -74,6 +74,14 @@ impl Outbox {
         }
     }
 
+    /// Forgets everything: nobody will look any more, and what is in it holds on to the outbox.
+    pub(super) fn clear(&self) {
+        *self.mailboxes.lock() = Mailboxes::default();
+        self.changes.lock().clear();
+        self.wakes.lock().clear();
+        self.failed.lock().clear();
+    }
+
     /// Partitions are spread over so many fetchers for each leader. To be said before there are any.
     pub(crate) fn set_fetchers_per_source(&self, count: u32) {
         self.fetchers_per_source

@@ -214,7 +214,7 @@ impl Partition {
         }
         if let Some(this) = self.this.upgrade() {
             let changed = Arc::clone(&self.place.read().changed);
-            changed.add(this);
+            changed.add(&this);
         }
     }
 

@@ -6,6 +6,7 @@ mod elect;
 mod log_dirs;
 mod quorum;
 mod reassign;
+mod up;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Command {
     Quorum(quorum::Quorum),
     /// Give partitions other replicas, show how far that has come, or stop it.
     Reassign(reassign::Reassign),
+    /// Run a whole cluster in this process, to try things out on: its nodes can be killed and cut off from the prompt.
+    Up(up::Up),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
@@ -52,5 +55,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Command::Reassign(reassign) => {
             common.run(async |client, format| reassign.run(client, format).await)
         }
+        Command::Up(up) => up.run(),
     }
 }
