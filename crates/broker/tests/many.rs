@@ -1,5 +1,10 @@
 //! Many brokers in one process. The only test of its program, since it counts what the process has.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test waits by the clock of its own process"
+)]
+
 use std::fs;
 use std::future::Future;
 use std::path::Path;
