@@ -1,5 +1,6 @@
 //! The partitions of this node, their logs and the directories in which they lie.
 
+mod deletion;
 pub(crate) mod directories;
 pub(crate) mod moves;
 pub(crate) mod outbox;
@@ -8,12 +9,12 @@ pub(crate) mod topics;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tidelog_log::{
-    Checkpoint, DeletedSegment, DirectoryError, FlushTarget, FolderKind, Log, LogConfig, LogError,
-    LogSummary, PartitionFolder, Start,
+    Checkpoint, DirectoryError, FlushTarget, FolderKind, Log, LogConfig, LogError, LogSummary,
+    PartitionFolder, Start,
 };
 use tidelog_metadata::configs::{BrokerConfig, Durability, TopicConfig};
 use tidelog_metadata::image::directory;
@@ -22,6 +23,7 @@ use tidelog_replication::partition::{Config as ReplicaConfig, DurableWhen};
 use tidelog_types::{PartitionIndex, TopicId, TopicName, TopicPartition, Uuid};
 use tokio::sync::watch;
 
+use self::deletion::Doomed;
 use self::directories::DataDirectory;
 use self::moves::Moves;
 use self::outbox::Outbox;
@@ -76,12 +78,6 @@ struct Job {
     directory: usize,
     log_config: Arc<LogConfig>,
     summary: Option<LogSummary>,
-}
-
-enum Doomed {
-    Segment(DeletedSegment),
-    /// A folder of the directory of that index.
-    Folder(usize, PathBuf),
 }
 
 impl Drop for Store {
@@ -430,106 +426,6 @@ impl Store {
         }
     }
 
-    /// Takes a topic out of service; its files go when nobody can be reading them any more.
-    pub(crate) fn delete_topic(&self, id: TopicId) {
-        let Some(topic) = self.topics.remove(id) else {
-            return;
-        };
-        let delay = Duration::from_millis(topic.config().file_delete_delay_ms.unsigned_abs());
-        for partition in topic.partitions() {
-            self.delete(&partition, delay);
-        }
-    }
-
-    /// Takes a replica out of service that is not to be on this node any more.
-    pub(crate) fn delete_partition(&self, id: TopicId, index: PartitionIndex) {
-        let Some(topic) = self.topics.by_id(id) else {
-            return;
-        };
-        if let Some(partition) = topic.take(index) {
-            let delay = topic.config().file_delete_delay_ms.unsigned_abs();
-            tracing::info!(partition = %partition.name, "a replica that is no longer assigned to this node is deleted");
-            self.delete(&partition, Duration::from_millis(delay));
-        }
-    }
-
-    /// The files of a deleted log go when nobody can be reading them any more.
-    fn delete(&self, partition: &Partition, delay: Duration) {
-        self.cancel_move(&partition.name);
-        match partition.delete() {
-            Ok(None) => {}
-            Ok(Some(folder)) => self.doom(delay, Doomed::Folder(partition.directory(), folder)),
-            Err(error) => {
-                tracing::error!(partition = %partition.name, %error, "cannot delete a log");
-            }
-        }
-        self.directories[partition.directory()].forget(&partition.name);
-    }
-
-    fn doom(&self, delay: Duration, doomed: Doomed) {
-        self.doomed
-            .lock()
-            .push((self.clock.now().instant + delay, doomed));
-    }
-
-    /// Has the files of segments removed when nobody can be reading them any more.
-    pub(crate) fn doom_segments(&self, topic: &LocalTopic, segments: Vec<DeletedSegment>) {
-        let delay = Duration::from_millis(topic.config().file_delete_delay_ms.unsigned_abs());
-        for segment in segments {
-            self.doom(delay, Doomed::Segment(segment));
-        }
-    }
-
-    /// Applies `retention.ms` and `retention.bytes`, forgets producers that were idle for long, and puts logs to rest that
-    /// nobody has used since the last time.
-    pub(crate) fn delete_old_segments(&self) {
-        let now = self.clock.now();
-        for topic in self.topics.all() {
-            for partition in topic.partitions() {
-                let deleted = partition.with_log(|log, marks| {
-                    log.expire_producers(now);
-                    log.delete_old_segments(now, marks.high_watermark)
-                });
-                match deleted {
-                    Ok(deleted) => self.doom_segments(&topic, deleted),
-                    Err(error) => {
-                        let partition = &partition.name;
-                        tracing::error!(%partition, %error, "cannot delete old segments");
-                    }
-                }
-                partition.rest();
-            }
-        }
-    }
-
-    /// Removes the files of deleted segments and topics whose time has come.
-    pub(crate) fn remove_deleted_files(&self) {
-        let now = self.clock.now().instant;
-        let due: Vec<_> = self
-            .doomed
-            .lock()
-            .extract_if(.., |(at, _)| *at <= now)
-            .collect();
-        self.remove(due);
-    }
-
-    fn remove(&self, due: Vec<(Instant, Doomed)>) {
-        for (_, doomed) in due {
-            let removed = match doomed {
-                Doomed::Segment(segment) => segment.remove().map_err(|error| error.to_string()),
-                Doomed::Folder(directory, folder) => {
-                    let directory = &self.directories[directory].files;
-                    directory
-                        .remove_folder(folder)
-                        .map_err(|error| error.to_string())
-                }
-            };
-            if let Err(error) = removed {
-                tracing::warn!(%error, "cannot remove deleted files");
-            }
-        }
-    }
-
     /// Whether all directories were closed in order before this start.
     pub(crate) fn was_clean(&self) -> bool {
         self.directories.iter().all(|directory| directory.was_clean)
@@ -716,135 +612,4 @@ fn warn_of_transactions(partition: &TopicPartition, log: &mut Log) {
 }
 
 #[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::io::ErrorKind;
-    use std::sync::Arc;
-
-    use tidelog_log::testing::{FaultDir, Op};
-    use tidelog_log::{Dir, Flusher, FsDir, LogDirectory};
-    use tidelog_metadata::configs::{BrokerConfig, TopicConfig};
-    use tidelog_replication::partition::{BecomeLeader, Config as ReplicaConfig, Input};
-    use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, TopicName, Uuid};
-
-    use super::directories::DataDirectory;
-    use super::topics::LocalTopic;
-    use super::{Store, Wanted};
-    use crate::clock::Clock;
-
-    /// What the process has in memory, but for the pages of the program itself, which come in as they are first needed.
-    fn resident_bytes() -> usize {
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        let pages = |field: usize| -> usize {
-            statm
-                .split_whitespace()
-                .nth(field)
-                .unwrap()
-                .parse()
-                .unwrap()
-        };
-        (pages(1) - pages(2)) * 4096
-    }
-
-    const NODE: NodeId = NodeId::new(1);
-
-    pub(super) fn directory(id: u8, dir: Arc<dyn Dir>) -> DataDirectory {
-        let files = Arc::new(LogDirectory::open(dir).unwrap());
-        let flusher = Arc::new(Flusher::start("test").unwrap());
-        let memory = Arc::new(FaultDir::new());
-        let path = format!("/directory{id}").into();
-        let id = Uuid::from_random([id; 16]);
-        DataDirectory::open(path, id, files, flusher, memory).unwrap()
-    }
-
-    /// A store whose topic has partitions in these directories, all of which this node leads.
-    fn store(directories: Vec<DataDirectory>, partitions: usize) -> (Store, Arc<LocalTopic>) {
-        let ids: Vec<_> = directories.iter().map(|directory| directory.id).collect();
-        let store = Store::new(
-            ReplicaConfig::new(NODE),
-            Clock::new(),
-            (directories, Vec::new()),
-            1,
-            1,
-        );
-        let (config, _) = BrokerConfig::new(BTreeMap::new()).unwrap();
-        let topic = store
-            .topics
-            .add(&TopicName::from("idle"), Uuid::from_random([9; 16]), || {
-                TopicConfig::resolve(&BTreeMap::new(), &config)
-            });
-        let partitions = (0..partitions).map(|i| (i as i32, Some(ids[i % ids.len()])));
-        let wanted = Wanted {
-            topic: topic.clone(),
-            partitions: partitions.collect(),
-        };
-        store.open_partitions(&[wanted]);
-        for partition in topic.partitions() {
-            partition.role_changed(Input::BecomeLeader(BecomeLeader {
-                leader_epoch: LeaderEpoch::new(3),
-                partition_epoch: 0,
-                replicas: vec![NODE],
-                adding_replicas: Vec::new(),
-                isr: vec![NODE],
-                recovering: false,
-                brokers: Vec::new(),
-            }));
-        }
-        (store, topic)
-    }
-
-    #[test]
-    fn a_directory_that_fails_takes_its_partitions_with_it_and_no_others() {
-        let (good, bad) = (FaultDir::new(), FaultDir::new());
-        let directories = vec![
-            directory(1, Arc::new(good.clone())),
-            directory(2, Arc::new(bad.clone())),
-        ];
-        let (store, topic) = store(directories, 6);
-        store.checkpoint();
-        bad.fail(Op::Write, 0, ErrorKind::Other);
-        topic.partitions().iter().for_each(|p| p.note_changed());
-        store.directories()[1].forget(&topic.partitions()[1].name);
-        store.checkpoint();
-        for partition in topic.partitions() {
-            let leads = partition
-                .published()
-                .leadership
-                .check_leader_epoch(LeaderEpoch::NONE);
-            let expected = match partition.directory() {
-                0 => Ok(()),
-                _ => Err(ErrorCode::KAFKA_STORAGE_ERROR),
-            };
-            assert_eq!(leads, expected, "{}", partition.name);
-        }
-        bad.heal();
-        store.close(5).unwrap_err();
-        assert!(good.content(".kafka_cleanshutdown").is_some());
-        assert!(bad.content(".kafka_cleanshutdown").is_none());
-    }
-
-    #[test]
-    fn an_idle_partition_takes_one_kib_at_most() {
-        const PARTITIONS: usize = 40_000;
-        // What the first partitions cost once: the code, the threads.
-        let first = tempfile::tempdir().unwrap();
-        let _first = store(vec![directory(2, Arc::new(FsDir::new(first.path())))], 1000);
-        // The other tests of this process take memory as well, so that the least of several figures counts.
-        let mut kept = Vec::new();
-        let mut measure = || {
-            let root = tempfile::tempdir().unwrap();
-            let directories = vec![directory(1, Arc::new(FsDir::new(root.path())))];
-            let before = resident_bytes();
-            let (store, topic) = store(directories, PARTITIONS);
-            let each = (resident_bytes() - before) / PARTITIONS;
-            kept.push((root, store, topic));
-            each
-        };
-        let each = (0..3).map(|_| measure()).min().unwrap();
-        assert!(each <= 1024, "{each} bytes for a partition");
-        for (_, _, topic) in kept {
-            let partitions = topic.partitions();
-            assert!(partitions.iter().all(|partition| partition.is_resting()));
-        }
-    }
-}
+mod tests;
