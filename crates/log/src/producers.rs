@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use tidelog_record::control::{ControlType, EndTxnMarker, TransactionResult};
 use tidelog_record::crc::crc32c;
@@ -33,6 +33,17 @@ impl ProducerBatch {
     /// The sequence number of the first record; they go from `i32::MAX` on to 0.
     pub const fn first_sequence(&self) -> i32 {
         self.last_sequence.wrapping_sub(self.offset_delta) & i32::MAX
+    }
+}
+
+impl From<&BatchHeader> for ProducerBatch {
+    fn from(header: &BatchHeader) -> Self {
+        Self {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp: header.max_timestamp,
+        }
     }
 }
 
@@ -85,7 +96,8 @@ impl ProducerState {
 /// The producers of one log and their transactions.
 ///
 /// It is a function of the log up to `end`: the same whether built by appending, by replaying, or by a snapshot and a
-/// replay of the rest; but a snapshot keeps only the last batch of a producer.
+/// replay of the rest; but a snapshot keeps only the last batch of a producer. Where an earlier one is asked for, the log
+/// is read for it, see [`look_back`](Self::look_back).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Producers {
     states: HashMap<ProducerId, ProducerState>,
@@ -95,6 +107,10 @@ pub(crate) struct Producers {
     unreplicated: BTreeMap<Offset, Offset>,
     /// Up to where the log is reflected.
     end: Offset,
+    /// Where the snapshot ends that this began with.
+    restored_until: Offset,
+    /// The producers for whose earlier batches the log was read since.
+    looked_back: HashSet<ProducerId>,
 }
 
 /// The marker in a control batch; `None` if it is of another kind.
@@ -177,6 +193,36 @@ impl Producers {
         }
     }
 
+    /// Where the log may have batches that came before those that are remembered of a producer, of which one may be what
+    /// `header` repeats. Answers so once for each producer: whoever asks reads what lies before that offset, and
+    /// [recalls](Self::recall) what it finds.
+    pub(crate) fn look_back(&mut self, header: &BatchHeader) -> Option<Offset> {
+        let state = self.states.get(&header.producer_id)?;
+        let oldest = state.batches.front()?;
+        let is_remembered_from_snapshot = oldest.last_offset < self.restored_until;
+        // Half of all sequence numbers come before, the others after.
+        let distance = oldest.first_sequence().wrapping_sub(header.base_sequence) & i32::MAX;
+        let comes_before = distance > 0 && distance <= i32::MAX / 2;
+        let may_repeat = header.producer_epoch == state.producer_epoch
+            && is_remembered_from_snapshot
+            && state.batches.len() < BATCHES_MAX
+            && comes_before;
+        (may_repeat && self.looked_back.insert(header.producer_id)).then(|| oldest.base_offset())
+    }
+
+    /// Remembers the batches, oldest first, that come before those which are remembered of this producer.
+    pub(crate) fn recall(&mut self, producer_id: ProducerId, earlier: &[BatchHeader]) {
+        let Some(state) = self.states.get_mut(&producer_id) else {
+            return;
+        };
+        for header in earlier.iter().rev() {
+            if state.batches.len() == BATCHES_MAX {
+                break;
+            }
+            state.batches.push_front(ProducerBatch::from(header));
+        }
+    }
+
     /// Whether a coordinator's marker may be appended.
     pub(crate) fn check_marker(
         &self,
@@ -216,12 +262,7 @@ impl Producers {
         if state.batches.len() == BATCHES_MAX {
             state.batches.pop_front();
         }
-        state.batches.push_back(ProducerBatch {
-            last_sequence: header.last_sequence(),
-            last_offset: header.last_offset(),
-            offset_delta: header.last_offset_delta,
-            timestamp: header.max_timestamp,
-        });
+        state.batches.push_back(ProducerBatch::from(header));
         state.last_timestamp = header.max_timestamp;
         if header.attributes.is_transactional() && state.current_txn_first_offset.is_none() {
             state.current_txn_first_offset = Some(header.base_offset);
@@ -277,6 +318,8 @@ impl Producers {
     pub(crate) fn expire(&mut self, now: Timestamp, expiration_ms: i64) {
         self.states
             .retain(|_, state| !state.is_expired(now, expiration_ms));
+        let states = &self.states;
+        self.looked_back.retain(|id| states.contains_key(id));
     }
 
     /// Notes that the log begins at `offset` now.
@@ -324,6 +367,7 @@ impl Producers {
         }
         let count = i32::from_be_bytes(take(&mut rest)?);
         let mut producers = Self::starting_at(end);
+        producers.restored_until = end;
         for _ in 0..count {
             let id = ProducerId::new(i64::from_be_bytes(take(&mut rest)?));
             let producer_epoch = ProducerEpoch::new(i16::from_be_bytes(take(&mut rest)?));

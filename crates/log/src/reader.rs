@@ -288,6 +288,20 @@ impl LogReader {
             .sum()
     }
 
+    /// From where on about `bytes` bytes lie before `until`, or the log start.
+    pub(crate) fn start_of_bytes_before(&self, until: Offset, bytes: u64) -> Offset {
+        let (mut low, mut high) = (self.log_start_offset().value(), until.value());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.bytes_available(Offset::new(middle), until) <= bytes {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Offset::new(high)
+    }
+
     /// Whether `from` lies in an older segment than `until` does: then a fetch does not wait for more.
     pub fn is_in_older_segment(&self, from: Offset, until: Offset) -> bool {
         let last = self.shared.last_segment_base_offset();

@@ -13,8 +13,13 @@ use crate::files::Place;
 use crate::flush::{Dirty, UpkeepState};
 use crate::index::{Entry, OffsetEntry, TimeEntry};
 use crate::log::{Appended, LogEnd, SegmentList, Shared};
-use crate::producers::{Producers, marker_of};
+use crate::producers::{ProducerBatch, Producers, marker_of};
+use crate::reader::LogReader;
 use crate::segment::Segment;
+
+/// How much of the log is read for the earlier batches of a producer, of which a snapshot remembers the last one: this much
+/// may other producers have written while five batches of this one were under way.
+const LOOK_BACK_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The writer of a log that is awake: the active segment with its index in memory, the producers, and what the disk lacks.
 #[derive(Debug)]
@@ -138,7 +143,7 @@ impl Writer {
                 if let Some((marker, _)) = marker_of(batch)? {
                     self.producers.check_marker(batch.header(), marker)?;
                 }
-            } else if let Some(earlier) = self.producers.check(batch.header())? {
+            } else if let Some(earlier) = self.repeated(batch.header())? {
                 return Ok(Appended {
                     base_offset: earlier.base_offset(),
                     last_offset: earlier.last_offset,
@@ -180,6 +185,34 @@ impl Writer {
             log_start_offset: self.log_start_offset(),
             end: self.end(),
         })
+    }
+
+    /// The batch that a producer's batch repeats, if it does; an error if it may not be appended.
+    fn repeated(&mut self, header: &BatchHeader) -> Result<Option<ProducerBatch>, LogError> {
+        let checked = self.producers.check(header);
+        if !matches!(checked, Err(LogError::OutOfOrderSequence { .. })) {
+            return checked;
+        }
+        let Some(before) = self.producers.look_back(header) else {
+            return checked;
+        };
+        let reader = LogReader::new(self.shared.clone());
+        let from = reader.start_of_bytes_before(before, LOOK_BACK_BYTES_MAX);
+        let is_earlier = |other: &BatchHeader| {
+            other.producer_id == header.producer_id
+                && other.producer_epoch == header.producer_epoch
+                && !other.attributes.is_control()
+                && other.next_offset() <= before
+        };
+        // What cannot be read any more is not found.
+        let earlier: Vec<_> = reader
+            .batches(from, before)
+            .filter_map(Result::ok)
+            .map(|batch| *batch.header())
+            .filter(is_earlier)
+            .collect();
+        self.producers.recall(header.producer_id, &earlier);
+        self.producers.check(header)
     }
 
     /// Appends a batch that a leader has written: it keeps its offsets and its epoch. Checks the CRC, and that the batch

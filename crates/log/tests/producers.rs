@@ -93,6 +93,49 @@ fn any_of_the_last_five_batches_may_be_sent_again() {
     );
 }
 
+/// A snapshot of the producers remembers the last batch of each (that is Kafka's format); the log remembers them all.
+#[test]
+fn any_of_the_last_five_batches_may_be_sent_again_after_a_restart() {
+    let (dir, mut log) = new_log();
+    for i in 0..7 {
+        send(&mut log, 0, i * 2, 2).unwrap();
+        // Another producer's batches lie between.
+        let other = idempotent(8, 0, i, 1);
+        log.append_as_leader(&other, epoch(0), now().timestamp)
+            .unwrap();
+    }
+    let reopened = |log: Log, dir: &FaultDir| {
+        let recovery_point = { log }.close().unwrap().log_end_offset();
+        let start = Start {
+            recovery_point,
+            ..Start::NEW
+        };
+        open(dir, &config(), start).0
+    };
+    let mut log = reopened(log, &dir);
+    // What comes too late or too early is refused all the same, and does not stand in the way of what follows.
+    let out_of_order = ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER;
+    assert_eq!(refused(send(&mut log, 0, 2, 2)), out_of_order);
+    assert_eq!(refused(send(&mut log, 0, 16, 2)), out_of_order);
+    for i in 2..7 {
+        let again = send(&mut log, 0, i * 2, 2).unwrap();
+        assert!(again.duplicate);
+        assert_eq!(again.base_offset, offset(i64::from(i) * 3));
+        assert_eq!(again.end.offset, offset(21), "and nothing appended");
+    }
+    // Once more, with one batch behind the snapshot.
+    let mut log = reopened(log, &dir);
+    send(&mut log, 0, 14, 2).unwrap();
+    let oldest = send(&mut log, 0, 6, 2).unwrap();
+    assert_eq!((oldest.duplicate, oldest.base_offset), (true, offset(9)));
+    assert_eq!(refused(send(&mut log, 0, 4, 2)), out_of_order);
+    // The batches of an earlier epoch are none of a later one.
+    send(&mut log, 1, 0, 2).unwrap();
+    let mut log = reopened(log, &dir);
+    assert_eq!(refused(send(&mut log, 1, 12, 2)), out_of_order);
+    assert!(send(&mut log, 1, 0, 2).unwrap().duplicate);
+}
+
 #[test]
 fn a_gap_is_refused_and_an_unknown_producer_may_begin_anywhere() {
     let (_, mut log) = new_log();

@@ -11,9 +11,9 @@ use crate::io::Io;
 use crate::message::{Message, Partition, Request, Response};
 use crate::network::{CLIENTS, Place};
 
-/// How many batches may be under way. A broker that has been started anew may remember only the last one of a producer, as
-/// Kafka's snapshots of producers have it, and then takes a repetition of an earlier one for a gap.
-const FOLLOWING_MAX: u64 = 1;
+/// How many batches may be under way, from the first one on whose answer is open: as many as a log remembers of a producer
+/// (KIP-98).
+const FOLLOWING_MAX: u64 = 5;
 const PATIENCE: Time = 2 * SECOND;
 
 /// A producer of one partition.
@@ -91,7 +91,13 @@ impl Producer {
 
     /// Sends what is due; new batches only while there is load.
     pub(crate) fn tick(&mut self, io: &mut Io<'_>, is_loaded: bool) {
-        if is_loaded && io.now >= self.next_record_at && self.following() < FOLLOWING_MAX {
+        // A log takes whatever comes first of a producer that it does not know: that must be the first batch.
+        let following_max = if self.acknowledged == 0 {
+            1
+        } else {
+            FOLLOWING_MAX
+        };
+        if is_loaded && io.now >= self.next_record_at && self.following() < following_max {
             self.next_record_at = io.now + io.random.between(self.interval / 2, self.interval * 2);
             let batch = self.batch(io);
             let try_at = io.now;
