@@ -480,28 +480,32 @@ def a_batch_that_unpacks_to_much(server):
 
 @check
 def a_disk_that_fails(server):
-    """Writes fail once a log has 24 MiB: that partition answers with an error and acknowledges nothing more, the others go on."""
+    """Writes fail once a file has 24 MiB: with its only directory lost the broker ends and says so; what was acknowledged is there again."""
     if server.original:
-        return  # it gives up the whole directory and stops
+        return
     own = Tidelog(server.binary)
     own.file_bytes_max = 24 * 1024 * 1024
     own.start()
     full, other = new_topic(own, "full"), new_topic(own, "other")
     value, acknowledged, errors = os.urandom(900_000), [], []
     for _ in range(40):
-        with Connection(own.address, timeout=10) as c:
-            c.send(framed(produce(full, batch([record(value)]))))
-            answer = c.answer_or_end()
+        try:
+            with Connection(own.address, timeout=10) as c:
+                c.send(framed(produce(full, batch([record(value)]))))
+                answer = c.answer_or_end()
+        except ConnectionError:
+            answer = "refused"
         error, offset = (answer, None) if isinstance(answer, str) else produced(answer)
-        (errors.append(error) if error != NONE else acknowledged.append(offset))
         if errors and error == NONE:
             raise Failed(f"a record was acknowledged at offset {offset} after the partition had failed with {errors}")
+        (errors.append(error) if error != NONE else acknowledged.append(offset))
         if len(errors) == 5:
             break
     expect_that("a failed write is an error to the client", errors, f"{len(acknowledged)} records acknowledged, the last at {acknowledged[-1]}")
-    expect_that("the error is KAFKA_STORAGE_ERROR or NOT_LEADER_OR_FOLLOWER", set(errors) <= {56, 6}, errors)
-    expect_serves(own, other)
-    own.stop()
+    known = {56, 6, "closed", "refused"}
+    expect_that("the error is KAFKA_STORAGE_ERROR or NOT_LEADER_OR_FOLLOWER, or the connection ends", set(errors) <= known, errors)
+    expect("the exit code of a broker that has lost its only directory", own.process.wait(30), 1)
+    expect_that("it says why it ended", str(own.data) in own.last_words(), own.last_words())
     own.file_bytes_max = None
     own.start()
     with Connection(own.address) as c:
@@ -509,7 +513,9 @@ def a_disk_that_fails(server):
             error, _, records = fetched(c.ask(fetch(full, offset, max_bytes=1_000_000)))
             expect(f"fetch of acknowledged offset {offset} after a restart (error, content)", (error, value in records), (NONE, True))
     expect_serves(own, full)
+    expect_serves(own, other)
     own.stop()
+
 
 
 # --- groups ---
