@@ -31,6 +31,11 @@ pub(crate) enum Event {
         life: u32,
         work: DiskWork,
     },
+    /// The node's disk has come to a halt until now.
+    DiskGoesOn {
+        node: NodeId,
+        life: u32,
+    },
     Client(usize),
     Fault(usize),
     /// A fault is over.

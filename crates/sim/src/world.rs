@@ -194,6 +194,9 @@ impl World {
                 self.trace.mix(self.now ^ node.value() as u64);
                 self.with_process(node, Some(life), Event::Timer { node, life, timer });
             }
+            Event::DiskGoesOn { node, life } => {
+                self.with_process(node, Some(life), Event::DiskGoesOn { node, life });
+            }
             Event::Disk { node, life, work } => {
                 self.trace.mix(self.now ^ 7 ^ node.value() as u64);
                 self.with_process(node, Some(life), Event::Disk { node, life, work });
@@ -258,15 +261,12 @@ impl World {
         match event {
             Event::Deliver { from, message, .. } => process.message(&mut io, from, message),
             Event::Timer { timer, .. } => process.timer(&mut io, timer),
-            Event::Disk { life, work, .. } => {
-                if process.stalled_until > io.now {
-                    let at = process.stalled_until;
-                    let node = id;
-                    io.queue.push(at, Event::Disk { node, life, work });
-                    return;
-                }
-                process.disk_done(&mut io, work);
+            Event::Disk { work, .. } => {
+                // What is done comes in the order in which it was begun, also after a halt.
+                process.disk_done.push_back(work);
+                process.disk_goes_on(&mut io);
             }
+            Event::DiskGoesOn { .. } => process.disk_goes_on(&mut io),
             Event::Gone { gone, .. } => process.unreachable(&mut io, gone),
             _ => {}
         }
@@ -398,7 +398,8 @@ impl World {
             Fault::StallDisk(node) => {
                 let (node, _) = self.at(NodeId::new(node));
                 if let Some(process) = &mut node.process {
-                    process.stalled_until = until;
+                    // Two at a time end with the later one: the disk does things in order.
+                    process.stalled_until = process.stalled_until.max(until);
                 }
                 return;
             }

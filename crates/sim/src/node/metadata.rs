@@ -1,6 +1,6 @@
 //! The quorum, the metadata log and the controller of a node, as the broker's metadata thread has them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -147,6 +147,7 @@ impl Process {
             timers: BTreeMap::new(),
             next_id: u64::from(node.life) << 32,
             stalled_until: 0,
+            disk_done: VecDeque::new(),
             failure: None,
         })
     }

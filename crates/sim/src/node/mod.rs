@@ -95,6 +95,8 @@ pub(crate) struct Process {
     next_id: u64,
     /// Until when the disk does nothing.
     pub(crate) stalled_until: Time,
+    /// What the disk had done, and has not said since.
+    pub(crate) disk_done: VecDeque<DiskWork>,
     /// Why the process ends.
     pub(crate) failure: Option<String>,
 }
@@ -217,11 +219,20 @@ impl Process {
         }
     }
 
-    pub(crate) fn disk_done(&mut self, io: &mut Io<'_>, work: DiskWork) {
-        match work {
-            DiskWork::Flush(partition) => self.flushed(io, partition),
-            DiskWork::FlushMetadata => self.metadata_flushed(io),
-            DiskWork::QuorumState(state) => self.quorum_state_stored(io, state),
+    /// Tells of what the disk has done, or looks again when its halt is over.
+    pub(crate) fn disk_goes_on(&mut self, io: &mut Io<'_>) {
+        if self.stalled_until > io.now {
+            let (node, life) = (self.id, self.life);
+            io.queue
+                .push(self.stalled_until, Event::DiskGoesOn { node, life });
+            return;
+        }
+        while let Some(work) = self.disk_done.pop_front() {
+            match work {
+                DiskWork::Flush(partition) => self.flushed(io, partition),
+                DiskWork::FlushMetadata => self.metadata_flushed(io),
+                DiskWork::QuorumState(state) => self.quorum_state_stored(io, state),
+            }
         }
     }
 
