@@ -92,13 +92,17 @@ impl Coordinator {
             return answer;
         }
         let is_full = says.is_some() && heartbeat.subscription.is_some();
-        if let Some(says) = says {
+        if let Some(says) = &says {
             known.revoking.retain(|it| says.contains(it));
         }
         let before = known.assigned.clone();
         let target = self.target(&id);
         let known = &self.members[&id];
-        let excess: BTreeSet<_> = known.assigned.difference(&target).copied().collect();
+        let mut excess: BTreeSet<_> = known.assigned.difference(&target).copied().collect();
+        // Who says that it owns none of them need not give them up: it has never heard that they were its own.
+        if says.is_some_and(|says| says.is_disjoint(&excess)) {
+            excess.clear();
+        }
         let mut revoking = known.revoking.clone();
         revoking.extend(&excess);
         let assigned: BTreeSet<_> = match revoking.is_empty() {
