@@ -14,6 +14,7 @@ import atexit
 import os
 import pathlib
 import random
+import shutil
 import re
 import signal
 import statistics
@@ -61,7 +62,7 @@ class Network:
 
     @staticmethod
     def is_possible():
-        if os.geteuid() != 0:
+        if os.geteuid() != 0 or not shutil.which("ip"):
             return False
         name = f"tl{os.getpid() % 100_000}try"
         done = subprocess.run(["ip", "link", "add", name, "type", "bridge"], capture_output=True)
