@@ -44,6 +44,28 @@ pub(crate) fn backoff(
     doubled.min(max) * percent as u32 / 100
 }
 
+/// How soon what was urgent may be done once more: who asks again at once waits, the longer the more often.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    random: Random,
+    in_a_row: u32,
+}
+
+impl Pace {
+    pub(crate) fn seeded() -> Self {
+        Self {
+            random: Random::seeded(),
+            in_a_row: 0,
+        }
+    }
+
+    /// How long to wait after something urgent, if this much time has passed since the last wait.
+    pub(crate) fn wait(&mut self, passed: Duration, first: Duration, max: Duration) -> Duration {
+        self.in_a_row = if passed > max { 1 } else { self.in_a_row + 1 };
+        backoff(first, max, self.in_a_row, &mut self.random)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,6 +63,8 @@ mod producer;
 mod records;
 mod replicas;
 mod statistics;
+#[cfg(test)]
+mod stories;
 mod topics;
 mod transport;
 

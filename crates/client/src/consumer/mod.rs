@@ -36,7 +36,7 @@ use self::core::{Core, Ready};
 use self::fetcher::{Position, Start};
 use self::membership::Subscription;
 use self::reader::Reader;
-use crate::backoff::{Random, backoff};
+use crate::backoff::Pace;
 use crate::{Broker, Client, CommittedOffset, GroupType, OffsetAt, OffsetSpec};
 
 pub use self::commits::Commit;
@@ -736,8 +736,7 @@ async fn keep_time(shared: Arc<Shared>) {
 /// Asks who leads what: when something went wrong, and once in a while.
 async fn keep_metadata(shared: Arc<Shared>) {
     let config = shared.client.config();
-    let mut random = Random::seeded();
-    let mut in_a_row = 0;
+    let mut pace = Pace::seeded();
     loop {
         let idle_since = Instant::now();
         let is_urgent = tokio::select! {
@@ -778,11 +777,7 @@ async fn keep_metadata(shared: Arc<Shared>) {
         if !is_urgent {
             continue;
         }
-        // Who asks again at once waits, the longer the more often.
-        let was_calm = idle_since.elapsed() > config.retry_backoff_max;
-        in_a_row = if was_calm { 1 } else { in_a_row + 1 };
         let (first, max) = (config.retry_backoff, config.retry_backoff_max);
-        let wait = backoff(first, max, in_a_row, &mut random);
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(pace.wait(idle_since.elapsed(), first, max)).await;
     }
 }

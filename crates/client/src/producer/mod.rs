@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use self::accumulator::{Identity, Input};
 use self::core::{Core, Put};
-use crate::backoff::{Random, backoff};
+use crate::backoff::{Pace, Random, backoff};
 use crate::{Client, ClientError};
 
 pub use self::config::{Acks, ProducerConfig};
@@ -354,8 +354,7 @@ async fn keep_time(shared: Arc<Shared>) {
 /// Asks who leads what: when something went wrong, and once in a while.
 async fn keep_metadata(shared: Arc<Shared>) {
     let config = shared.client.config();
-    let mut random = Random::seeded();
-    let mut in_a_row = 0;
+    let mut pace = Pace::seeded();
     loop {
         let idle_since = Instant::now();
         let is_urgent = tokio::select! {
@@ -381,12 +380,8 @@ async fn keep_metadata(shared: Arc<Shared>) {
         if !is_urgent {
             continue;
         }
-        // Who asks again at once waits, the longer the more often.
-        let was_calm = idle_since.elapsed() > config.retry_backoff_max;
-        in_a_row = if was_calm { 1 } else { in_a_row + 1 };
         let (first, max) = (config.retry_backoff, config.retry_backoff_max);
-        let wait = backoff(first, max, in_a_row, &mut random);
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(pace.wait(idle_since.elapsed(), first, max)).await;
     }
 }
 

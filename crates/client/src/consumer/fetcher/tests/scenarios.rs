@@ -4,35 +4,19 @@
 //! numbers that the fetcher gives them; `request=last` is the last one.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Now, Offset, Timestamp, Uuid};
 
 use super::super::{Effect, FetchAnswer, FetchAnswers, Fetcher, Input, Position, RequestId, Start};
+use crate::stories::{self, Story, code, number, word};
 use crate::{OffsetReset, OffsetSpec};
 
-struct Story {
+struct Machine {
     fetcher: Fetcher,
     start: Now,
     now: Now,
     last: RequestId,
-}
-
-fn word<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    let mut fields = line.split_whitespace();
-    fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
-}
-
-/// The number behind `name=`.
-fn number(line: &str, name: &str) -> Option<i64> {
-    word(line, name).map(|value| value.parse().expect("a number"))
-}
-
-fn code(name: &str) -> ErrorCode {
-    let mut all = ErrorCode::ALL.iter().copied();
-    all.find(|code| code.name() == Some(name))
-        .unwrap_or_else(|| panic!("no error is called {name}"))
 }
 
 fn position(text: &str) -> Position {
@@ -87,28 +71,7 @@ fn fetched(field: &str) -> Option<(usize, FetchAnswer)> {
     Some((slot.parse().ok()?, answer))
 }
 
-impl Story {
-    /// `new`, with settings that differ from the usual ones.
-    fn new(line: &str) -> Self {
-        let mut config = super::config();
-        config.reset = match word(line, "reset") {
-            Some("none") => OffsetReset::None,
-            Some("latest") => OffsetReset::Latest,
-            Some(millis) => {
-                let millis = millis.parse().expect("milliseconds");
-                OffsetReset::ByDuration(Duration::from_millis(millis))
-            }
-            None => OffsetReset::Earliest,
-        };
-        let now = super::start();
-        Self {
-            fetcher: Fetcher::new(now, config),
-            start: now,
-            now,
-            last: 0,
-        }
-    }
-
+impl Machine {
     fn input(&mut self, line: &str) -> Input {
         let slot = number(line, "partition").unwrap_or(0) as usize;
         let request = match word(line, "request") {
@@ -178,6 +141,29 @@ impl Story {
             other => panic!("no command is called {other}"),
         }
     }
+}
+
+impl Story for Machine {
+    /// `new`, with settings that differ from the usual ones.
+    fn new(line: &str) -> Self {
+        let mut config = super::config();
+        config.reset = match word(line, "reset") {
+            Some("none") => OffsetReset::None,
+            Some("latest") => OffsetReset::Latest,
+            Some(millis) => {
+                let millis = millis.parse().expect("milliseconds");
+                OffsetReset::ByDuration(Duration::from_millis(millis))
+            }
+            None => OffsetReset::Earliest,
+        };
+        let now = super::start();
+        Self {
+            fetcher: Fetcher::new(now, config),
+            start: now,
+            now,
+            last: 0,
+        }
+    }
 
     fn step(&mut self, line: &str) -> String {
         let input = self.input(line);
@@ -190,12 +176,7 @@ impl Story {
             self.last = request.unwrap_or(self.last);
             writeln!(text, "{shown}").expect("a string takes everything");
         }
-        let due = self.fetcher.deadline();
-        let due = due.map(|at| at.saturating_duration_since(self.start.instant).as_millis());
-        let due = due.map_or_else(
-            || "nothing is due".to_owned(),
-            |ms| format!("due at {ms} ms"),
-        );
+        let due = stories::due(self.fetcher.deadline(), self.start);
         let bytes = self.fetcher.buffered_bytes();
         writeln!(text, "= {due}, {bytes} bytes").expect("likewise");
         text
@@ -277,46 +258,7 @@ fn show(effect: &Effect) -> (String, Option<RequestId>) {
     }
 }
 
-/// The story as it goes now.
-fn told(text: &str) -> String {
-    let mut out = String::new();
-    let mut story = None;
-    let mut is_effect = false;
-    for line in text.lines() {
-        if line.is_empty() || line.starts_with('#') {
-            is_effect = false;
-            writeln!(out, "{line}").expect("a string takes everything");
-        } else if line == "---" {
-            is_effect = true;
-        } else if line.starts_with('=') {
-            is_effect = false;
-        } else if !is_effect {
-            writeln!(out, "{line}").expect("likewise");
-            if line.starts_with("new") {
-                story = Some(Story::new(line));
-                continue;
-            }
-            let story: &mut Story = story.as_mut().expect("a story begins with new");
-            write!(out, "---\n{}", story.step(line)).expect("likewise");
-        }
-    }
-    out
-}
-
 #[test]
 fn stories_go_as_they_are_told() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/fetcher");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let expected = std::fs::read_to_string(&path).unwrap();
-        let told = told(&expected);
-        if std::env::var_os("TIDELOG_BLESS").is_some() {
-            std::fs::write(&path, told).unwrap();
-        } else {
-            assert_eq!(told, expected, "{}", path.display());
-        }
-        count += 1;
-    }
-    assert!(count >= 7, "the stories were found");
+    stories::go_as_they_are_told::<Machine>("fetcher", 7);
 }

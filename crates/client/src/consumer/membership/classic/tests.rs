@@ -2,36 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidelog_types::{ErrorCode, Now, Str, Timestamp, TopicPartition};
 
 use super::super::{Assignor, Effect, Generation, Input, Peer, Subscription};
 use super::{ClassicConfig, ClassicMember};
+use crate::stories::{self, Story, code, number, word};
 
-struct Story {
+struct Machine {
     member: ClassicMember,
     start: Now,
     now: Now,
     request: u64,
     demand: u64,
-}
-
-fn word<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    let mut fields = line.split_whitespace();
-    fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
-}
-
-/// The number behind `name=`.
-fn number(line: &str, name: &str) -> Option<i64> {
-    word(line, name).map(|value| value.parse().expect("a number"))
-}
-
-fn code(name: &str) -> ErrorCode {
-    let mut all = ErrorCode::ALL.iter().copied();
-    all.find(|code| code.name() == Some(name))
-        .unwrap_or_else(|| panic!("no error is called {name}"))
 }
 
 /// `t:0,t:1`.
@@ -55,30 +39,7 @@ fn peer(text: &str) -> Option<Peer> {
     })
 }
 
-impl Story {
-    fn new(line: &str) -> Self {
-        let now = Now {
-            instant: Instant::now(),
-            timestamp: Timestamp::from_millis(0),
-        };
-        let config = ClassicConfig {
-            is_static: line.contains("static"),
-            is_cooperative: line.contains("cooperative"),
-            heartbeat_interval: Duration::from_secs(3),
-            poll_interval_max: Duration::from_secs(300),
-            retry_backoff: Duration::from_millis(100),
-            retry_backoff_max: Duration::from_secs(1),
-            seed: 7,
-        };
-        Self {
-            member: ClassicMember::new(now, config),
-            start: now,
-            now,
-            request: 0,
-            demand: 0,
-        }
-    }
-
+impl Machine {
     fn input(&mut self, line: &str) -> Input {
         let mut fields = line.split_whitespace().skip(1);
         let request = self.request;
@@ -139,6 +100,31 @@ impl Story {
             other => panic!("no command is called {other}"),
         }
     }
+}
+
+impl Story for Machine {
+    fn new(line: &str) -> Self {
+        let now = Now {
+            instant: Instant::now(),
+            timestamp: Timestamp::from_millis(0),
+        };
+        let config = ClassicConfig {
+            is_static: line.contains("static"),
+            is_cooperative: line.contains("cooperative"),
+            heartbeat_interval: Duration::from_secs(3),
+            poll_interval_max: Duration::from_secs(300),
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
+            seed: 7,
+        };
+        Self {
+            member: ClassicMember::new(now, config),
+            start: now,
+            now,
+            request: 0,
+            demand: 0,
+        }
+    }
 
     fn step(&mut self, line: &str) -> String {
         let input = self.input(line);
@@ -157,12 +143,7 @@ impl Story {
             }
             writeln!(text, "{}", show(effect)).expect("a string takes everything");
         }
-        let due = self.member.deadline();
-        let due = due.map(|at| at.saturating_duration_since(self.start.instant).as_millis());
-        let due = due.map_or_else(
-            || "nothing is due".to_owned(),
-            |ms| format!("due at {ms} ms"),
-        );
+        let due = stories::due(self.member.deadline(), self.start);
         writeln!(text, "= {due}").expect("likewise");
         text
     }
@@ -204,46 +185,7 @@ fn show(effect: &Effect) -> String {
     }
 }
 
-/// The story as it goes now.
-fn told(text: &str) -> String {
-    let mut out = String::new();
-    let mut story = None;
-    let mut is_effect = false;
-    for line in text.lines() {
-        if line.is_empty() || line.starts_with('#') {
-            is_effect = false;
-            writeln!(out, "{line}").expect("a string takes everything");
-        } else if line == "---" {
-            is_effect = true;
-        } else if line.starts_with('=') {
-            is_effect = false;
-        } else if !is_effect {
-            writeln!(out, "{line}").expect("likewise");
-            if line.starts_with("new") {
-                story = Some(Story::new(line));
-                continue;
-            }
-            let story: &mut Story = story.as_mut().expect("a story begins with new");
-            write!(out, "---\n{}", story.step(line)).expect("likewise");
-        }
-    }
-    out
-}
-
 #[test]
 fn stories_go_as_they_are_told() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/classic");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let expected = std::fs::read_to_string(&path).unwrap();
-        let told = told(&expected);
-        if std::env::var_os("TIDELOG_BLESS").is_some() {
-            std::fs::write(&path, told).unwrap();
-        } else {
-            assert_eq!(told, expected, "{}", path.display());
-        }
-        count += 1;
-    }
-    assert!(count >= 4, "the stories were found");
+    stories::go_as_they_are_told::<Machine>("classic", 4);
 }

@@ -4,7 +4,6 @@
 //! have the numbers that the accumulator gives them.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use tidelog_types::{
@@ -12,47 +11,19 @@ use tidelog_types::{
 };
 
 use super::super::{Accumulator, Answer, Dispatch, Effect, Identity, Input, Outcome};
+use crate::stories::{self, Story, number};
 
-struct Story {
+struct Machine {
     accumulator: Accumulator,
     start: Now,
     now: Now,
-}
-
-/// The number behind `name=`.
-fn number(line: &str, name: &str) -> Option<i64> {
-    let fields = line.split_whitespace();
-    let mut values = fields.filter_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-    values.next().map(|value| value.parse().expect("a number"))
 }
 
 fn needed(line: &str, name: &str) -> i64 {
     number(line, name).unwrap_or_else(|| panic!("{line}: {name}= is missing"))
 }
 
-impl Story {
-    /// `new`, with settings that differ from the usual ones.
-    fn new(line: &str) -> Self {
-        let mut config = super::config();
-        config.is_idempotent = number(line, "idempotent") != Some(0);
-        if let Some(count) = number(line, "in_flight") {
-            config.in_flight_max = count as usize;
-        }
-        if let Some(bytes) = number(line, "buffer") {
-            config.buffer_bytes_max = bytes as usize;
-        }
-        let now = super::start();
-        let mut accumulator = Accumulator::new(now, config);
-        for _ in 0..number(line, "partitions").unwrap_or(1) {
-            accumulator.add_partition();
-        }
-        Self {
-            accumulator,
-            start: now,
-            now,
-        }
-    }
-
+impl Machine {
     fn input(&mut self, line: &str) -> Input {
         let id = |name| needed(line, name) as u64;
         let partition = number(line, "partition").unwrap_or(0) as usize;
@@ -91,6 +62,30 @@ impl Story {
             other => panic!("no command is called {other}"),
         }
     }
+}
+
+impl Story for Machine {
+    /// `new`, with settings that differ from the usual ones.
+    fn new(line: &str) -> Self {
+        let mut config = super::config();
+        config.is_idempotent = number(line, "idempotent") != Some(0);
+        if let Some(count) = number(line, "in_flight") {
+            config.in_flight_max = count as usize;
+        }
+        if let Some(bytes) = number(line, "buffer") {
+            config.buffer_bytes_max = bytes as usize;
+        }
+        let now = super::start();
+        let mut accumulator = Accumulator::new(now, config);
+        for _ in 0..number(line, "partitions").unwrap_or(1) {
+            accumulator.add_partition();
+        }
+        Self {
+            accumulator,
+            start: now,
+            now,
+        }
+    }
 
     fn step(&mut self, line: &str) -> String {
         let input = self.input(line);
@@ -101,12 +96,7 @@ impl Story {
         for effect in &effects {
             writeln!(text, "{}", show(effect)).expect("a string takes everything");
         }
-        let due = self.accumulator.deadline();
-        let due = due.map(|at| at.saturating_duration_since(self.start.instant).as_millis());
-        let due = due.map_or_else(
-            || "nothing is due".to_owned(),
-            |ms| format!("due at {ms} ms"),
-        );
+        let due = stories::due(self.accumulator.deadline(), self.start);
         let bytes = self.accumulator.buffered_bytes();
         let in_flight = self.accumulator.requests_in_flight();
         writeln!(text, "= {bytes} B, {in_flight} in flight, {due}").expect("likewise");
@@ -171,46 +161,7 @@ fn show_dispatch(dispatch: &Dispatch) -> String {
     format!("batch {}{}", dispatch.batch, stamp.unwrap_or_default())
 }
 
-/// The story as it goes now.
-fn told(text: &str) -> String {
-    let mut out = String::new();
-    let mut story = None;
-    let mut is_effect = false;
-    for line in text.lines() {
-        if line.is_empty() || line.starts_with('#') {
-            is_effect = false;
-            writeln!(out, "{line}").expect("a string takes everything");
-        } else if line == "---" {
-            is_effect = true;
-        } else if line.starts_with('=') {
-            is_effect = false;
-        } else if !is_effect {
-            writeln!(out, "{line}").expect("likewise");
-            if line.starts_with("new") {
-                story = Some(Story::new(line));
-                continue;
-            }
-            let story: &mut Story = story.as_mut().expect("a story begins with new");
-            write!(out, "---\n{}", story.step(line)).expect("likewise");
-        }
-    }
-    out
-}
-
 #[test]
 fn stories_go_as_they_are_told() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/accumulator");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let expected = std::fs::read_to_string(&path).unwrap();
-        let told = told(&expected);
-        if std::env::var_os("TIDELOG_BLESS").is_some() {
-            std::fs::write(&path, told).unwrap();
-        } else {
-            assert_eq!(told, expected, "{}", path.display());
-        }
-        count += 1;
-    }
-    assert!(count >= 8, "the stories were found");
+    stories::go_as_they_are_told::<Machine>("accumulator", 8);
 }
