@@ -24,8 +24,8 @@ use std::{fmt, io};
 use bytes::Bytes;
 use tidelog_log::{DirectoryError, FsDir, LogDirectory, MetaProperties, SnapshotId};
 use tidelog_metadata::bootstrap::{
-    GROUP_VERSION, GROUP_VERSION_LATEST, KRAFT_VERSION, METADATA_VERSION, MetadataVersion,
-    UNSERVED_FEATURES, bootstrap_records_with, default_group_version,
+    GROUP_VERSION, GROUP_VERSION_LATEST, KRAFT_VERSION, KRAFT_VERSIONS, METADATA_VERSION,
+    MetadataVersion, UNSERVED_FEATURES, bootstrap_records_with, default_group_version,
 };
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
@@ -38,11 +38,6 @@ use tidelog_node::metadata::Snapshot;
 
 const LOCK: &str = ".lock";
 const METADATA_FOLDER: &str = "__cluster_metadata-0";
-/// The levels of kraft.version that a voter of this version supports; 1 means voters that are part of the log.
-pub(crate) const KRAFT_VERSIONS: KRaftVersionFeature = KRaftVersionFeature {
-    min_supported_version: 0,
-    max_supported_version: 1,
-};
 
 /// What to format, and for what cluster.
 #[derive(Clone, Debug)]
@@ -482,7 +477,10 @@ fn voters_record(
             host: java_host(controller.host).into(),
             port: controller.port,
         }],
-        kraft_version_feature: KRAFT_VERSIONS,
+        kraft_version_feature: KRaftVersionFeature {
+            min_supported_version: KRAFT_VERSIONS.min,
+            max_supported_version: KRAFT_VERSIONS.max,
+        },
     });
     Ok(VotersRecord {
         version: 0,

@@ -20,6 +20,8 @@ pub const GROUP_VERSION_LATEST: i16 = 1;
 /// The name of the feature that says whether the voters of the quorum are part of its log (KIP-853). Its level is in control
 /// records, not in the image.
 pub const KRAFT_VERSION: &str = "kraft.version";
+/// The levels of [`KRAFT_VERSION`] that this version supports; 1 means voters that are part of the log.
+pub const KRAFT_VERSIONS: SupportedLevels = SupportedLevels { min: 0, max: 1 };
 /// The name of the feature that switches on eligible leader replicas (KIP-966).
 pub const ELIGIBLE_LEADER_REPLICAS_VERSION: &str = "eligible.leader.replicas.version";
 
@@ -224,12 +226,17 @@ impl UnservedFeature {
     }
 }
 
-/// The levels of all features with which a node of this version can be a member of a cluster, by name.
+/// The levels of all features with which a node of this version can be a member of a cluster, by name. Kafka's controllers
+/// refuse a broker that does not name kraft.version, too, where voters are part of the log.
 pub fn registered_features() -> impl Iterator<Item = (&'static str, SupportedLevels)> {
     let unserved = UNSERVED_FEATURES
         .iter()
         .map(|feature| (feature.name, feature.levels));
-    SUPPORTED_FEATURES.iter().copied().chain(unserved)
+    SUPPORTED_FEATURES
+        .iter()
+        .copied()
+        .chain(unserved)
+        .chain([(KRAFT_VERSION, KRAFT_VERSIONS)])
 }
 
 /// The records with which a fresh cluster begins, in one batch: every feature that this version has, at the level that
@@ -339,6 +346,27 @@ mod tests {
             "\"5.0\" is not a metadata.version; known are 3.3-IV3 to 4.3-IV0"
         );
         assert!(level("4.3.x").is_err());
+    }
+
+    /// What a broker of Kafka 4.3.1 registers with. Its controllers refuse one that lacks a level in use, also of kraft.version.
+    #[test]
+    fn a_node_registers_with_the_features_of_kafka() {
+        let mut registered: Vec<_> = registered_features().collect();
+        registered.sort_by_key(|(name, _)| *name);
+        let registered: Vec<_> = registered
+            .into_iter()
+            .map(|(name, levels)| (name, levels.min, levels.max))
+            .collect();
+        let expected = [
+            ("eligible.leader.replicas.version", 0, 1),
+            ("group.version", 0, 1),
+            ("kraft.version", 0, 1),
+            ("metadata.version", 7, 30),
+            ("share.version", 0, 1),
+            ("streams.version", 0, 1),
+            ("transaction.version", 0, 2),
+        ];
+        assert_eq!(registered, expected);
     }
 
     /// As Kafka 4.3.1 says of each of its levels: level, RegisterBroker, Partition.

@@ -1,7 +1,6 @@
 //! ApiVersions: what this broker understands (KIP-35, KIP-511).
 
-use tidelog_metadata::bootstrap::{KRAFT_VERSION, SUPPORTED_FEATURES};
-use tidelog_metadata::image::SupportedLevels;
+use tidelog_metadata::bootstrap::{KRAFT_VERSION, KRAFT_VERSIONS, SUPPORTED_FEATURES};
 use tidelog_protocol::ApiKey;
 use tidelog_protocol::messages::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
@@ -12,8 +11,6 @@ use super::{Answer, Context, Role};
 
 /// Clients before this version cannot read a feature whose lowest level is 0.
 const FEATURES_FROM_ZERO_VERSION: i16 = 4;
-/// The levels of kraft.version that this version knows.
-const KRAFT_VERSIONS: SupportedLevels = SupportedLevels { min: 0, max: 1 };
 /// From this version on the client says what it is.
 const SOFTWARE_FROM_VERSION: i16 = 3;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidelog_log::LogConfig;
+use tidelog_metadata::bootstrap::KRAFT_VERSIONS;
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_metadata::controller::Config as ControllerConfig;
 use tidelog_node::metadata::{METADATA_FOLDER, Opened, Retention};
@@ -24,7 +25,6 @@ use super::wire::Cluster;
 use super::{ActiveController, ControllerHandle, Leadership, MetadataHandle, Published};
 use crate::clock::Clock;
 use crate::error::StartError;
-use crate::format::KRAFT_VERSIONS;
 use crate::peers::{self, Network};
 use crate::random::{random_bytes, random_seed};
 use crate::store::directories::DataDirectory;
@@ -220,8 +220,8 @@ fn quorum_config(setup: &QuorumSetup<'_>) -> quorum::Config {
         },
         endpoints,
         kraft_versions: VersionRange {
-            min: KRAFT_VERSIONS.min_supported_version,
-            max: KRAFT_VERSIONS.max_supported_version,
+            min: KRAFT_VERSIONS.min,
+            max: KRAFT_VERSIONS.max,
         },
     };
     let configured = config.quorum_voters().iter();

@@ -16,8 +16,8 @@ use tidelog_types::{ErrorCode, NodeId, Str};
 use super::{Controller, ControllerResponse, Decision};
 use crate::ApiError;
 use crate::bootstrap::{
-    ELIGIBLE_LEADER_REPLICAS_VERSION, KRAFT_VERSION, METADATA_VERSION, MetadataVersion,
-    SUPPORTED_FEATURES, registered_features,
+    ELIGIBLE_LEADER_REPLICAS_VERSION, KRAFT_VERSION, KRAFT_VERSIONS, METADATA_VERSION,
+    MetadataVersion, SUPPORTED_FEATURES, registered_features,
 };
 use crate::configs::ResourceKind;
 use crate::image::SupportedLevels;
@@ -179,8 +179,7 @@ impl Controller {
             registered_features().find(|(feature, _)| *feature == name)
         };
         let local = local.map(|(_, levels)| levels);
-        let quorum = SupportedLevels { min: 0, max: 1 };
-        let local = local.or_else(|| (name == KRAFT_VERSION).then_some(quorum));
+        let local = local.or_else(|| (name == KRAFT_VERSION).then_some(KRAFT_VERSIONS));
         let off = SupportedLevels { min: 0, max: 0 };
         let lacks = |who: String, levels: SupportedLevels| {
             (!levels.contains(to))
