@@ -1,5 +1,6 @@
 //! The `tidelog` command: one file for each subcommand, all of them thin.
 
+mod bench;
 mod broker;
 mod bytes;
 mod cluster;
@@ -34,6 +35,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure how fast a cluster takes and gives records, and how soon; also of two clusters in turns.
+    Bench(bench::Arguments),
     /// Run a broker until SIGTERM or SIGINT.
     Broker(broker::Arguments),
     /// Look after the nodes of a cluster: who there is, who votes, who leads, and who has which replicas.
@@ -65,6 +68,7 @@ const CANNOT: u8 = 2;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Broker(arguments) => broker::run(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),

@@ -19,7 +19,7 @@ const NOTHING: &str = "-";
 /// What came of a command: what was done, and what could not be.
 pub(crate) struct Outcome {
     said: String,
-    failures: Vec<ClientError>,
+    failures: Vec<String>,
 }
 
 impl From<String> for Outcome {
@@ -33,7 +33,12 @@ impl From<String> for Outcome {
 
 impl Outcome {
     /// Lines of what was done, and the errors of the rest.
-    pub(crate) const fn new(said: String, failures: Vec<ClientError>) -> Self {
+    pub(crate) fn new(said: String, failures: Vec<ClientError>) -> Self {
+        Self::with_complaints(said, failures.iter().map(ToString::to_string).collect())
+    }
+
+    /// Lines of what was done, and what is to be said of the rest.
+    pub(crate) const fn with_complaints(said: String, failures: Vec<String>) -> Self {
         Self { said, failures }
     }
 
@@ -43,7 +48,7 @@ impl Outcome {
             crate::say(&self.said);
         }
         for failure in &self.failures {
-            crate::complain(&failure.to_string());
+            crate::complain(failure);
         }
         match self.failures.is_empty() {
             true => ExitCode::SUCCESS,

@@ -77,7 +77,7 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn compression(text: &str) -> Result<Compression, String> {
+pub(crate) fn compression(text: &str) -> Result<Compression, String> {
     let (name, level) = text
         .split_once(':')
         .map_or((text, None), |(name, level)| (name, Some(level)));
@@ -93,7 +93,7 @@ fn compression(text: &str) -> Result<Compression, String> {
     }
 }
 
-fn acks(text: &str) -> Result<Acks, String> {
+pub(crate) fn acks(text: &str) -> Result<Acks, String> {
     match text {
         "0" => Ok(Acks::None),
         "1" => Ok(Acks::Leader),
