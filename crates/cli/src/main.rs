@@ -18,6 +18,7 @@ mod produce;
 mod profile;
 mod protocol;
 mod replicas;
+mod throttle;
 mod topic;
 
 use std::io::{ErrorKind, Write};

@@ -24,7 +24,9 @@ pub use alter::{
     AlterOp, Alteration, ConfigChange, ConfigResource, ResourceKind, Rules, alter_incrementally,
     alter_wholly, check_broker_resource,
 };
-pub use broker::{BrokerConfig, Roles, Warning, broker_config, broker_configs};
+pub use broker::{
+    BrokerConfig, Roles, Warning, broker_config, broker_configs, dynamic_broker_configs,
+};
 pub use def::{ConfigDef, ConfigError, ConfigType, UpdateMode, Valid};
 pub use describe::{
     ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_cluster_defaults,
@@ -34,7 +36,8 @@ pub use group::{group_config, group_configs, group_override};
 pub use listener::{Listener, SecurityProtocol};
 pub use quorum::{HostPort, QuorumVoter};
 pub use topic::{
-    CompressionType, Durability, TimestampType, TopicConfig, topic_config, topic_configs,
+    CompressionType, Durability, ThrottledReplicas, TimestampType, TopicConfig, topic_config,
+    topic_configs,
 };
 pub use value::Value;
 

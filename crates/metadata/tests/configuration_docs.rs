@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use tidelog_metadata::configs::{
-    ConfigDef, UpdateMode, Valid, broker_configs, group_configs, topic_configs,
+    ConfigDef, UpdateMode, Valid, broker_configs, dynamic_broker_configs, group_configs,
+    topic_configs,
 };
 
 const INTRO: &str = "\
@@ -57,6 +58,11 @@ fn page() -> String {
         UpdateMode::PerBroker => "broker".into(),
         _ => String::new(),
     });
+    page.push_str(
+        "\n### Only while a broker runs\n\nFor all brokers or for one; `server.properties` does not know these.\n\n\
+         | Config | Type | Default | Values | Changes | |\n|---|---|---|---|---|---|\n",
+    );
+    row(&mut page, dynamic_broker_configs(), |_| "cluster".into());
     page.push_str(
         "\n## Groups\n\nOf a group without a value of its own the broker config counts.\n\n\
          | Config | Type | Default | Values | Broker config | |\n|---|---|---|---|---|---|\n",

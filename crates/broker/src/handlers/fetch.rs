@@ -16,6 +16,7 @@ use tidelog_types::{ErrorCode, NodeId, Offset, Str};
 
 use super::wait::Watch;
 use super::{Answer, Context, leader_hints};
+use crate::clock::real;
 use crate::fetch_session::{FetchContext, Topic, Wanted};
 use crate::store::partition::Partition;
 
@@ -66,6 +67,10 @@ pub(crate) async fn fetch(
     let reader = Reader::new(context, &request);
     let admitted = reader.admit(&fetch);
     let reads = reader.read_until_enough(&fetch, &admitted).await;
+    if reads.throttled_bytes > 0 {
+        let throttle = &node.store.throttles.leader;
+        throttle.moved(reads.throttled_bytes, real::now());
+    }
     let now = node.clock.now().instant;
     let mut response = node.fetch_sessions.finish(now, fetch, reads.partitions);
     if reads.hints {
@@ -109,6 +114,10 @@ struct Reads {
     /// The pieces of files that the deferred payloads stand for, by token.
     files: Vec<FileSlice>,
     bytes: usize,
+    /// Bytes of replicas whose traffic is bounded (KIP-73), whether they had to wait for their turn or not.
+    throttled_bytes: usize,
+    /// How long until there may be more for a follower that was left out because of that.
+    throttled_for: Option<Duration>,
     /// Something that the client should hear at once, however little was read.
     urgent: bool,
     /// Somebody is named who leads instead.
@@ -203,7 +212,9 @@ impl<'a> Reader<'a> {
             if self.follower.is_some() && fetch.has_news(&reads.partitions) {
                 deadline = deadline.earlier(clock.moment() + NEWS_WAIT);
             }
-            let notified = clock.timeout_at(deadline, watch.notified());
+            let turn = reads.throttled_for.map(|wait| clock.moment() + wait);
+            let until = turn.map_or(deadline, |turn| deadline.earlier(turn));
+            let notified = clock.timeout_at(until, watch.notified());
             if notified.await.is_none() {
                 return self.read(fetch, admitted);
             }
@@ -298,6 +309,20 @@ impl<'a> Reader<'a> {
         if from >= until {
             return Ok(data);
         }
+        let throttle = match self.follower {
+            Some(follower) => {
+                let throttle = self.context.node.store.leader_throttle(partition);
+                if let Some(wait) = throttle.and_then(|throttle| throttle.wait(real::now()))
+                    && !is_in_sync(partition, follower)
+                {
+                    let soonest = reads.throttled_for.map_or(wait, |other| other.min(wait));
+                    reads.throttled_for = Some(soonest);
+                    return Ok(data);
+                }
+                throttle
+            }
+            None => None,
+        };
         let reader = partition.reader();
         let left = self.max_bytes.saturating_sub(reads.bytes);
         let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
@@ -310,6 +335,9 @@ impl<'a> Reader<'a> {
         if !slice.is_empty() {
             if let Some(aborted) = &mut data.aborted_transactions {
                 *aborted = aborted_transactions(partition, from, &slice)?;
+            }
+            if throttle.is_some() {
+                reads.throttled_bytes += slice.len();
             }
             data.records = Some(reads.take(slice)?);
         }
@@ -383,6 +411,12 @@ impl<'a> Reader<'a> {
             ..Default::default()
         }
     }
+}
+
+/// Whether a follower is one of those that must not be held up, or it would not stay one (KIP-73).
+fn is_in_sync(partition: &Partition, follower: Follower) -> bool {
+    let mut replicas = partition.read_replicas().into_iter();
+    replicas.any(|replica| replica.id == follower.id)
 }
 
 /// Whether what a consumer has is a beginning of our log (KIP-595).

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::messages::fetch::{FetchRequest, FetchResponse, PartitionData, ReplicaState};
 use tidelog_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
@@ -23,6 +24,7 @@ use super::Replication;
 use super::session::{Key, Session};
 use crate::clock::real::{self, sleep, timeout, timeout_at};
 use crate::peers::{self, Address, Peer, PeerError};
+use crate::rate::RATE_CHECK;
 use crate::store::outbox::Mailbox;
 use crate::store::partition::{Fetched, Partition};
 
@@ -91,8 +93,11 @@ impl Fetcher {
                 self.ask_offsets().await;
                 continue;
             }
+            self.hold_back();
             let request = self.request();
-            if self.session.is_idle() {
+            // Where everything is held back for a while, a last request closes the session.
+            let closes = self.session.is_open() && self.session.held_until().is_some();
+            if self.session.is_idle() && !closes {
                 // Nothing that the leader remembers is of use any more.
                 self.session.reset();
                 self.rest().await;
@@ -150,12 +155,42 @@ impl Fetcher {
         }
     }
 
-    fn request(&mut self) -> FetchRequest {
-        let config = self.replication.config.load();
-        let max_wait_ms = match std::mem::take(&mut self.is_hurried) {
-            true => config.replica_fetch_wait_max_ms().min(HURRIED_POLL_MS),
-            false => config.replica_fetch_wait_max_ms(),
+    /// Leaves out what is throttled and not in sync until there may be more of it (KIP-73).
+    fn hold_back(&mut self) {
+        let store = &self.replication.store;
+        let now = real::now();
+        let Some(wait) = store.throttles.follower.wait(now) else {
+            return;
         };
+        let throttled = self.session.which(|entry| {
+            !entry.is_in_sync() && store.follower_throttle(&entry.partition).is_some()
+        });
+        // The rate may be raised meanwhile.
+        let until = now + wait.min(RATE_CHECK);
+        for key in throttled {
+            self.session.hold(key, until);
+        }
+    }
+
+    /// How long the leader may wait for something to answer with.
+    fn patience_ms(&mut self, config: &BrokerConfig) -> i32 {
+        let longest = config.replica_fetch_wait_max_ms();
+        if std::mem::take(&mut self.is_hurried) {
+            return longest.min(HURRIED_POLL_MS);
+        }
+        match self.session.held_until() {
+            Some(until) => {
+                let held = until.saturating_duration_since(real::now());
+                let held = i32::try_from(held.as_millis()).unwrap_or(i32::MAX);
+                longest.min(held.max(HURRIED_POLL_MS))
+            }
+            None => longest,
+        }
+    }
+
+    fn request(&mut self) -> FetchRequest {
+        let config = self.replication.config.load_full();
+        let max_wait_ms = self.patience_ms(&config);
         let mut request = FetchRequest {
             cluster_id: Some(self.replication.cluster_id.clone()),
             max_wait_ms,
@@ -260,6 +295,7 @@ impl Fetcher {
         }
         self.backoff = RECONNECT;
         self.session.answered(response.session_id);
+        let store = Arc::clone(&self.replication.store);
         let mut flushing = Vec::new();
         let mut cut = Vec::new();
         for topic in response.responses {
@@ -275,6 +311,13 @@ impl Fetcher {
                     continue;
                 }
                 entry.refusals = 0;
+                if data.error_code.is_ok() {
+                    entry.leader_high_watermark = Some(data.high_watermark);
+                }
+                // Those in sync count as well, though they are not held back.
+                if let Some(throttle) = store.follower_throttle(&entry.partition) {
+                    throttle.moved(data.records.as_ref().map_or(0, Payload::len), real::now());
+                }
                 let taken = entry.partition.fetch_answered(asked, fetched(data));
                 if taken.is_flushing {
                     flushing.push(Arc::clone(&entry.partition));

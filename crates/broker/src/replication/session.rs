@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 use tidelog_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
 use tidelog_replication::partition::FetchState;
-use tidelog_types::{PartitionIndex, TopicId};
+use tidelog_types::{Offset, PartitionIndex, TopicId};
 
 use crate::store::partition::Partition;
 
@@ -39,6 +39,16 @@ pub(super) struct Entry {
     pub(super) held_until: Option<Instant>,
     /// How often in a row the leader did not know.
     pub(super) refusals: u32,
+    /// The leader's high watermark, as it was last told.
+    pub(super) leader_high_watermark: Option<Offset>,
+}
+
+impl Entry {
+    /// Whether the replica has all that was committed when the leader last answered.
+    pub(super) fn is_in_sync(&self) -> bool {
+        self.leader_high_watermark
+            .is_some_and(|high_watermark| self.wanted.fetch_offset >= high_watermark)
+    }
 }
 
 impl Session {
@@ -50,17 +60,20 @@ impl Session {
             told: None,
             held_until: None,
             refusals: 0,
+            leader_high_watermark: None,
         });
         if wanted.leader_epoch != entry.wanted.leader_epoch {
             (entry.held_until, entry.refusals) = (None, 0);
+            entry.leader_high_watermark = None;
         }
         entry.wanted = wanted;
         if entry.told != Some(wanted) {
             self.dirty.push(key);
         }
-        entry
+        let is_asked = entry
             .told
-            .is_none_or(|told| told.leader_epoch != wanted.leader_epoch)
+            .is_some_and(|told| told.leader_epoch == wanted.leader_epoch);
+        entry.held_until.is_none() && !is_asked
     }
 
     /// Asks nothing of a partition from now on.
@@ -76,13 +89,23 @@ impl Session {
     /// Does not ask for a partition until then.
     pub(super) fn hold(&mut self, key: Key, until: Instant) {
         if let Some(entry) = self.entries.get_mut(&key) {
-            entry.held_until = Some(until);
+            let was_held = entry.held_until.replace(until).is_some();
             if entry.told.take().is_some() {
                 self.forgotten.push(key);
                 self.told -= 1;
             }
-            self.dirty.push(key);
+            // What is held is among these already.
+            if !was_held {
+                self.dirty.push(key);
+            }
         }
+    }
+
+    /// The partitions of which this holds.
+    pub(super) fn which(&self, holds: impl Fn(&Entry) -> bool) -> Vec<Key> {
+        let entries = self.entries.iter();
+        let which = entries.filter(|(_, entry)| holds(entry));
+        which.map(|(key, _)| *key).collect()
     }
 
     /// The partition of an answer, with what was asked.
@@ -95,6 +118,11 @@ impl Session {
     /// Whether the leader is asked for nothing, and when that ends by itself.
     pub(super) fn is_idle(&self) -> bool {
         self.told == 0
+    }
+
+    /// Whether the leader remembers a session.
+    pub(super) fn is_open(&self) -> bool {
+        self.id != 0
     }
 
     /// When the first partition that is held may be asked for again.

@@ -5,6 +5,7 @@ pub(crate) mod directories;
 pub(crate) mod moves;
 pub(crate) mod outbox;
 pub(crate) mod partition;
+mod throttles;
 pub(crate) mod topics;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use self::directories::DataDirectory;
 use self::moves::Moves;
 use self::outbox::Outbox;
 use self::partition::Partition;
+use self::throttles::Throttles;
 use self::topics::{LocalTopic, Slot, Topics};
 use crate::clock::Clock;
 use crate::random::random_uuid;
@@ -48,6 +50,8 @@ pub(crate) struct Store {
     pub(crate) assignments: Assignments,
     /// Replicas that move between directories.
     pub(crate) moves: Moves,
+    /// How fast replicas may be copied.
+    pub(crate) throttles: Throttles,
     /// What every replica begins with; the topic's configuration is put on top.
     replica_config: ReplicaConfig,
     clock: Clock,
@@ -99,6 +103,7 @@ impl Store {
             outbox: Arc::new(Outbox::new()),
             assignments: Assignments::default(),
             moves: Moves::default(),
+            throttles: Throttles::default(),
             replica_config,
             clock,
             directories,
@@ -132,6 +137,7 @@ impl Store {
     pub(crate) fn configure_broker(&self, config: &BrokerConfig) {
         let directories = self.directories.iter();
         directories.for_each(|directory| directory.configure(config));
+        self.throttles.configure(config);
     }
 
     /// Opens partitions that are not open yet, each where its log is, or in its directory by id; one without goes where the

@@ -14,7 +14,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 use tidelog_log::{DirectoryError, Log, LogError, PartitionFolder, Start, future_name};
-use tidelog_metadata::configs::ResourceKind;
 use tidelog_metadata::image::Image;
 use tidelog_node::partition::FutureLog;
 use tidelog_types::{ErrorCode, NodeId, TopicPartition};
@@ -25,14 +24,12 @@ use super::topics::LocalTopic;
 use super::{Doomed, Store};
 use crate::clock::real;
 use crate::random::random_uuid;
-use crate::rate::{Debt, RATE_CHECK};
+use crate::rate::{RATE_CHECK, Throttle};
 
 /// How much is copied at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 /// The longest name that file systems take.
 const NAME_BYTES_MAX: usize = 255;
-/// The config with the most bytes that are copied in a second.
-const RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 /// How often in a row a log may fail to be read before its move is given up: what is read may have been cut off just then.
 const FAILURES_MAX: u32 = 5;
 
@@ -127,12 +124,11 @@ impl Moves {
     }
 
     /// Waits until so many bytes more may be copied, or the thread is to end.
-    fn pay(&self, debt: &mut Debt, bytes: usize, per_second: impl Fn() -> f64) {
+    fn pay(&self, throttle: &Throttle, bytes: usize) {
+        throttle.moved(bytes, real::now());
         let mut state = self.state.lock();
-        let mut moved = u64::try_from(bytes).unwrap_or(u64::MAX);
         while !state.is_stopping {
-            let wait = debt.wait(std::mem::take(&mut moved), per_second(), real::now());
-            let Some(wait) = wait else {
+            let Some(wait) = throttle.wait(real::now()) else {
                 return;
             };
             // The rate may be raised meanwhile.
@@ -473,18 +469,6 @@ impl Store {
     }
 }
 
-/// How many bytes a second may be copied on a node, which is set while it runs and no other way: Kafka's tool sets it with
-/// `--replica-alter-log-dirs-throttle`, and takes it back.
-fn rate(image: &Image, node: NodeId) -> f64 {
-    let names = [node.to_string(), String::new()];
-    let texts = names.iter().filter_map(|name| {
-        let configs = image.configs(ResourceKind::Broker, name)?;
-        configs.get(RATE)
-    });
-    let rates = texts.filter_map(|text| text.trim().parse::<u64>().ok());
-    rates.map(|rate| rate as f64).next().unwrap_or(f64::MAX)
-}
-
 /// The thread that copies.
 pub(crate) struct LogMover {
     thread: Option<JoinHandle<()>>,
@@ -501,12 +485,9 @@ impl LogMover {
             let store = Arc::clone(&store);
             move || {
                 let mut last = None;
-                let mut debt = Debt::default();
                 while let Some(next) = store.moves.next(last.as_ref()) {
                     let copied = store.step(&next, &image.load(), node);
-                    store
-                        .moves
-                        .pay(&mut debt, copied, || rate(&image.load(), node));
+                    store.moves.pay(&store.throttles.log_dirs, copied);
                     last = Some(next.partition.name.clone());
                 }
             }
@@ -540,7 +521,7 @@ mod tests {
     use tidelog_log::FlushTarget;
     use tidelog_log::testing::{Crash, FaultDir, Op};
     use tidelog_metadata::configs::{BrokerConfig, TopicConfig};
-    use tidelog_protocol::records::metadata::{ConfigRecord, FeatureLevelRecord};
+    use tidelog_protocol::records::metadata::FeatureLevelRecord;
     use tidelog_record::{BatchBuilder, Compression};
     use tidelog_replication::partition::{BecomeLeader, Config as ReplicaConfig, Input};
     use tidelog_types::{LeaderEpoch, Offset, Timestamp, TopicName, Uuid};
@@ -696,23 +677,6 @@ mod tests {
             }
         }
         assert!(outcomes.iter().all(|count| *count > 5), "{outcomes:?}");
-    }
-
-    #[test]
-    fn the_rate_of_this_node_counts_more_than_one_for_all() {
-        let mut image = image();
-        assert_eq!(rate(&image, NODE), f64::MAX);
-        for (name, value) in [("", "1000"), ("1", "200"), ("2", "7")] {
-            let record = ConfigRecord {
-                resource_type: ResourceKind::Broker.id(),
-                resource_name: name.into(),
-                name: RATE.into(),
-                value: Some(value.into()),
-            };
-            image.apply(&record.into()).unwrap();
-        }
-        assert_eq!(rate(&image, NODE), 200.0);
-        assert_eq!(rate(&image, NodeId::new(3)), 1000.0);
     }
 
     #[test]

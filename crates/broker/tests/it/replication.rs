@@ -36,6 +36,8 @@ use crate::ops::{
     sequenced,
 };
 
+mod throttled;
+
 const THREE: &[(i32, &str)] = &[
     (1, "broker,controller"),
     (2, "broker,controller"),

@@ -11,6 +11,7 @@ use tidelog_types::{ErrorCode, NodeId, TopicPartition};
 
 use crate::output::{Format, Outcome, count, failure, pretty};
 use crate::replicas::{self, Move, moves_in_json, moves_in_text};
+use crate::throttle;
 
 /// How often it is asked how far the cluster has come.
 const POLL: Duration = Duration::from_millis(500);
@@ -23,6 +24,9 @@ pub(super) struct Drain {
     /// Only have others lead; its replicas stay. The broker leads again what it prefers when leaders are elected.
     #[arg(long)]
     leaders_only: bool,
+    /// Copy at most so many bytes a second from broker to broker until the moves are done.
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["leaders_only", "no_wait"])]
+    throttle: Option<u64>,
     /// Return when the moves have begun. They go on.
     #[arg(long)]
     no_wait: bool,
@@ -47,12 +51,19 @@ impl Drain {
         let Plan { mut moves, stuck } = self.plan(client).await?;
         let mut failed = Vec::new();
         if !self.dry_run {
+            if let Some(rate) = self.throttle {
+                throttle::set(client, &moves, rate).await?;
+            }
             failed = replicas::begin(client, &mut moves).await?;
             if !self.no_wait {
                 if format == Format::Text && !moves.is_empty() {
                     crate::say(&moves_in_text(&moves));
                 }
                 self.follow(client, &moves, format).await?;
+                if self.throttle.is_some() {
+                    let topics = moves.iter().map(|moved| moved.partition.topic.clone());
+                    throttle::clear(client, topics).await?;
+                }
                 failed.extend(self.elect(client, &moves).await?);
             }
         }

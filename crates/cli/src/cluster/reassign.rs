@@ -12,6 +12,7 @@ use tidelog_types::{NodeId, Str, TopicName, TopicPartition};
 
 use crate::output::{Format, Outcome, count, failure, ids, pretty, table};
 use crate::replicas::{self, Move, moves_in_json, moves_in_text};
+use crate::throttle;
 
 #[derive(Args)]
 pub(super) struct Reassign {
@@ -20,9 +21,16 @@ pub(super) struct Reassign {
     /// The brokers that shall have the replicas of --topic; each partition keeps as many as it has.
     #[arg(long, value_name = "IDS", value_delimiter = ',', requires = "topic")]
     brokers: Vec<i32>,
+    /// Copy at most so many bytes a second from broker to broker: on each broker what it sends for the moves, and what it gets.
+    /// It stays until it is taken back.
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["status", "cancel", "unthrottle"])]
+    throttle: Option<u64>,
     /// Stop what is under way, and go back to the replicas of before.
     #[arg(long, conflicts_with_all = ["brokers", "file"])]
     cancel: bool,
+    /// Take back what --throttle has set: the rates of all brokers, and the lists of --topic or --all.
+    #[arg(long, conflicts_with_all = ["brokers", "file", "status", "cancel"])]
+    unthrottle: bool,
     /// Only say what would be done.
     #[arg(long, conflicts_with = "status")]
     dry_run: bool,
@@ -40,8 +48,8 @@ struct What {
     /// Show what is under way, of all topics or of --topic.
     #[arg(long, conflicts_with_all = ["file", "brokers", "cancel"])]
     status: bool,
-    /// Together with --cancel: everything that is under way.
-    #[arg(long, conflicts_with_all = ["file", "topic", "brokers", "status"], requires = "cancel")]
+    /// Together with --cancel or --unthrottle: all topics.
+    #[arg(long, conflicts_with_all = ["file", "topic", "brokers", "status"])]
     all: bool,
 }
 
@@ -79,6 +87,12 @@ impl Reassign {
         if self.cancel {
             return self.stop(client, format).await;
         }
+        if self.unthrottle {
+            return self.end_throttle(client, format).await;
+        }
+        if self.what.all {
+            return Err("--all goes with --cancel or --unthrottle".into());
+        }
         let (mut moves, placements) = match &self.what.file {
             Some(path) => planned(client, path).await?,
             None if self.brokers.is_empty() => {
@@ -92,14 +106,23 @@ impl Reassign {
             for (broker, paths) in &placements {
                 client.alter_log_dirs(*broker, paths).await?;
             }
+            if let Some(rate) = self.throttle {
+                throttle::set(client, &moves, rate).await?;
+            }
             failed = replicas::begin(client, &mut moves).await?;
         }
         let said = match format {
             Format::Text if moves.is_empty() => "nothing to be moved".to_owned(),
             Format::Text => {
-                let what = match self.dry_run {
-                    true => "would be moved",
-                    false => "begun; `tidelog cluster reassign --status` shows how it goes on",
+                let what = match (self.dry_run, self.throttle) {
+                    (true, _) => "would be moved",
+                    (false, None) => {
+                        "begun; `tidelog cluster reassign --status` shows how it goes on"
+                    }
+                    (false, Some(_)) => {
+                        "begun; `tidelog cluster reassign --status` shows how it goes on, and when it is done\n\
+                         `tidelog cluster reassign --unthrottle --all` takes the throttle back"
+                    }
                 };
                 format!("{}\n\n{what}", moves_in_text(&moves))
             }
@@ -127,6 +150,31 @@ impl Reassign {
         let names: BTreeSet<_> = self.what.topic.iter().map(String::as_str).collect();
         all.retain(|partition, _| names.is_empty() || names.contains(partition.topic.as_str()));
         Ok(all)
+    }
+
+    async fn end_throttle(
+        &self,
+        client: &Client,
+        format: Format,
+    ) -> Result<Outcome, Box<dyn Error>> {
+        let named = self.what.topic.iter();
+        let topics: Vec<_> = match self.what.all {
+            true => {
+                let all = client.list_topics().await?.into_iter();
+                all.map(|topic| topic.name).collect()
+            }
+            false => named.map(|name| TopicName::from(name.as_str())).collect(),
+        };
+        let said = format!("not throttled: {}", count(topics.len(), "topic"));
+        let names: Vec<_> = topics.iter().map(TopicName::to_string).collect();
+        if !self.dry_run {
+            throttle::clear(client, topics).await?;
+        }
+        Ok(match format {
+            Format::Text => said,
+            Format::Json => pretty(&json!({ "executed": !self.dry_run, "unthrottled": names })),
+        }
+        .into())
     }
 
     async fn stop(&self, client: &Client, format: Format) -> Result<Outcome, Box<dyn Error>> {

@@ -5,7 +5,7 @@ use tidelog_types::properties::parse_properties;
 use tidelog_types::{NodeId, Str};
 
 use crate::configs::ConfigMap;
-use crate::configs::broker_table::TABLES;
+use crate::configs::broker_table::{DYNAMIC, TABLES};
 use crate::configs::def::{ConfigDef, ConfigError, UpdateMode};
 use crate::configs::listener::{Listener, ProtocolMap, parse_listeners};
 use crate::configs::quorum::{self, HostPort, QuorumVoter};
@@ -23,13 +23,19 @@ pub fn broker_configs() -> &'static [ConfigDef] {
     &BY_NAME
 }
 
+/// The broker configs that can be set only while a broker runs.
+pub fn dynamic_broker_configs() -> &'static [ConfigDef] {
+    DYNAMIC
+}
+
 /// The broker config of that name.
 ///
 /// A listener may have values of its own, `listener.name.<listener>.<config>`, and a SASL mechanism of a listener too,
 /// `listener.name.<listener>.<mechanism>.<config>`: the row is that of the plain config.
 pub fn broker_config(name: &str) -> Option<&'static ConfigDef> {
     let row = |name: &str| index_of(name).map(|i| &BY_NAME[i]);
-    row(name).or_else(|| {
+    let dynamic = || DYNAMIC.iter().find(|def| def.name == name);
+    row(name).or_else(dynamic).or_else(|| {
         let (_listener, config) = name.strip_prefix("listener.name.")?.split_once('.')?;
         row(config).or_else(|| row(config.split_once('.')?.1))
     })
@@ -124,11 +130,15 @@ impl BrokerConfig {
         let mut effective: Vec<Value> = BY_NAME.iter().map(ConfigDef::default_value).collect();
         let mut warnings = Vec::new();
         for (name, text) in &configs {
-            let Some(def) = broker_config(name) else {
-                let message = "unknown, and without effect".into();
+            let is_dynamic = DYNAMIC.iter().any(|def| def.name == name);
+            let Some(def) = broker_config(name).filter(|_| !is_dynamic) else {
+                let message = match is_dynamic {
+                    true => "without effect here: it is set while the broker runs",
+                    false => "unknown, and without effect",
+                };
                 warnings.push(Warning {
                     key: name.clone(),
-                    message,
+                    message: message.into(),
                 });
                 continue;
             };
@@ -322,6 +332,32 @@ impl BrokerConfig {
     pub fn log_flush_interval_ms(&self) -> i64 {
         self.log_flush_interval_ms_own()
             .unwrap_or_else(|| self.log_flush_scheduler_interval_ms())
+    }
+
+    /// `leader.replication.throttled.rate`, in bytes a second; `None` for no bound.
+    pub fn leader_replication_throttled_rate(&self) -> Option<u64> {
+        self.dynamic_rate("leader.replication.throttled.rate")
+    }
+
+    /// `follower.replication.throttled.rate`, in bytes a second; `None` for no bound.
+    pub fn follower_replication_throttled_rate(&self) -> Option<u64> {
+        self.dynamic_rate("follower.replication.throttled.rate")
+    }
+
+    /// `replica.alter.log.dirs.io.max.bytes.per.second`; `None` for no bound.
+    pub fn replica_alter_log_dirs_io_max_bytes_per_second(&self) -> Option<u64> {
+        self.dynamic_rate("replica.alter.log.dirs.io.max.bytes.per.second")
+    }
+
+    fn dynamic_rate(&self, name: &str) -> Option<u64> {
+        let def = broker_config(name).expect("rates are in the table");
+        let layers = [&self.node_configs, &self.cluster_configs];
+        let texts = layers.into_iter().filter_map(|layer| layer.get(name));
+        let mut values = texts.filter_map(|text| def.parse(text).ok());
+        match values.next() {
+            Some(Value::Int(rate)) if rate < i64::MAX => u64::try_from(rate).ok(),
+            _ => None,
+        }
     }
 
     /// What a topic config is where the topic does not say.
@@ -610,6 +646,10 @@ accessors! {
     pub replica_socket_timeout_ms: i32 = "replica.socket.timeout.ms";
     pub replica_fetch_backoff_ms: i32 = "replica.fetch.backoff.ms";
     pub replica_selector_class: Option<&str> = "replica.selector.class";
+    pub replication_quota_window_num: i32 = "replication.quota.window.num";
+    pub replication_quota_window_size_seconds: i32 = "replication.quota.window.size.seconds";
+    pub alter_log_dirs_replication_quota_window_num: i32 = "alter.log.dirs.replication.quota.window.num";
+    pub alter_log_dirs_replication_quota_window_size_seconds: i32 = "alter.log.dirs.replication.quota.window.size.seconds";
     pub num_replica_fetchers: i32 = "num.replica.fetchers";
     pub replica_fetch_max_bytes: i32 = "replica.fetch.max.bytes";
     pub replica_fetch_min_bytes: i32 = "replica.fetch.min.bytes";
@@ -753,6 +793,26 @@ mod tests {
         assert_eq!(config.with_dynamic(&map("x"), &none).log_retention_ms(), 3);
         let changed = config.with_dynamic(&map("2"), &map("1"));
         assert_eq!(changed.with_dynamic(&none, &none).log_retention_ms(), 3);
+    }
+
+    #[test]
+    fn rates_are_set_while_the_broker_runs_and_no_other_way() {
+        let name = "leader.replication.throttled.rate";
+        let (config, warnings) = BrokerConfig::parse(&format!("{name}=5")).unwrap();
+        assert_eq!(warnings[0].key, name);
+        assert_eq!(config.leader_replication_throttled_rate(), None);
+        let rate = |cluster: &str, node: &str| {
+            let map = |text: &str| match text {
+                "" => ConfigMap::new(),
+                text => ConfigMap::from([(name.into(), text.into())]),
+            };
+            let changed = config.with_dynamic(&map(cluster), &map(node));
+            changed.leader_replication_throttled_rate()
+        };
+        assert_eq!(rate("", ""), None);
+        assert_eq!(rate("7", ""), Some(7));
+        assert_eq!(rate("7", "0"), Some(0));
+        assert_eq!(rate("7", "9223372036854775807"), None);
     }
 
     #[test]

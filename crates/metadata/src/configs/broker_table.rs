@@ -2,6 +2,7 @@
 //! changes and the documentation come from here.
 
 mod cluster;
+mod dynamic;
 mod groups;
 mod log;
 mod security;
@@ -9,6 +10,8 @@ mod server;
 mod tiered;
 
 use crate::configs::def::ConfigDef;
+
+pub(crate) use self::dynamic::DYNAMIC;
 
 /// The tables, by subject.
 pub(crate) static TABLES: [&[ConfigDef]; 6] = [

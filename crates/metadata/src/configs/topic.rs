@@ -1,3 +1,5 @@
+use tidelog_types::{NodeId, PartitionIndex};
+
 use crate::configs::ConfigMap;
 use crate::configs::broker::BrokerConfig;
 use crate::configs::def::{
@@ -144,6 +146,44 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+/// Replicas of a topic whose traffic among brokers is bounded (KIP-73).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum ThrottledReplicas {
+    /// None.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// These.
+    These(Vec<(PartitionIndex, NodeId)>),
+}
+
+impl ThrottledReplicas {
+    fn from_value(value: &Value) -> Self {
+        let mut texts = value.texts().peekable();
+        match texts.peek() {
+            None => Self::None,
+            Some(&"*") => Self::All,
+            Some(_) => {
+                let pairs = texts.filter_map(|text| {
+                    let (partition, broker) = text.split_once(':')?;
+                    Some((partition.parse().ok()?, NodeId::new(broker.parse().ok()?)))
+                });
+                Self::These(pairs.collect())
+            }
+        }
+    }
+
+    /// Whether the replica of a partition on this broker is among them.
+    pub fn contains(&self, partition: PartitionIndex, broker: NodeId) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::These(pairs) => pairs.contains(&(partition, broker)),
+        }
+    }
+}
+
 /// The configuration of a topic, resolved from its overrides and the broker's defaults into plain numbers.
 ///
 /// ```
@@ -180,8 +220,12 @@ pub struct TopicConfig {
     pub flush_messages: i64,
     /// `flush.ms`.
     pub flush_ms: i64,
+    /// `follower.replication.throttled.replicas`.
+    pub follower_throttled_replicas: ThrottledReplicas,
     /// `index.interval.bytes`.
     pub index_interval_bytes: i32,
+    /// `leader.replication.throttled.replicas`.
+    pub leader_throttled_replicas: ThrottledReplicas,
     /// `local.retention.bytes`, -2 resolved to `retention.bytes`.
     pub local_retention_bytes: i64,
     /// `local.retention.ms`, -2 resolved to `retention.ms`.
@@ -256,7 +300,13 @@ impl TopicConfig {
             file_delete_delay_ms: int("file.delete.delay.ms"),
             flush_messages: int("flush.messages"),
             flush_ms: int("flush.ms"),
+            follower_throttled_replicas: ThrottledReplicas::from_value(&value(
+                "follower.replication.throttled.replicas",
+            )),
             index_interval_bytes: small("index.interval.bytes"),
+            leader_throttled_replicas: ThrottledReplicas::from_value(&value(
+                "leader.replication.throttled.replicas",
+            )),
             local_retention_bytes: or_inherited(int("local.retention.bytes"), retention_bytes),
             local_retention_ms: or_inherited(int("local.retention.ms"), retention_ms),
             max_compaction_lag_ms: int("max.compaction.lag.ms"),
@@ -383,6 +433,24 @@ mod tests {
             error.to_string(),
             "Unknown topic config name: message.format.version"
         );
+    }
+
+    #[test]
+    fn replicas_are_throttled_by_partition_and_broker() {
+        let throttled = |text: &str| {
+            let overrides =
+                ConfigMap::from([("leader.replication.throttled.replicas".into(), text.into())]);
+            let config = TopicConfig::resolve(&overrides, &BrokerConfig::default());
+            let is_in = |partition, broker| {
+                config
+                    .leader_throttled_replicas
+                    .contains(partition, NodeId::new(broker))
+            };
+            [is_in(0, 1), is_in(1, 1), is_in(1, 2)]
+        };
+        assert_eq!(throttled(""), [false; 3]);
+        assert_eq!(throttled("*"), [true; 3]);
+        assert_eq!(throttled("0:1,1:2"), [true, false, true]);
     }
 
     #[test]
