@@ -71,6 +71,59 @@ fn embed() {
     assert_eq!(lines, expected);
 }
 
+#[test]
+fn web_service() {
+    let expected = [
+        "posted: offsets 0 and 1",
+        r#"ada reads from the beginning: ["0 hello", "1 is anybody there?"]"#,
+        r#"grace waits, and hears at once: "2 yes, I am""#,
+        r#"ada comes back after offset 1: ["2 yes, I am", "3 so am I"]"#,
+        "stopped, and nobody waits any more",
+    ];
+    let printed = run("web_service");
+    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn log_aggregation() {
+    let expected = [
+        "db: followed from before its file was there",
+        "stopped in the middle",
+        "meanwhile web.log was rotated twice and db.log once",
+        "web: 2005 lines, each once and in order",
+        "db: 20 lines, each once and in order",
+    ];
+    let printed = run("log_aggregation");
+    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn work_queue() {
+    let expected = [
+        "12 jobs for 3 workers",
+        "one was killed in the middle of a job",
+        "its job was taken over",
+        "11 jobs are done, one of them at the second attempt",
+        "put aside after 3 attempts: poison: this is no job at all",
+    ];
+    let printed = run("work_queue");
+    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn windowed_count() {
+    let printed = run("windowed_count");
+    let lines: Vec<_> = printed.lines().collect();
+    let expected = [
+        "stopped after three minutes were counted, or more",
+        r#"minute 0: {"/": 118, "/cart": 90, "/help": 118}"#,
+        r#"minute 1: {"/": 99, "/cart": 99, "/help": 100}"#,
+        r#"minute 2: {"/": 96, "/cart": 97, "/help": 105}"#,
+        "10 minutes, 2995 views, 5 that came too late: exact",
+    ];
+    assert_eq!(lines, expected);
+}
+
 /// What the example prints. Cargo builds the examples of a package before its tests, next to them.
 fn run(name: &str) -> String {
     let mut path = PathBuf::from(std::env::current_exe().unwrap().parent().unwrap());

@@ -3,6 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicPartition, Uuid};
 
 use crate::checkpoint;
@@ -198,11 +199,11 @@ fn suffixed_name(name: &str, id: Uuid, suffix: &str) -> String {
 #[derive(Debug)]
 pub struct LogDirectory {
     pub(crate) dir: Arc<dyn Dir>,
-    _lock: Box<dyn Lock>,
+    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
 impl LogDirectory {
-    /// Creates the directory if it does not exist, and locks it until dropped.
+    /// Creates the directory if it does not exist, and locks it until dropped or [unlocked](Self::unlock).
     pub fn open(dir: Arc<dyn Dir>) -> Result<Self, DirectoryError> {
         dir.create_dir(Path::new("")).map_err(unusable)?;
         let lock = match dir.lock(Path::new(LOCK)) {
@@ -212,7 +213,8 @@ impl LogDirectory {
             }
             Err(error) => return Err(unusable(error)),
         };
-        Ok(Self { dir, _lock: lock })
+        let lock = Mutex::new(Some(lock));
+        Ok(Self { dir, lock })
     }
 
     /// The directory itself, for [`Log::open`](crate::Log::open).
@@ -320,6 +322,11 @@ impl LogDirectory {
             self.replace(Path::new(SUMMARY), &rest::encode(identity, logs))?;
         }
         Ok(())
+    }
+
+    /// Lets another have the directory, though somebody still holds on to this value. Nothing may be written by it any more.
+    pub fn unlock(&self) {
+        self.lock.lock().take();
     }
 
     // Checkpoints

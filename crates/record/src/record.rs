@@ -33,6 +33,15 @@ pub struct RecordHeader {
     pub value: Option<Bytes>,
 }
 
+impl Record {
+    /// The value of the last header of this key.
+    pub fn header(&self, key: &str) -> Option<&Bytes> {
+        let mut headers = self.headers.iter().rev();
+        let header = headers.find(|header| header.key == key.as_bytes());
+        header.and_then(|header| header.value.as_ref())
+    }
+}
+
 impl RecordHeader {
     /// The key as text, with what is not UTF-8 replaced.
     pub fn key_text(&self) -> Cow<'_, str> {

@@ -187,6 +187,14 @@ impl Caller {
         }
     }
 
+    /// The error in an answer. One of a broker that has stopped is that it has stopped, whatever it found closed.
+    fn check(&self, code: ErrorCode) -> Result<(), RequestError> {
+        RequestError::check(code, None).map_err(|error| match *self.stopped.borrow() {
+            true => RequestError::Stopped,
+            false => error,
+        })
+    }
+
     async fn decide(&self, request: ControllerRequest) -> Result<ControllerResponse, RequestError> {
         let context = self.context(ApiKey::ApiVersions, 0)?;
         let answer = self.unless_stopped(context.ask_controller(request));

@@ -1,7 +1,11 @@
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_core::Stream;
 use tidelog_record::{Batch, BatchError, Record};
 use tidelog_types::Offset;
 
@@ -13,10 +17,14 @@ const READ_BYTES: i32 = 1 << 20;
 /// How long one look at the partition goes on.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// The records of a partition, one after the other, as they come.
+/// The records of a partition, one after the other, as they come: by [`next`](Self::next), or as a [`Stream`] that ends only
+/// with the broker.
 ///
 /// It reads what consumers may read: what is replicated and as durable as the topic says. It remembers nothing but the offset
 /// at which it is, and costs nothing while it waits. Made by [`Topic::records`].
+///
+/// After an error the next call tries again at the same place. `OFFSET_OUT_OF_RANGE` says that what comes next is not there: it
+/// was deleted, or is not written yet; [`Topic::offsets`] says what is there.
 pub struct Records {
     topic: Topic,
     partition: i32,
@@ -26,7 +34,13 @@ pub struct Records {
     batches: Bytes,
     /// Those of the batch under way.
     records: Option<tidelog_record::Records>,
+    /// The look at the partition in which the stream waits. It is for the position at which it began.
+    waiting: Option<(Offset, Look)>,
+    /// The stream has said that the broker has stopped.
+    has_ended: bool,
 }
+
+type Look = Pin<Box<dyn Future<Output = Result<Bytes, RequestError>> + Send>>;
 
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,6 +60,8 @@ impl Records {
             position,
             batches: Bytes::new(),
             records: None,
+            waiting: None,
+            has_ended: false,
         }
     }
 
@@ -54,14 +70,13 @@ impl Records {
         self.position
     }
 
-    /// The next record, as soon as there is one. After an error the next call tries again at the same place. May be dropped
-    /// while it waits; nothing is skipped.
+    /// The next record, as soon as there is one. May be dropped while it waits; nothing is skipped.
     pub async fn next(&mut self) -> Result<Record, RequestError> {
         loop {
             if let Some(record) = self.next_read()? {
                 return Ok(record);
             }
-            self.read(WAIT).await?;
+            self.batches = self.look(WAIT).await?;
         }
     }
 
@@ -70,16 +85,20 @@ impl Records {
         if let Some(record) = self.next_read()? {
             return Ok(Some(record));
         }
-        self.read(Duration::ZERO).await?;
+        self.batches = self.look(Duration::ZERO).await?;
         self.next_read()
     }
 
-    async fn read(&mut self, max_wait: Duration) -> Result<(), RequestError> {
-        let fetched = self
-            .topic
-            .fetch(self.partition, self.position, READ_BYTES, max_wait);
-        self.batches = fetched.await?.batches;
-        Ok(())
+    /// Reads from the log, waiting so long for something to come.
+    fn look(
+        &self,
+        max_wait: Duration,
+    ) -> impl Future<Output = Result<Bytes, RequestError>> + Send + use<> {
+        let (topic, partition, position) = (self.topic.clone(), self.partition, self.position);
+        async move {
+            let fetched = topic.fetch(partition, position, READ_BYTES, max_wait);
+            Ok(fetched.await?.batches)
+        }
     }
 
     /// The next record of what was read.
@@ -111,5 +130,33 @@ impl Records {
                 self.records = Some(batch.records().map_err(|error| damaged(&error))?);
             }
         }
+    }
+}
+
+impl Stream for Records {
+    type Item = Result<Record, RequestError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let records = self.get_mut();
+        while !records.has_ended {
+            if let Some(record) = records.next_read().transpose() {
+                return Poll::Ready(Some(record));
+            }
+            let look = match records.waiting.take() {
+                Some((position, look)) if position == records.position => look,
+                _ => Box::pin(records.look(WAIT)),
+            };
+            let (_, look) = records.waiting.insert((records.position, look));
+            let looked = ready!(look.as_mut().poll(cx));
+            records.waiting = None;
+            match looked {
+                Ok(batches) => records.batches = batches,
+                Err(error) => {
+                    records.has_ended = error == RequestError::Stopped;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+        Poll::Ready(None)
     }
 }

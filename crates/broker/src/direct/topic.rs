@@ -320,7 +320,7 @@ impl Topic {
         };
         let answer = self.caller.unless_stopped(fetch(&context, request));
         let (mut answer, files) = answer.await?;
-        RequestError::check(answer.error_code, None)?;
+        self.caller.check(answer.error_code)?;
         let mut answers = answer.responses.drain(..);
         let answer = answers.next().and_then(|mut topic| topic.partitions.pop());
         let PartitionData {
@@ -328,7 +328,7 @@ impl Topic {
             records,
             ..
         } = answer.ok_or(RequestError::Stopped)?;
-        RequestError::check(error_code, None)?;
+        self.caller.check(error_code)?;
         Ok(Fetched {
             batches: content(records, &files)?,
         })

@@ -543,6 +543,8 @@ impl Store {
                 tracing::error!(%path, error, "a log directory was not closed in order");
                 failed = Some(error);
             }
+            // Whoever waits for records in a call of its own has the store until it looks again.
+            directory.files.unlock();
         }
         failed.map_or(Ok(()), Err)
     }

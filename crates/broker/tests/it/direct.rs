@@ -1,9 +1,13 @@
 //! Calls without a connection: what they answer, and that it is what a client is answered.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_core::Stream;
 use tidelog_broker::{
-    Broker, Codec, ErrorCode, NewRecord, NewTopic, Offset, RequestError, Timestamp,
+    Broker, Codec, ErrorCode, NewRecord, NewTopic, Offset, Records, RequestError, Timestamp,
 };
 use tidelog_protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use tidelog_record::BatchBuilder;
@@ -270,6 +274,36 @@ async fn records_come_as_they_are_appended() {
     assert_eq!(values, ["two", "three", "four"]);
     assert_eq!(records.position(), Offset::new(4));
     assert_eq!((topic.name(), topic.partitions()), ("tail", Ok(1)));
+}
+
+#[tokio::test]
+async fn records_are_a_stream_that_ends_with_the_broker() {
+    let dir = tempfile::tempdir().unwrap();
+    let on_disk = || builder().data_dir(dir.path()).no_ports();
+    let broker = on_disk().start().await.unwrap();
+    let topic = broker.create_topic("stream").await.unwrap();
+    let mut records = topic.records(0, Offset::ZERO);
+    let poll = async |records: &mut Records| {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *records).poll_next(cx))).await
+    };
+    assert!(poll(&mut records).await.is_pending());
+    topic.produce(0, ["one", "two"]).await.unwrap();
+    // Who waits as a stream may go on otherwise, and the other way round.
+    assert_eq!(records.next().await.unwrap().value.unwrap(), "one");
+    let next = soon(poll_fn(|cx| Pin::new(&mut records).poll_next(cx))).await;
+    assert_eq!(next.unwrap().unwrap().value.unwrap(), "two");
+    assert!(poll(&mut records).await.is_pending());
+    let mut gone = topic.records(0, Offset::new(9));
+    let next = soon(poll_fn(|cx| Pin::new(&mut gone).poll_next(cx))).await;
+    let out_of_range = Err(ErrorCode::OFFSET_OUT_OF_RANGE.into());
+    assert_eq!(next.unwrap(), out_of_range);
+    // One that waits and is not looked at holds nobody up.
+    soon(broker.shutdown()).await.unwrap();
+    let again = on_disk().start().await.unwrap();
+    let next = soon(poll_fn(|cx| Pin::new(&mut records).poll_next(cx))).await;
+    assert_eq!(next, Some(Err(RequestError::Stopped)));
+    assert_eq!(poll(&mut records).await, Poll::Ready(None));
+    soon(again.shutdown()).await.unwrap();
 }
 
 #[tokio::test]
