@@ -18,6 +18,7 @@ mod produce;
 mod profile;
 mod protocol;
 mod replicas;
+mod ship;
 mod throttle;
 mod topic;
 
@@ -60,6 +61,8 @@ enum Command {
     Produce(produce::Arguments),
     /// Show which APIs and versions the protocol has, and its error codes.
     Protocol(protocol::Arguments),
+    /// Write what stands in files, and what is added to them, into topics: aggregation of logs.
+    Ship(ship::Arguments),
     /// Create, show, change and delete topics.
     Topic(topic::Arguments),
 }
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Man(arguments) => man::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Produce(arguments) => produce::run(&arguments),
         Command::Protocol(arguments) => protocol::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Ship(arguments) => ship::run(&arguments),
         Command::Topic(arguments) => topic::run(&arguments),
     };
     match done {

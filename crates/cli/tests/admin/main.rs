@@ -8,5 +8,6 @@ mod config;
 mod guide;
 mod profile;
 mod records;
+mod ship;
 mod support;
 mod topic;
