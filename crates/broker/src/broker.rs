@@ -40,6 +40,7 @@ use crate::store::Store;
 use crate::store::moves::LogMover;
 #[cfg(feature = "testing")]
 use crate::testing::Probe;
+use crate::transactions::Transactions;
 use crate::{Builder, groups};
 
 /// A running node: a broker, a controller, or both.
@@ -378,7 +379,7 @@ impl Broker {
             image: Arc::clone(&published.image),
             config: Arc::clone(&broker_config),
             controller: Arc::clone(&active),
-            network,
+            network: Arc::clone(&network),
             missing: Arc::clone(&missing),
         });
         self.tasks
@@ -419,6 +420,12 @@ impl Broker {
             groups: Arc::clone(&groups),
             controller: Arc::clone(&active),
             producer_ids: ProducerIds::default(),
+            transactions: Transactions::new(
+                self.id,
+                Arc::clone(&published.image),
+                Arc::clone(&broker_config),
+                network,
+            ),
             fetch_sessions: FetchSessions::new(sessions, random_seed()),
             #[cfg(feature = "testing")]
             probe: self.probe.clone(),

@@ -58,6 +58,7 @@ mod replication;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod transactions;
 
 pub use broker::{Broker, ListenerAddress};
 pub use builder::Builder;

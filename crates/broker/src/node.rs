@@ -5,9 +5,11 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tidelog_coordinator::group::partition_for;
+use tidelog_metadata::bootstrap::TRANSACTION_VERSION;
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_metadata::controller::{BrokerEpoch, ControllerRequest, ControllerResponse};
-use tidelog_metadata::image::{Endpoint, Image, TopicImage};
+use tidelog_metadata::image::{Endpoint, Image, PartitionImage, TopicImage};
 use tidelog_protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
@@ -25,6 +27,10 @@ use crate::store::Store;
 use crate::store::partition::Partition;
 #[cfg(feature = "testing")]
 use crate::testing::Probe;
+use crate::transactions::Transactions;
+
+/// Said to who wants transactions where there are none: clients take it for final, and ask again and again for others.
+const NO_TRANSACTIONS: ErrorCode = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
 
 /// A running node.
 pub(crate) struct Node {
@@ -49,6 +55,7 @@ pub(crate) struct Node {
     pub(crate) groups: Arc<Groups>,
     pub(crate) controller: Arc<ActiveController>,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) transactions: Transactions,
     pub(crate) fetch_sessions: FetchSessions,
     #[cfg(feature = "testing")]
     pub(crate) probe: Probe,
@@ -159,6 +166,48 @@ impl Node {
             return Ok(Arc::clone(topic));
         }
         created.and(Err(ErrorCode::COORDINATOR_NOT_AVAILABLE))
+    }
+
+    /// The topic in which brokers of Apache Kafka keep transactions. Where it is not there the error says whether it may come.
+    pub(crate) fn transaction_state(&self) -> Result<Arc<TopicImage>, ErrorCode> {
+        let image = self.image.load();
+        if let Some(topic) = image.topic(&TopicName::TRANSACTION_STATE) {
+            return Ok(Arc::clone(topic));
+        }
+        // Kafka switches the feature on, and creates the topic when one of its brokers is asked.
+        let mut others = image
+            .brokers()
+            .filter(|broker| broker.id != self.id && !broker.fenced);
+        let may_come = image.feature(TRANSACTION_VERSION) > 0 && others.next().is_some();
+        Err(match may_come {
+            true => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            false => NO_TRANSACTIONS,
+        })
+    }
+
+    /// What to say of a coordinator of transactions that would be in a partition which this node leads: another replica may
+    /// become leader, and have one.
+    pub(crate) fn no_transactions(&self, partition: &PartitionImage) -> ErrorCode {
+        let image = self.image.load();
+        let is_live =
+            |id: &NodeId| *id != self.id && image.broker(*id).is_some_and(|found| !found.fenced);
+        match partition.replicas.iter().any(is_live) {
+            true => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            false => NO_TRANSACTIONS,
+        }
+    }
+
+    /// What to say to who takes this node for the coordinator of a transactional id.
+    pub(crate) fn no_coordinator_of(&self, transactional_id: &str) -> ErrorCode {
+        let topic = match self.transaction_state() {
+            Ok(topic) => topic,
+            Err(code) => return code,
+        };
+        let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        match topic.partition(partition_for(transactional_id, count)) {
+            Some(partition) if partition.leader == self.id => self.no_transactions(partition),
+            _ => ErrorCode::NOT_COORDINATOR,
+        }
     }
 
     /// What `__consumer_offsets` is like in Kafka.

@@ -465,6 +465,14 @@ impl Log {
             .flatten())
     }
 
+    /// What is known about one producer. Wakes the log if it knows of any.
+    pub fn producer(&mut self, id: ProducerId) -> Result<Option<&ProducerState>, LogError> {
+        match &self.state {
+            State::Resting(rest) if !rest.has_producers => Ok(None),
+            _ => Ok(self.writer(None)?.producers.state(id)),
+        }
+    }
+
     /// Forgets producers that have written nothing for [`LogConfig::producer_id_expiration_ms`].
     pub fn expire_producers(&mut self, now: Now) {
         // Those of a log that rests are not in memory.

@@ -11,6 +11,9 @@ use crate::transactions::AbortedTransaction;
 /// How many batches of a producer are remembered to recognize one that is sent again (KIP-98).
 const BATCHES_MAX: usize = 5;
 
+/// From this level of transaction.version on each transaction has an epoch of its own (KIP-890).
+const EPOCH_PER_TRANSACTION_VERSION: i8 = 2;
+
 /// A batch of an idempotent producer, as far as it is needed to recognize it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProducerBatch {
@@ -80,6 +83,19 @@ impl ProducerState {
         self.batches.back().map_or(-1, |batch| batch.last_sequence)
     }
 
+    /// Whether a marker of that epoch ends the transaction that is open, or one of before (KIP-1228).
+    ///
+    /// From transaction.version 2 on the marker of each transaction has an epoch of its own, which is that of the next one.
+    /// So one of an epoch that has written already is late: the same marker once more, which does no harm as long as nothing
+    /// is open, or one that must not end what has begun since.
+    pub fn takes_marker(&self, epoch: ProducerEpoch, transaction_version: i8) -> bool {
+        if transaction_version < EPOCH_PER_TRANSACTION_VERSION || epoch > self.producer_epoch {
+            return epoch >= self.producer_epoch;
+        }
+        let is_last = epoch == ProducerEpoch::new(i16::MAX);
+        epoch == self.producer_epoch && (self.current_txn_first_offset.is_none() || is_last)
+    }
+
     fn set_epoch(&mut self, epoch: ProducerEpoch) {
         if self.producer_epoch != epoch {
             self.batches.clear();
@@ -146,6 +162,10 @@ impl Producers {
 
     pub(crate) fn states(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
         self.states.iter().map(|(id, state)| (*id, state))
+    }
+
+    pub(crate) fn state(&self, id: ProducerId) -> Option<&ProducerState> {
+        self.states.get(&id)
     }
 
     pub(crate) fn len(&self) -> usize {

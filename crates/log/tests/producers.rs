@@ -321,3 +321,32 @@ fn aborted_transactions_survive_a_crash_and_a_truncation() {
         "the second one is open again"
     );
 }
+
+/// KIP-1228: from transaction.version 2 on a marker that comes late ends nothing that has begun since.
+#[test]
+fn a_late_marker_ends_no_later_transaction() {
+    let (_, mut log) = new_log();
+    let takes = |log: &mut Log, epoch: i16, version: i8| {
+        let state = log.producer(ProducerId::new(7)).unwrap();
+        state.is_none_or(|state| state.takes_marker(ProducerEpoch::new(epoch), version))
+    };
+    assert!(takes(&mut log, 0, 2), "nothing is known of the producer");
+    let send = |log: &mut Log, epoch_of: i16, sequence: i32| {
+        let mut builder = producer_builder(7, epoch_of, sequence).transactional(true);
+        push(&mut builder, &[1000], 10);
+        log.append_as_leader(&builder.build().unwrap(), epoch(0), now().timestamp)
+            .unwrap();
+    };
+    send(&mut log, 0, 0);
+    assert!(takes(&mut log, 0, 1), "an epoch may have many transactions");
+    assert!(!takes(&mut log, 0, 2), "each transaction has an epoch");
+    assert!(takes(&mut log, 1, 2));
+    end_txn(&mut log, 7, 1, 0, TransactionResult::Commit).unwrap();
+    assert!(takes(&mut log, 1, 2), "the same once more does no harm");
+    assert!(!takes(&mut log, 0, 1) && !takes(&mut log, 0, 2));
+    send(&mut log, 1, 0);
+    assert!(!takes(&mut log, 1, 2), "late");
+    assert!(takes(&mut log, 2, 2));
+    send(&mut log, i16::MAX, 0);
+    assert!(takes(&mut log, i16::MAX, 2), "there is no later epoch");
+}

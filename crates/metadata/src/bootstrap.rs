@@ -25,6 +25,9 @@ pub const KRAFT_VERSIONS: SupportedLevels = SupportedLevels { min: 0, max: 1 };
 /// The name of the feature that switches on eligible leader replicas (KIP-966).
 pub const ELIGIBLE_LEADER_REPLICAS_VERSION: &str = "eligible.leader.replicas.version";
 
+/// The name of the feature that says how transactions are kept apart (KIP-890).
+pub const TRANSACTION_VERSION: &str = "transaction.version";
+
 /// A level of metadata.version that this version knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MetadataVersion(i16);
@@ -209,9 +212,9 @@ pub const UNSERVED_FEATURES: &[UnservedFeature] = &[
         "streams groups are not served, their state is kept",
     ),
     UnservedFeature::new(
-        "transaction.version",
+        TRANSACTION_VERSION,
         2,
-        "transactions are not served, and one that is open stays open",
+        "transactions have no coordinator here, and one that is open stays open unless another broker has it",
     ),
 ];
 

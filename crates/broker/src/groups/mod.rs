@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use self::shard::Shard;
 use self::view::{View, topic_changes};
 use crate::clock::{Clock, real};
-use crate::store::partition::Partition;
+use crate::store::partition::{Accepted, AppendRefused, Partition, TransactionEnd, Waiter};
 
 /// The settings of the coordinators out of the broker's.
 pub(crate) fn config(broker: &BrokerConfig) -> Config {
@@ -157,6 +157,21 @@ impl Groups {
             );
         }
         responses
+    }
+
+    /// Writes the end of a transaction into a partition that this node leads: what was committed in it counts, or does not.
+    pub(crate) fn end_transaction(
+        &self,
+        partition: PartitionIndex,
+        end: &TransactionEnd,
+        waiter: Waiter,
+    ) -> Result<Accepted, AppendRefused> {
+        let index = usize::try_from(partition).ok();
+        let shard = index.and_then(|index| self.shards.read().get(index).cloned().flatten());
+        match shard {
+            Some(shard) => shard.end_transaction(end, waiter),
+            None => Err(AppendRefused::Replica(ErrorCode::NOT_LEADER_OR_FOLLOWER)),
+        }
     }
 
     /// Why a group rebalanced, as JSON; `None` if this node does not have it.

@@ -10,14 +10,16 @@ use tidelog_coordinator::group::{
     GroupRequest, GroupResponse, Input, TopicChange, resolve_regexes,
 };
 use tidelog_log::LogError;
-use tidelog_record::control::ControlType;
+use tidelog_record::control::{ControlType, TransactionResult};
 use tidelog_record::{Batch, BatchBuilder, Codec};
 use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Offset, ProducerId, Str, TopicPartition};
 use tokio::sync::oneshot;
 
 use super::{Groups, explain};
 use crate::random::random_seed;
-use crate::store::partition::{Acknowledge, Acks, Partition, Waiter};
+use crate::store::partition::{
+    Accepted, Acknowledge, Acks, AppendRefused, Partition, TransactionEnd, Waiter,
+};
 
 /// The coordinator of the groups in one partition of `__consumer_offsets`.
 pub(crate) struct Shard {
@@ -184,6 +186,32 @@ impl Shard {
             State::Active(active) => active.machine.explain(group_id).map(explain::to_json),
             State::Loading | State::Gone(_) => None,
         }
+    }
+
+    /// Writes the end of a transaction, and takes it over.
+    pub(super) fn end_transaction(
+        &self,
+        end: &TransactionEnd,
+        waiter: Waiter,
+    ) -> Result<Accepted, AppendRefused> {
+        let ended = match &mut *self.state.lock() {
+            State::Active(active) => {
+                let accepted = self.partition.end_transaction(end, waiter);
+                if accepted.is_ok() {
+                    let is_committed = end.marker.result == TransactionResult::Commit;
+                    active
+                        .machine
+                        .replay_end_transaction(end.producer_id, is_committed);
+                }
+                accepted
+            }
+            // The coordinator tries again.
+            State::Loading | State::Gone(_) => {
+                Err(AppendRefused::Replica(ErrorCode::NOT_LEADER_OR_FOLLOWER))
+            }
+        };
+        self.settle();
+        ended
     }
 
     pub(super) fn timeout(&self) {

@@ -22,9 +22,9 @@ pub(super) async fn handle(context: Context, request: InitProducerIdRequest) -> 
     if is_empty || has_id != has_epoch {
         return context.answer(&refuse(ErrorCode::INVALID_REQUEST));
     }
-    // Transactions need a coordinator, which this broker does not have. Clients take this code for final.
-    if request.transactional_id.is_some() {
-        return context.answer(&refuse(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
+    // Transactions need a coordinator, which this broker does not have.
+    if let Some(id) = &request.transactional_id {
+        return context.answer(&refuse(node.no_coordinator_of(id)));
     }
     // A producer without transactions that asks for its next epoch gets a new id: nobody else knows the old one.
     let response = match node

@@ -41,7 +41,8 @@ mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
-mod wait;
+pub(crate) mod wait;
+mod write_txn_markers;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -417,6 +418,7 @@ impl Role for Node {
         DeleteRecords => delete_records,
         InitProducerId => init_producer_id,
         OffsetForLeaderEpoch => offset_for_leader_epoch,
+        WriteTxnMarkers => write_txn_markers,
         DescribeConfigs => describe_configs,
         AlterConfigs => alter_configs,
         AlterReplicaLogDirs => alter_replica_log_dirs,

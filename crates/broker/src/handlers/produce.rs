@@ -1,5 +1,7 @@
 //! Produce: append the batches, wait as `acks` says, answer.
 
+mod transactional;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +10,10 @@ use tidelog_protocol::messages::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
-use tidelog_record::{Batch, BatchError, BatchHeader, Codec, Rejection};
+use tidelog_record::{Batch, BatchError, Codec, Rejection};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Str, Timestamp};
 
+use self::transactional::Admission;
 use super::wait::AppendWait;
 use super::{Answer, Closed, Context, leader_hints};
 use crate::store::partition::{Accepted, Acks, AppendRefused, Partition};
@@ -45,9 +48,16 @@ pub(super) async fn handle(context: Context, request: ProduceRequest) -> Answer 
 /// [peer](crate::handlers::Peer::due_flushes) before the wait.
 pub(crate) async fn produce(context: &Context, request: ProduceRequest) -> ProduceResponse {
     let version = context.header.api_version;
-    let acks = match check_transaction(&request).and_then(|()| acks(request.acks)) {
-        Ok(acks) => acks,
+    let checked = transactional::producer_of(&request)
+        .and_then(|producer| Ok((producer, acks(request.acks)?)));
+    let (producer, acks) = match checked {
+        Ok(checked) => checked,
         Err(code) => return refuse_all(&request, code),
+    };
+    let admission = match producer {
+        // On the heap, since few requests have one.
+        Some(producer) => Some(Box::pin(transactional::admit(context, &request, producer)).await),
+        None => None,
     };
     let wait = AppendWait::new();
     let mut response = ProduceResponse::default();
@@ -68,6 +78,7 @@ pub(crate) async fn produce(context: &Context, request: ProduceRequest) -> Produ
                 version,
                 acks,
                 wait: &wait,
+                admission: admission.as_ref(),
                 index,
             };
             answer.partition_responses.push(append.run(&local, data));
@@ -76,7 +87,7 @@ pub(crate) async fn produce(context: &Context, request: ProduceRequest) -> Produ
         response.responses.push(answer);
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    drop(request);
+    drop((request, admission));
     let clock = &context.node.clock;
     settle(&mut response, wait.wait(clock, timeout).await);
     let has_failed = partitions(&mut response).any(|partition| partition.error_code.is_err());
@@ -107,26 +118,6 @@ fn name_leaders(context: &Context, response: &mut ProduceResponse) {
         }
     }
     response.node_endpoints = leader_hints::endpoints(context, leaders.into_iter());
-}
-
-/// Batches of a transaction need its id, and come from one producer. What is no batch at all is dealt with later.
-fn check_transaction(request: &ProduceRequest) -> Result<(), ErrorCode> {
-    let partitions = request
-        .topic_data
-        .iter()
-        .flat_map(|topic| &topic.partition_data);
-    let headers = partitions.filter_map(|data| BatchHeader::decode(data.records.as_ref()?).ok());
-    let mut transactional = headers.filter(|header| header.attributes.is_transactional());
-    let Some(first) = transactional.next() else {
-        return Ok(());
-    };
-    if request.transactional_id.is_none() {
-        return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
-    }
-    if transactional.any(|header| header.producer_id != first.producer_id) {
-        return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
-    }
-    Ok(())
 }
 
 fn acks(acks: i16) -> Result<Acks, ErrorCode> {
@@ -163,6 +154,7 @@ struct Append<'a> {
     version: i16,
     acks: Acks,
     wait: &'a Arc<AppendWait>,
+    admission: Option<&'a Admission<'a>>,
     index: usize,
 }
 
@@ -233,16 +225,30 @@ impl Append<'_> {
         let rules = topic.rules();
         let now = self.context.node.clock.now().timestamp;
         let validated = tidelog_record::validate(batch, &rules, now)?;
+        let beginning = match batch.header().attributes.is_transactional() {
+            true => {
+                let admission = self.admission.ok_or(ErrorCode::INVALID_TXN_STATE)?;
+                Some(admission.of(self.index)?)
+            }
+            false => None,
+        };
         let waiter = self.wait.expect(self.index);
-        let appended = partition.append(&validated.batch, LeaderEpoch::NONE, self.acks, waiter);
+        let (batch, acks) = (&validated.batch, self.acks);
+        let appended = match beginning {
+            Some(beginning) => partition.append_in_transaction(batch, beginning, acks, waiter),
+            None => partition.append(batch, LeaderEpoch::NONE, acks, waiter),
+        };
         match appended {
             Ok(Accepted {
                 appended,
                 done,
                 flush,
             }) => {
-                if flush {
-                    self.context.peer.due_flushes.add(partition);
+                match (flush, self.admission) {
+                    (false, _) => {}
+                    (true, None) => self.context.peer.due_flushes.add(partition),
+                    // The connection has seen to its flushes while the coordinator was asked.
+                    (true, Some(_)) => partition.request_flush(),
                 }
                 if done {
                     self.wait.settled();
@@ -280,10 +286,6 @@ impl Append<'_> {
         let is_zstd = matches!(batch.header().attributes.codec(), Ok(Codec::Zstd));
         if is_zstd && self.version < ZSTD_FROM_VERSION {
             return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE.into());
-        }
-        if batch.header().attributes.is_transactional() {
-            // No transaction can be open here: there is no coordinator that would have begun one.
-            return Err(ErrorCode::INVALID_TXN_STATE.into());
         }
         Ok(batch)
     }

@@ -5,6 +5,7 @@
 //! [`Published`].
 
 mod replica;
+mod transaction;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,9 @@ use tidelog_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition
 use tokio::sync::Notify;
 
 pub(crate) use tidelog_node::partition::{Accepted, Acks, AppendRefused, Fetched};
+
+use self::transaction::Beginnings;
+pub(crate) use self::transaction::{Beginning, TransactionEnd};
 
 use super::directories::{Changed, Checkpointed, DataDirectory};
 use super::outbox::{FailedLog, Outbox};
@@ -81,6 +85,8 @@ pub(crate) struct Partition {
     /// Where the log lies; it may move.
     place: RwLock<Place>,
     core: Mutex<Core>,
+    /// The transactions that are about to begin here. Whoever takes `core` as well takes this first.
+    beginnings: Mutex<Beginnings>,
     published: Mutex<Published>,
     waiting_fetches: Mutex<Vec<Arc<Notify>>>,
     /// Where the replica leaves what it wants of other nodes.
@@ -112,6 +118,7 @@ impl Partition {
             topic_id,
             place: RwLock::new(place),
             core: Mutex::new(core),
+            beginnings: Mutex::default(),
             published: Mutex::new(published),
             waiting_fetches: Mutex::new(Vec::new()),
             outbox: Arc::clone(outbox),

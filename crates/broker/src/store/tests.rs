@@ -5,13 +5,19 @@ use std::sync::Arc;
 use tidelog_log::testing::{FaultDir, Op};
 use tidelog_log::{Dir, Flusher, FsDir, LogDirectory};
 use tidelog_metadata::configs::{BrokerConfig, TopicConfig};
+use tidelog_record::control::{EndTxnMarker, TransactionResult};
+use tidelog_record::{BatchBuilder, Codec};
 use tidelog_replication::partition::{BecomeLeader, Config as ReplicaConfig, Input};
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, TopicName, Uuid};
+use tidelog_types::{
+    ErrorCode, LeaderEpoch, NodeId, ProducerEpoch, ProducerId, Timestamp, TopicName, Uuid,
+};
 
 use super::directories::DataDirectory;
+use super::partition::{Acks, Beginning, TransactionEnd, Waiter};
 use super::topics::LocalTopic;
 use super::{Store, Wanted};
 use crate::clock::Clock;
+use crate::handlers::wait::AppendWait;
 
 /// What the process has in memory, but for the pages of the program itself, which come in as they are first needed.
 fn resident_bytes() -> usize {
@@ -127,4 +133,62 @@ fn an_idle_partition_takes_one_kib_at_most() {
         let partitions = topic.partitions();
         assert!(partitions.iter().all(|partition| partition.is_resting()));
     }
+}
+
+/// KIP-890: a batch that comes after the end of its transaction opens no other one, which nobody would end.
+#[test]
+fn a_transaction_that_ended_before_it_began_does_not_begin() {
+    let (_store, topic) = store(vec![directory(1, Arc::new(FaultDir::new()))], 1);
+    let partition = topic.partitions().remove(0);
+    let nobody = || Waiter {
+        target: AppendWait::new(),
+        token: 0,
+    };
+    let batch = |sequence: i32| {
+        let id = ProducerId::new(7);
+        let builder = BatchBuilder::new(Codec::None.into()).transactional(true);
+        let mut builder = builder.producer(id, ProducerEpoch::new(0), sequence);
+        builder.push(Timestamp::from_millis(1), None, Some(b"a"), &[]);
+        builder.build().unwrap()
+    };
+    let append = |sequence, beginning: Option<&Beginning>| {
+        let batch = batch(sequence);
+        let appended = partition.append_in_transaction(&batch, beginning, Acks::None, nobody());
+        appended.map(|_| ()).map_err(|refused| refused.error_code())
+    };
+    let begin = |sequence| partition.transaction_begins(batch(sequence).header());
+    let end = |transaction_version| {
+        let end = TransactionEnd {
+            producer_id: ProducerId::new(7),
+            producer_epoch: ProducerEpoch::new(0),
+            marker: EndTxnMarker {
+                result: TransactionResult::Abort,
+                coordinator_epoch: 0,
+            },
+            transaction_version,
+        };
+        let ended = partition.end_transaction(&end, nobody());
+        ended.map(|_| ()).map_err(|refused| refused.error_code())
+    };
+    let refused = Err(ErrorCode::INVALID_TXN_STATE);
+    assert_eq!(append(0, None), refused, "nobody has asked");
+    // While the coordinator is asked it gives the transaction up.
+    let beginning = begin(0).unwrap().unwrap();
+    end(1).unwrap();
+    assert_eq!(append(0, Some(&beginning)), refused);
+    // What the coordinator refuses does not begin, and what was asked earlier does not count.
+    let refused_one = begin(0).unwrap().unwrap();
+    partition.transaction_refused(&refused_one);
+    assert_eq!(append(0, Some(&refused_one)), refused);
+    let (earlier, later) = (begin(0).unwrap().unwrap(), begin(0).unwrap().unwrap());
+    assert_eq!(append(0, Some(&earlier)), refused);
+    append(0, Some(&later)).unwrap();
+    // It is open: nobody need be asked until it ends.
+    assert!(begin(1).unwrap().is_none());
+    append(1, None).unwrap();
+    // A late marker of the transaction before, which had this epoch for the next one.
+    assert_eq!(end(2), Err(ErrorCode::INVALID_PRODUCER_EPOCH));
+    append(2, None).unwrap();
+    end(1).unwrap();
+    assert_eq!(append(3, None), refused);
 }

@@ -5,6 +5,9 @@ use tidelog_protocol::messages::init_producer_id::InitProducerIdRequest;
 use tidelog_protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest,
 };
+use tidelog_protocol::messages::write_txn_markers::{
+    WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest,
+};
 use tidelog_record::crc::crc32c;
 use tidelog_record::{BatchBuilder, Codec, TimestampType};
 use tidelog_types::{ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp, Uuid};
@@ -804,4 +807,52 @@ async fn corner_22_min_insync_replicas_never_ask_for_more_than_there_are() {
         .create_topic("alone", 1, &[("min.insync.replicas", "2")])
         .await;
     assert_eq!(client.put(&topic, 0, &["a"]).await, 0);
+}
+
+/// WriteTxnMarkers, which the coordinator of a transaction sends to leaders.
+#[tokio::test]
+async fn the_end_of_a_transaction_is_written() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let topic = client.create_topic("ended", 2, &[]).await;
+    let marker = |epoch: i16, coordinator_epoch: i32| WritableTxnMarker {
+        producer_id: ProducerId::new(7),
+        producer_epoch: ProducerEpoch::new(epoch),
+        transaction_result: true,
+        coordinator_epoch,
+        topics: vec![
+            WritableTxnMarkerTopic {
+                name: topic.name.clone(),
+                partition_indexes: vec![1],
+            },
+            WritableTxnMarkerTopic {
+                name: "nowhere".into(),
+                partition_indexes: vec![0],
+            },
+        ],
+        ..Default::default()
+    };
+    let (none, nowhere) = (ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let cases = [
+        (marker(3, 5), none),
+        (marker(2, 5), ErrorCode::INVALID_PRODUCER_EPOCH),
+        (marker(3, 4), ErrorCode::TRANSACTION_COORDINATOR_FENCED),
+        (marker(3, 5), none),
+    ];
+    for version in [1, 2] {
+        for (marker, expected) in &cases {
+            let request = WriteTxnMarkersRequest {
+                markers: vec![marker.clone()],
+            };
+            let answer = client.call(version, &request).await;
+            let topics = answer.markers.iter().flat_map(|marker| &marker.topics);
+            let codes: Vec<_> = topics
+                .flat_map(|topic| &topic.partitions)
+                .map(|partition| partition.error_code)
+                .collect();
+            assert_eq!(codes, [*expected, nowhere], "version {version}");
+        }
+    }
+    let found = client.fetch(&fetch_request(&topic, &[(1, 0)])).await;
+    assert_eq!(found[0].high_watermark, Offset::new(4));
 }

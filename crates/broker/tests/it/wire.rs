@@ -58,6 +58,9 @@ use tidelog_protocol::messages::remove_raft_voter::RemoveRaftVoterRequest;
 use tidelog_protocol::messages::sync_group::SyncGroupRequest;
 use tidelog_protocol::messages::unregister_broker::UnregisterBrokerRequest;
 use tidelog_protocol::messages::update_features::UpdateFeaturesRequest;
+use tidelog_protocol::messages::write_txn_markers::{
+    WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest,
+};
 use tidelog_protocol::messages::{alter_partition_reassignments as reassignments, elect_leaders};
 use tidelog_protocol::{APIS, Api, ApiKey, Request};
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, Uuid};
@@ -315,6 +318,17 @@ pub(crate) fn request(api: &Api, version: i16, topic: &Topic) -> Request {
             topics: vec![OffsetDeleteRequestTopic {
                 name: topic.name.clone(),
                 partitions: vec![OffsetDeleteRequestPartition { partition_index: 0 }],
+            }],
+        }
+        .into(),
+        ApiKey::WriteTxnMarkers => WriteTxnMarkersRequest {
+            markers: vec![WritableTxnMarker {
+                producer_id: ProducerId::new(77),
+                topics: vec![WritableTxnMarkerTopic {
+                    name: topic.name.clone(),
+                    partition_indexes: vec![0],
+                }],
+                ..Default::default()
             }],
         }
         .into(),

@@ -49,34 +49,35 @@ async fn find(context: &Context, key_type: i8, key: &Str) -> Coordinator {
         error_code,
         error_message: Some(message.into()),
     };
-    match key_type {
-        GROUP => {}
-        TRANSACTION => {
-            // Clients take this code for final, where others would have them ask again and again.
-            let text = "this broker has no coordinator for transactions";
-            return refuse(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, text);
-        }
+    let node = &context.node;
+    let topic = match key_type {
+        GROUP => match node.internal_topic(&TopicName::CONSUMER_OFFSETS).await {
+            Ok(topic) => topic,
+            Err(code) => return refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE, code.text()),
+        },
+        TRANSACTION => match node.transaction_state() {
+            Ok(topic) => topic,
+            Err(code) => return refuse(code, "this broker has no coordinator for transactions"),
+        },
         SHARE => {
             let text = "this broker has no coordinator for share groups";
             return refuse(ErrorCode::INVALID_REQUEST, text);
         }
         _ => return refuse(ErrorCode::INVALID_REQUEST, "there is no such kind of key"),
-    }
-    let topic = match context
-        .node
-        .internal_topic(&TopicName::CONSUMER_OFFSETS)
-        .await
-    {
-        Ok(topic) => topic,
-        Err(code) => return refuse(ErrorCode::COORDINATOR_NOT_AVAILABLE, code.text()),
     };
     let index = partition_for(
         key,
         i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
     );
-    let leader = topic
-        .partition(index)
-        .map_or(NodeId::NONE, |partition| partition.leader);
+    let partition = topic.partition(index);
+    let leader = partition.map_or(NodeId::NONE, |partition| partition.leader);
+    if key_type == TRANSACTION
+        && leader == node.id
+        && let Some(partition) = partition
+    {
+        let text = "this broker leads the partition of the coordinator, and has no coordinator for transactions";
+        return refuse(node.no_transactions(partition), text);
+    }
     match context.node.endpoint(leader, &context.peer.listener) {
         Some(endpoint) => Coordinator {
             key: key.clone(),
