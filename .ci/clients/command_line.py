@@ -1,13 +1,14 @@
-"""`tidelog consume` beside confluent-kafka: members of one group, by both protocols, and every codec of librdkafka."""
+"""Our commands, which stand on our client, beside confluent-kafka, Java and kcat: members of one group, by both protocols, and records of
+each read by the others, with every codec."""
 
 import os
 import signal
 import subprocess
 
-from common import Member, await_records, create_topic, fresh, produce, values
-from harness import REPOSITORY, check, eventually, expect, scratch, spawn
+from common import CODECS, Member, await_records, create_topic, dotted, fresh, produce, read_all, values
+from harness import JAVA, KAFKA_LIBS, REPOSITORY, check, eventually, expect, java, run, scratch, spawn
 
-CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+JAVA_MEMBER = os.path.join(os.path.dirname(__file__), "JavaMember.java")
 
 
 def command(server):
@@ -31,6 +32,46 @@ class Ours:
     def leave(self):
         self.process.send_signal(signal.SIGINT)
         expect("exit code of our member", self.process.wait(20), 0)
+
+
+class JavaMember(Member):
+    """A member of Kafka's Java client."""
+
+    def __init__(self, server, group, topic, **config):
+        self.log = scratch("java-member") / "events.jsonl"
+        settings = [f"{key}={value}" for key, value in {"bootstrap.servers": server.address, "group.id": group, **dotted(config)}.items()]
+        with open(self.log, "w") as out, open(self.log.with_suffix(".err"), "w") as err:
+            log = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+            self.process = spawn([*JAVA, "-Xmx256m", log, "-cp", f"{KAFKA_LIBS}/*", JAVA_MEMBER, topic, *settings], stdout=out, stderr=err)
+
+    def leave(self):
+        self.process.send_signal(signal.SIGTERM)
+        # 128 and the number of the signal, however orderly it ends.
+        expect("exit code of the Java member that left", self.process.wait(20), 143)
+        expect("its last word", self.events()[-1]["event"], "left")
+
+
+def share_by_three(server, *more, **config):
+    """Two partitions for each of ours, librdkafka's and Java's; then the others leave."""
+    topic, group = create_topic(server, "three", 6), fresh("group")
+    # Range is what all three have in common, and librdkafka's name for it is not Java's.
+    theirs = {} if config else {"partition_assignment_strategy": "range"}
+    others = [Member(server, group, topic, **theirs, **config), JavaMember(server, group, topic, **config)]
+    ours = Ours(server, group, topic, *more)
+    eventually("the shares of librdkafka and Java", lambda: [len(other.owned()) for other in others], [2, 2], 60)
+    sent = []
+    for number, codec in enumerate(CODECS):
+        batch = [f"{n}" for n in range(120 * number, 120 * number + 120)]
+        produce(server, topic, ({"value": value, "partition": int(value) % 6} for value in batch), compression_type=codec)
+        sent += batch
+    await_records("all three", [*others, ours], sent)
+    expect("our third", len(ours.records()), 200)
+    for other in others:
+        other.leave()
+    rest = [f"{n}" for n in range(1000, 1060)]
+    produce(server, topic, ({"value": value, "partition": int(value) % 6} for value in rest))
+    await_records("ours alone", [ours], rest)
+    ours.leave()
 
 
 def share(server, *more, **config):
@@ -59,6 +100,63 @@ def ours_shares_a_classic_group(server):
 def ours_shares_a_consumer_group(server):
     """Our consumer and librdkafka's are members of one group of the new protocol"""
     share(server, group_protocol="consumer")
+
+
+@check
+def ours_shares_a_classic_group_with_java(server):
+    """Ours, librdkafka's and Java's consumer are members of one classic group"""
+    share_by_three(server, "--classic")
+
+
+@check
+def ours_shares_a_consumer_group_with_java(server):
+    """Ours, librdkafka's and Java's consumer are members of one group of the new protocol"""
+    share_by_three(server, group_protocol="consumer")
+
+
+@check
+def what_ours_writes_others_read(server):
+    """Each codec of our producer, read by librdkafka, kcat and Java"""
+    texts = {}
+    for codec in CODECS:
+        topic = create_topic(server, f"ours-{codec}")
+        texts[topic] = [f"key{n}:{codec} {n} {'ab' * n}" for n in range(200)]
+        arguments = ["produce", topic, "-K", ":", "-z", codec, "-H", "name=worth", "-b", server.address]
+        run([command(server), *arguments], text="".join(f"{line}\n" for line in texts[topic]))
+        got = read_all(server, topic)
+        expect(f"{codec}: librdkafka", [f"{m.key().decode()}:{m.value().decode()}" for m in got], texts[topic])
+        expect(f"{codec}: headers", {tuple(m.headers()) for m in got}, {(("name", b"worth"),)})
+        seen = run(["kcat", "-b", server.address, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-f", "%k:%s %h\n"]).out
+        expect(f"{codec}: kcat", seen.splitlines(), [f"{line} name=worth" for line in texts[topic]])
+    console = ["--bootstrap-server", server.address, "--include", "|".join(texts), "--from-beginning", "--max-messages", str(200 * len(CODECS))]
+    shown = ["--formatter-property", "print.key=true", "--formatter-property", "key.separator=:"]
+    got = java("org.apache.kafka.tools.consumer.ConsoleConsumer", *console, *shown).out.splitlines()
+    expect("Java", sorted(got), sorted(line for lines in texts.values() for line in lines))
+
+
+@check
+def ours_reads_what_others_write(server):
+    """Each codec of Java, kcat and librdkafka, read by our consumer"""
+    lines = [f"key{n}:{n} {'ab' * n}" for n in range(200)]
+    text = "".join(f"{line}\n" for line in lines)
+
+    def by_java(topic, codec):
+        properties = ["--reader-property", "parse.key=true", "--reader-property", "key.separator=:"]
+        java("org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", server.address, "--topic", topic, "--compression-codec", codec, *properties, text=text)
+
+    def by_kcat(topic, codec):
+        run(["kcat", "-b", server.address, "-P", "-t", topic, "-K", ":", "-z", codec], text=text)
+
+    def by_librdkafka(topic, codec):
+        pairs = (line.split(":", 1) for line in lines)
+        produce(server, topic, ({"key": key, "value": value} for key, value in pairs), compression_type=codec)
+
+    for writer in (by_java, by_kcat, by_librdkafka):
+        for codec in CODECS:
+            topic = create_topic(server, f"{writer.__name__}-{codec}".replace("_", "-"))
+            writer(topic, codec)
+            got = run([command(server), "consume", topic, "-K", ":", "-b", server.address]).out
+            expect(f"{codec} {writer.__name__}", got.splitlines(), lines)
 
 
 @check

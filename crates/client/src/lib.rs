@@ -102,3 +102,8 @@ pub use topics::{
     TopicListing,
 };
 pub use transport::{Connecting, Stream, Tcp, Transport};
+
+/// The examples of a guide are tests, too.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guides/from-rdkafka.md")]
+struct FromRdkafka;
