@@ -15,7 +15,6 @@ import os
 import pathlib
 import random
 import shutil
-import re
 import signal
 import statistics
 import subprocess
@@ -34,6 +33,7 @@ from harness import Failed, eventually, expect, expect_that
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "clients"))
 from common import QUIET  # noqa: E402
+from wire import Connection, describe_quorum, quorum_leader  # noqa: E402
 
 SETTLE_SECONDS_MAX = 90
 
@@ -128,11 +128,22 @@ class Cluster:
             expect_that("the node runs", node.process.poll() is None, node.last_words())
 
     def controller(self):
-        """The node that leads the quorum, as the nodes say in their logs; `None` of Kafka's."""
-        said = "".join(node.errors.read_text(errors="replace") for node in self.nodes)
-        leaders = re.findall(r"leader_id=(\d+) leader_epoch=(\d+)", re.sub(r"\x1b\[[0-9;]*m", "", said))
-        newest = max(leaders, key=lambda found: int(found[1]), default=None)
-        return self.nodes[int(newest[0]) - 1] if newest else None
+        """The node that leads the metadata quorum."""
+
+        def leader():
+            for node in self.nodes:
+                try:
+                    with Connection(node.address, timeout=2) as connection:
+                        found = quorum_leader(connection.ask(describe_quorum()))
+                        if found > 0:
+                            return self.nodes[found - 1]
+                except OSError:
+                    continue
+            return None
+
+        found = []
+        eventually("the metadata quorum has a leader", lambda: found.append(leader()) or found[-1] is not None)
+        return found[-1]
 
     def expect_sound(self):
         for node in self.nodes:
@@ -159,14 +170,14 @@ class Pulse(threading.Thread, Gaps):
 
     name = "librdkafka"
 
-    def __init__(self, cluster, topic):
+    def __init__(self, cluster, topic, partition=0):
         super().__init__(daemon=True)
-        self.topic, self.stopping, self.acknowledged = topic, threading.Event(), [time.time()]
+        self.topic, self.partition, self.stopping, self.acknowledged = topic, partition, threading.Event(), [time.time()]
         self.producer = Producer({"bootstrap.servers": cluster.address, "log_level": 2})
 
     def run(self):
         while not self.stopping.is_set():
-            self.producer.produce(self.topic, b"pulse", partition=0, on_delivery=self.delivered)
+            self.producer.produce(self.topic, b"pulse", partition=self.partition, on_delivery=self.delivered)
             self.producer.poll(0.01)
 
     def delivered(self, error, _):
@@ -245,7 +256,7 @@ def choose(cluster, leader, dice, options):
         kind = "stall"
     victim = leader if dice.random() < 0.5 and leader else dice.choice(cluster.nodes)
     if kind == "controller":
-        victim = cluster.controller() or victim
+        victim = cluster.controller()
     return kind, victim
 
 

@@ -6,6 +6,7 @@ import time
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH = 0, 1, 2, 3, 8, 9
 FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, API_VERSIONS = 10, 11, 12, 18
+DESCRIBE_QUORUM = 55
 
 
 def crc32c_table():
@@ -81,6 +82,13 @@ def metadata(topics, correlation_id=1):
     """Version 1; None asks for all topics."""
     names = struct.pack(">i", -1) if topics is None else struct.pack(">i", len(topics)) + b"".join(map(string, topics))
     return request(METADATA, 1, names, correlation_id)
+
+
+def describe_quorum(correlation_id=1):
+    """Of the metadata quorum, in version 0, the first with tagged fields: each struct ends with the number of them."""
+    name = b"__cluster_metadata"
+    body = bytes([0, 2, len(name) + 1]) + name + bytes([2]) + struct.pack(">i", 0) + bytes(3)
+    return request(DESCRIBE_QUORUM, 0, body, correlation_id)
 
 
 def produce(topic, records, partition=0, acks=-1, version=3, transactional_id=None, correlation_id=1):
@@ -178,6 +186,15 @@ def leaders(response):
             at += 4 + 4 * struct.unpack_from(">i", response, at)[0]
             found[name][1][index] = (fault, leader)
     return found
+
+
+def quorum_leader(response):
+    """The node that leads the quorum, of a DescribeQuorum response of version 0; -1 if there is none."""
+    tagged, error, topics, length = struct.unpack_from(">bhbb", response)
+    if error or topics != 2:
+        return -1
+    _, error, leader = struct.unpack_from(">ihi", response, 5 + length - 1 + 1)
+    return leader if error == 0 else -1
 
 
 def produced(response, version=3):

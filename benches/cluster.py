@@ -8,6 +8,7 @@ measures, of which --only picks some:
 
     idle        resident memory of all three, and their processor time while nothing happens
     kill        kill -9 of the leader: how long clients on their defaults (librdkafka, Java) have no record acknowledged
+    controller  kill -9 of the active controller: the same of producers (librdkafka) to partitions that others lead
     stall       SIGSTOP of the leader for --stall-seconds: until another node leads, and the same of both clients
     rate        records of 1 KiB with acks=all by Kafka's ProducerPerformance: MB/s, and processor time of all nodes for a GB
     latency     20,000 records/s of 100 B: from before produce() until the consumer has it
@@ -34,7 +35,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition  # noqa: E402
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 from wire import Connection, leaders, metadata  # noqa: E402
 
-MEASURES = ["idle", "kill", "stall", "rate", "latency", "partitions"]
+MEASURES = ["idle", "kill", "controller", "stall", "rate", "latency", "partitions"]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -102,6 +103,28 @@ def kill(cluster, admin, options):
         victim.spawn()
 
     return faults(cluster, admin, options, lambda victim: victim.kill(), heal, options.faults)
+
+
+def controller(cluster, admin, options):
+    create(admin, "controller", 6)
+    gaps = []
+    while len(gaps) < options.faults:
+        time.sleep(options.pause)
+        victim = cluster.controller()
+        number = cluster.nodes.index(victim) + 1
+        pulses = [Pulse(cluster, "controller", n) for n, p in partitions_of(admin, "controller").items() if p.leader != number]
+        for pulse in pulses:
+            pulse.start()
+        harness.eventually("each producer has written something", lambda: all(len(pulse.acknowledged) > 1 for pulse in pulses))
+        started = time.time()
+        victim.kill()
+        time.sleep(5)
+        for pulse in pulses:
+            gaps.append(pulse.longest_gap(started))
+            pulse.stop()
+        victim.spawn()
+        settle(admin, ["controller"])
+    return {"p50 s": statistics.median(gaps), "max s": max(gaps)}
 
 
 def stall(cluster, admin, options):

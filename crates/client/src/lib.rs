@@ -19,8 +19,7 @@
 //! # let broker = broker.start().await?;
 //! # let bootstrap = broker.bootstrap_servers();
 //! use tidelog_client::{Client, Config, Consumer, ConsumerConfig, NewTopic, OffsetReset};
-//! use tidelog_client::{Producer, ProducerConfig, ProducerRecord};
-//! use tidelog_types::TopicPartition;
+//! use tidelog_client::{Producer, ProducerConfig, ProducerRecord, TopicPartition};
 //!
 //! let client = Client::connect(&bootstrap, Config::default()).await?;
 //! let topics = [NewTopic::new("logins").partitions(12).config("retention.ms", "86400000")];
@@ -96,6 +95,10 @@ pub use replicas::{ElectionType, Reassignment};
 pub use statistics::ClientStatistics;
 pub use tidelog_record::{
     AnyBatch, BatchError, Codec, Compression, HeaderRef, RecordHeader, RecordRef, TimestampType,
+};
+pub use tidelog_types::{
+    ErrorCode, GroupId, LeaderEpoch, NodeId, Offset, PartitionIndex, Str, Timestamp, TopicId,
+    TopicName, TopicPartition, Uuid,
 };
 pub use topics::{
     CreatedTopic, NewPartitions, NewTopic, PartitionDescription, PerTopic, TopicDescription,

@@ -22,6 +22,8 @@ const SLICES_MAX: usize = 64;
 const OUTPUT_BYTES_MAX: usize = 4 << 20;
 /// How much one read takes at most.
 const READ_BYTES: usize = 64 << 10;
+/// How much is set aside at most for an answer like the last one.
+const EXPECTED_BYTES_MAX: usize = 4 << 20;
 
 /// A request on its way.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(super) struct Driver {
     output: VecDeque<Piece>,
     output_bytes: usize,
     input: BytesMut,
+    /// How large the last answer was. The next one is expected to be alike, and then is read into one buffer and never moved.
+    answer_bytes: usize,
     waiting: HashMap<i32, oneshot::Sender<Bytes>>,
     response_bytes_max: usize,
     /// Whether the other side has proven to be a broker.
@@ -65,6 +69,7 @@ impl Driver {
             output: VecDeque::new(),
             output_bytes: 0,
             input: BytesMut::new(),
+            answer_bytes: 0,
             waiting: HashMap::new(),
             response_bytes_max,
             has_answered: false,
@@ -192,8 +197,9 @@ impl Driver {
 
     fn read_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // What a frame needs has been reserved where it was found to be incomplete.
-        if self.input.capacity() == self.input.len() {
-            self.input.reserve(READ_BYTES);
+        let is_small = self.input.is_empty() && self.input.capacity() < self.answer_bytes;
+        if self.input.capacity() == self.input.len() || is_small {
+            self.input.reserve(READ_BYTES.max(self.answer_bytes));
         }
         pin!(self.stream.read_buf(&mut self.input)).poll(cx)
     }
@@ -217,6 +223,7 @@ impl Driver {
                 return invalid("an answer to nothing that was asked");
             };
             self.has_answered = true;
+            self.answer_bytes = (size_of::<i32>() + frame.len()).min(EXPECTED_BYTES_MAX);
             // Whoever asked may have given up.
             let _ = answered.send(frame);
         }
