@@ -108,6 +108,7 @@ class Server:
         self.output = self.folder / "stdout.log"
         self.errors = self.folder / "stderr.log"
         self.process = None
+        self.environment = {}
         self.file_bytes_max = None
         self.properties = {
             "process.roles": "broker,controller",
@@ -139,7 +140,8 @@ class Server:
         self.write_properties()
         self.output_start = self.output.stat().st_size if self.output.exists() else 0
         with open(self.output, "ab") as output, open(self.errors, "ab") as errors:
-            self.process = spawn([*self.prefix, *self.command()], self.file_bytes_max, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": errors}
+            self.process = spawn([*self.prefix, *self.command()], self.file_bytes_max, env={**os.environ, **self.environment}, **streams)
 
     def start(self):
         self.spawn()

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
-use crate::{complain, say};
+use crate::{complain, say, service};
 
 /// What the process says when it has stopped by itself, since a disk has failed: the same as Kafka.
 const STOPPED_BY_ITSELF: u8 = 1;
@@ -96,7 +96,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     match arguments.threads {
         Threads::Shared => {
             let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(serve(builder, arguments))
+            let runtimes = vec![runtime.handle().clone()];
+            runtime.block_on(serve(builder, arguments, runtimes))
         }
         Threads::PerCore => {
             let runtime = current_thread()?;
@@ -105,7 +106,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
                 .collect::<Result<Vec<_>, _>>()?;
             let workers = std::iter::once(runtime.handle().clone());
             let workers = workers.chain(others.iter().map(|worker| worker.handle.clone()));
-            let served = runtime.block_on(serve(builder.workers(workers), arguments));
+            let workers: Vec<_> = workers.collect();
+            let builder = builder.workers(workers.clone());
+            let served = runtime.block_on(serve(builder, arguments, workers));
             others.into_iter().for_each(Worker::stop);
             served
         }
@@ -179,7 +182,11 @@ fn protocols(listeners: &[String]) -> String {
     protocols.collect::<Vec<_>>().join(",")
 }
 
-async fn serve(builder: Builder, arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+async fn serve(
+    builder: Builder,
+    arguments: &Arguments,
+    runtimes: Vec<Handle>,
+) -> Result<ExitCode, Box<dyn Error>> {
     // Before anything else, so that a signal during the start is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -196,7 +203,7 @@ async fn serve(builder: Builder, arguments: &Arguments) -> Result<ExitCode, Box<
             broker.node_id()
         ));
     }
-    say(&format!(
+    let ready = format!(
         "tidelog ready on {}, data in {}, durability {}",
         broker.bootstrap_servers(),
         broker
@@ -205,7 +212,10 @@ async fn serve(builder: Builder, arguments: &Arguments) -> Result<ExitCode, Box<
             .collect::<Vec<_>>()
             .join(", "),
         broker.durability().name(),
-    ));
+    );
+    say(&ready);
+    service::ready(&ready);
+    tokio::spawn(service::keep_alive(runtimes));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -214,6 +224,7 @@ async fn serve(builder: Builder, arguments: &Arguments) -> Result<ExitCode, Box<
             return Ok(ExitCode::from(STOPPED_BY_ITSELF));
         }
     }
+    service::stopping();
     broker.shutdown().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -18,6 +18,7 @@ mod produce;
 mod profile;
 mod protocol;
 mod replicas;
+mod service;
 mod ship;
 mod throttle;
 mod topic;

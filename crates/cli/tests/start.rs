@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -320,6 +322,35 @@ fn format_and_start() {
     );
 }
 
+#[test]
+fn a_service_manager_hears_that_the_broker_serves_lives_and_stops() {
+    let home = Home::new();
+    let (data, path) = (home.path("data"), home.path("notify"));
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let told = || {
+        let mut text = [0; 1024];
+        let len = socket
+            .recv(&mut text)
+            .expect("the manager is told something");
+        String::from_utf8(text[..len].to_vec()).unwrap()
+    };
+    let environment = [("NOTIFY_SOCKET", &*path), ("WATCHDOG_USEC", "30000")];
+    let arguments = [&ANY_PORT[..], &["--data", &data]].concat();
+    let mut broker = Running::start_in(&home, &arguments, &environment);
+    let line = broker.line();
+    assert_eq!(told(), format!("READY=1\nSTATUS={line}"));
+    // It goes on.
+    for _ in 0..3 {
+        assert_eq!(told(), "WATCHDOG=1\n");
+    }
+    assert_eq!(broker.stop("TERM"), (Some(0), String::new()));
+    let last = std::iter::repeat_with(told).find(|it| it != "WATCHDOG=1\n");
+    assert_eq!(last.as_deref(), Some("STOPPING=1\n"));
+}
+
 /// A folder in which all of a test happens.
 struct Home(
     PathBuf,
@@ -395,8 +426,13 @@ struct Running {
 
 impl Running {
     fn start(home: &Home, arguments: &[&str]) -> Self {
+        Self::start_in(home, arguments, &[])
+    }
+
+    fn start_in(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut process = Command::new(BINARY)
             .current_dir(&home.0)
+            .envs(environment.iter().copied())
             .arg("broker")
             .args(arguments)
             .stdout(Stdio::piped())
