@@ -51,6 +51,12 @@ fn step(world: &mut Option<World>, command: &Command<'_>) -> String {
     if command.name == "describe" {
         return describe_quorum(world);
     }
+    if command.name == "check-upgrade" {
+        return match world.quorum.check_upgrade(command.value("version")) {
+            Ok(()) => "it can be\n".into(),
+            Err(reason) => format!("{reason}\n"),
+        };
+    }
     if command.name == "stored" && world.to_store.is_none() {
         return "NOTHING TO STORE\n".into();
     }
@@ -112,6 +118,9 @@ fn input(world: &mut World, command: &Command<'_>) -> Input {
         },
         "unreachable" => Input::Unreachable {
             node: NodeId::new(command.value("node")),
+        },
+        "upgrade" => Input::UpgradeKRaftVersion {
+            kraft_version: command.value("version"),
         },
         "resign" => Input::Resign {
             leader_epoch: epoch(command, "epoch"),
@@ -491,8 +500,16 @@ fn effect_text(effect: &Effect) -> String {
         }
         Effect::AppendVoters {
             leader_epoch,
+            kraft_version,
             voters,
-        } => format!("append voters {} epoch={leader_epoch}", voters_text(voters)),
+        } => {
+            let version = kraft_version.map(|version| format!("kraft version {version}, "));
+            format!(
+                "append {}voters {} epoch={leader_epoch}",
+                version.unwrap_or_default(),
+                voters_text(voters)
+            )
+        }
         Effect::AppendFetched { request_id } => format!("append what came with {request_id}"),
         Effect::Truncate { end } => format!("truncate to {end}"),
         Effect::WriteSnapshotChunk {

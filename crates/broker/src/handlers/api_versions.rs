@@ -27,10 +27,13 @@ pub(super) async fn handle<R: Role>(context: Context<R>, request: ApiVersionsReq
     }
     context.peer.names_itself(&request.client_software_name);
     let image = context.node.image();
-    let kraft_version = context.node.kraft_version();
-    let kraft_versions = kraft_version.map(|_| (KRAFT_VERSION, KRAFT_VERSIONS));
-    let supported = SUPPORTED_FEATURES.iter().copied().chain(kraft_versions);
+    let kraft_version = (
+        Str::from_static(KRAFT_VERSION),
+        context.node.kraft_version(),
+    );
+    let supported = SUPPORTED_FEATURES.iter().copied();
     let supported = supported
+        .chain([(KRAFT_VERSION, KRAFT_VERSIONS)])
         .filter(|(_, levels)| levels.min > 0 || version >= FEATURES_FROM_ZERO_VERSION)
         .map(|(name, levels)| SupportedFeatureKey {
             name: Str::from_static(name),
@@ -39,9 +42,8 @@ pub(super) async fn handle<R: Role>(context: Context<R>, request: ApiVersionsReq
         });
     let finalized = image.features().iter();
     let finalized = finalized.map(|(name, level)| (name.clone(), *level));
-    let kraft_version = kraft_version.map(|level| (Str::from_static(KRAFT_VERSION), level));
     let finalized = finalized
-        .chain(kraft_version)
+        .chain([kraft_version])
         .filter(|(_, level)| *level > 0)
         .map(|(name, level)| FinalizedFeatureKey {
             name,

@@ -268,8 +268,8 @@ pub(crate) trait Role: Send + Sync + Sized + 'static {
     /// The offset of the metadata log up to which it is applied.
     fn metadata_offset(&self) -> Offset;
 
-    /// The level of kraft.version, where it is told.
-    fn kraft_version(&self) -> Option<i16>;
+    /// The level of kraft.version.
+    fn kraft_version(&self) -> i16;
 
     /// Where tests reach in.
     #[cfg(feature = "testing")]
@@ -457,8 +457,8 @@ impl Role for Node {
         Offset::new(self.metadata_offset.load(Ordering::Acquire))
     }
 
-    fn kraft_version(&self) -> Option<i16> {
-        None
+    fn kraft_version(&self) -> i16 {
+        self.controller.local().leadership().borrow().kraft_version
     }
 
     #[cfg(feature = "testing")]

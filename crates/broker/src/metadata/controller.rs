@@ -1,14 +1,17 @@
 //! The controller, for as long as this node leads the quorum.
 
 use tidelog_log::LogDirectory;
-use tidelog_metadata::bootstrap::{MetadataVersion, bootstrap_records, registered_features};
+use tidelog_metadata::ApiError;
+use tidelog_metadata::bootstrap::{
+    KRAFT_VERSION, MetadataVersion, bootstrap_records, registered_features,
+};
 use tidelog_metadata::controller::{
     Controller, ControllerRequest, ControllerResponse, Effect, Input, Restored,
 };
 use tidelog_node::metadata::{batch_of, read_snapshot};
 use tidelog_protocol::records::metadata::MetadataRecord;
 use tidelog_replication::quorum::{self, Appended};
-use tidelog_types::Offset;
+use tidelog_types::{ErrorCode, Offset};
 use tokio::sync::oneshot;
 
 use super::thread::{Fatal, MetadataThread};
@@ -21,9 +24,26 @@ impl MetadataThread {
         request: ControllerRequest,
         reply: oneshot::Sender<ControllerResponse>,
     ) -> Result<(), Fatal> {
-        if self.controller.is_none() {
+        let Some(controller) = &self.controller else {
             // Dropping the sender tells that there is no controller here.
             return Ok(());
+        };
+        if let ControllerRequest::UpdateFeatures(update) = &request
+            && let Some(kraft_version) = controller.kraft_upgrade(update)
+        {
+            if let Err(reason) = self.quorum.check_upgrade(kraft_version) {
+                let message =
+                    format!("{KRAFT_VERSION} cannot be at level {kraft_version}: {reason}");
+                let error = ApiError::new(ErrorCode::INVALID_UPDATE_VERSION, message);
+                let _ = reply.send(request.refused(&error));
+                return Ok(());
+            }
+            if !update.validate_only {
+                self.drive(
+                    quorum::Input::UpgradeKRaftVersion { kraft_version },
+                    Brought::Nothing,
+                )?;
+            }
         }
         self.next_id += 1;
         let request_id = self.next_id;

@@ -349,9 +349,10 @@ impl MetadataThread {
             }
             Effect::AppendVoters {
                 leader_epoch,
+                kraft_version,
                 voters,
             } => {
-                let batch = control::voters_change(&voters, self.now())?;
+                let batch = control::voters_change(kraft_version, &voters, self.now())?;
                 let appended = self.append_control(&batch, leader_epoch)?;
                 self.control_records_end = Some(appended.end);
                 inputs.push_front(quorum::Input::Appended(appended));

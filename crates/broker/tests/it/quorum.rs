@@ -10,6 +10,7 @@ use tidelog_protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequ
 use tidelog_protocol::messages::describe_cluster::DescribeClusterRequest;
 use tidelog_protocol::messages::describe_quorum::PartitionResult;
 use tidelog_protocol::messages::remove_raft_voter::RemoveRaftVoterRequest;
+use tidelog_protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use tidelog_types::{ErrorCode, NodeId, Uuid};
 
 use crate::client::{Client, soon};
@@ -251,6 +252,80 @@ fn voters(found: &PartitionResult) -> Vec<i32> {
     let mut ids: Vec<i32> = voters.map(|voter| voter.replica_id.value()).collect();
     ids.sort_unstable();
     ids
+}
+
+/// KIP-853: voters that were configured become part of the log, and can then come and go.
+#[tokio::test]
+async fn configured_voters_go_into_the_log() {
+    let mut cluster = Cluster::start(THREE, Voters::Fixed).await;
+    let mut client = cluster.client(2).await;
+    let update = |level, validate_only| UpdateFeaturesRequest {
+        timeout_ms: 30_000,
+        feature_updates: vec![FeatureUpdateKey {
+            feature: "kraft.version".into(),
+            max_version_level: level,
+            upgrade_type: 1,
+            ..Default::default()
+        }],
+        validate_only,
+    };
+    shows(&mut client, &[1, 2, 3]).await;
+    let refused = soon(client.ask(&update(2, false))).await;
+    assert_eq!(refused.error_code, ErrorCode::INVALID_UPDATE_VERSION);
+    // Voters have a moment to say where their logs are.
+    soon(async {
+        loop {
+            let tried = client.ask(&update(1, true)).await;
+            if tried.error_code.is_ok() {
+                return;
+            }
+            assert_eq!(
+                tried.error_code,
+                ErrorCode::INVALID_UPDATE_VERSION,
+                "{tried:?}"
+            );
+        }
+    })
+    .await;
+    let before = quorum(&mut client).await;
+    let nowhere = |found: &PartitionResult| {
+        let voters = found.current_voters.iter();
+        voters.filter(|v| v.replica_directory_id.is_zero()).count()
+    };
+    assert_eq!(
+        nowhere(&before),
+        2,
+        "it was only tried, and the leader knows its own"
+    );
+    let raised = soon(client.ask(&update(1, false))).await;
+    assert_eq!(raised.error_code, ErrorCode::NONE, "{raised:?}");
+    let after = quorum(&mut client).await;
+    assert_eq!((nowhere(&after), voters(&after)), (0, vec![1, 2, 3]));
+    assert_eq!(
+        after.leader_id, before.leader_id,
+        "nobody had to be elected"
+    );
+    let again = soon(client.ask(&update(1, false))).await;
+    assert_eq!(again.error_code, ErrorCode::NONE, "{again:?}");
+    // A voter goes, and all of them find each other again after a restart.
+    let gone = if after.leader_id.value() == 3 { 2 } else { 3 };
+    let mut replicas = after.current_voters.iter();
+    let found = replicas.find(|voter| voter.replica_id.value() == gone);
+    let request = RemoveRaftVoterRequest {
+        voter_id: NodeId::new(gone),
+        voter_directory_id: found.unwrap().replica_directory_id,
+        ..Default::default()
+    };
+    let removed = soon(client.ask(&request)).await;
+    assert_eq!(removed.error_code, ErrorCode::NONE, "{removed:?}");
+    for id in 1..=3 {
+        cluster.stop(id).await;
+    }
+    cluster.run(&[1, 2, 3]).await;
+    let mut client = cluster.client(1).await;
+    create(&mut client, "after").await;
+    let left: Vec<i32> = (1..=3).filter(|id| *id != gone).collect();
+    assert_eq!(voters(&quorum(&mut client).await), left);
 }
 
 #[tokio::test]

@@ -32,7 +32,8 @@ pub enum Input {
         /// The log end offset behind them.
         end: Offset,
     },
-    /// The quorum has finalized kraft.version at this level; without a word of it, it is 0.
+    /// The quorum has finalized kraft.version at this level; without a word of it, it is 0. The owner raises it before it hands in a
+    /// request that wants it raised and that [`kraft_upgrade`](super::Controller::kraft_upgrade) names.
     KRaftVersion {
         /// The level.
         level: i16,

@@ -16,8 +16,8 @@ use tidelog_types::{ErrorCode, NodeId, Str};
 use super::{Controller, ControllerResponse, Decision};
 use crate::ApiError;
 use crate::bootstrap::{
-    ELIGIBLE_LEADER_REPLICAS_VERSION, KRAFT_VERSION, KRAFT_VERSIONS, METADATA_VERSION,
-    MetadataVersion, SUPPORTED_FEATURES, registered_features,
+    ELIGIBLE_LEADER_REPLICAS_SINCE, ELIGIBLE_LEADER_REPLICAS_VERSION, KRAFT_VERSION,
+    KRAFT_VERSIONS, METADATA_VERSION, MetadataVersion, SUPPORTED_FEATURES, registered_features,
 };
 use crate::configs::ResourceKind;
 use crate::image::SupportedLevels;
@@ -25,8 +25,12 @@ use crate::image::SupportedLevels;
 const MIN_ISR: &str = "min.insync.replicas";
 
 /// Levels from which on a feature needs another one: feature, level, the other, its level.
-const DEPENDENCIES: [(&str, i16, &str, i16); 1] =
-    [(ELIGIBLE_LEADER_REPLICAS_VERSION, 1, METADATA_VERSION, 23)];
+const DEPENDENCIES: [(&str, i16, &str, i16); 1] = [(
+    ELIGIBLE_LEADER_REPLICAS_VERSION,
+    1,
+    METADATA_VERSION,
+    ELIGIBLE_LEADER_REPLICAS_SINCE.level(),
+)];
 
 /// How a level may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +70,9 @@ impl Controller {
             proposed.insert(update.feature.clone(), update.max_version_level);
         }
         let updates = request.feature_updates.iter();
+        // Whether the quorum can, its owner finds out.
         let records: Result<Vec<_>, _> = updates
-            .map(|update| self.update_feature(update, &proposed))
+            .map(|update| self.update_feature(update, &proposed, request.validate_only))
             .collect();
         let result = |update: &FeatureUpdateKey| UpdatableFeatureResult {
             feature: update.feature.clone(),
@@ -107,11 +112,31 @@ impl Controller {
         Decision::atomic(all, ControllerResponse::UpdateFeatures(response))
     }
 
+    /// The level to which the quorum has to raise kraft.version before the request is handed in, if everything else of it is as it
+    /// should be.
+    pub fn kraft_upgrade(&self, request: &UpdateFeaturesRequest) -> Option<i16> {
+        let mut updates = request.feature_updates.iter();
+        let level = updates
+            .find(|update| update.feature == KRAFT_VERSION)?
+            .max_version_level;
+        let tried = UpdateFeaturesRequest {
+            validate_only: true,
+            ..request.clone()
+        };
+        let response = self.update_features(&tried).response;
+        let would_succeed = matches!(
+            response,
+            ControllerResponse::UpdateFeatures(response) if response.error_code.is_ok()
+        );
+        (would_succeed && level > self.kraft_version).then_some(level)
+    }
+
     /// The record that takes a feature to its new level.
     fn update_feature(
         &self,
         update: &FeatureUpdateKey,
         proposed: &BTreeMap<Str, i16>,
+        is_kraft_upgradable: bool,
     ) -> Result<MetadataRecord, ApiError> {
         let name = &update.feature;
         let (from, to) = (self.finalized_level(name), update.max_version_level);
@@ -143,7 +168,8 @@ impl Controller {
                 // The record makes the answer wait as for any other feature.
                 (true, _) => Ok(NoOpRecord {}.into()),
                 (_, true) => invalid("it cannot go down".into()),
-                _ => invalid("it is raised where the quorum is formatted".into()),
+                _ if is_kraft_upgradable => Ok(NoOpRecord {}.into()),
+                _ => invalid("the quorum has not raised it".into()),
             };
         }
         if name == METADATA_VERSION

@@ -100,10 +100,23 @@ pub fn leader_change(change: &LeaderChange, now: Timestamp) -> Result<Batch, Str
     control_batch(values, now)
 }
 
-/// The control batch with which the voters change (KIP-853).
-pub fn voters_change(voters: &VoterSet, now: Timestamp) -> Result<Batch, String> {
+/// The control batch with which the voters change (KIP-853), and with them perhaps the version of the quorum.
+pub fn voters_change(
+    kraft_version: Option<i16>,
+    voters: &VoterSet,
+    now: Timestamp,
+) -> Result<Batch, String> {
+    let mut values = Vec::new();
+    if let Some(kraft_version) = kraft_version {
+        let version = KRaftVersionRecord {
+            version: 0,
+            kraft_version,
+        };
+        values.push((ControlType::KRaftVersion, version.encode_value()));
+    }
     let record = voters_record(voters);
-    control_batch(vec![(ControlType::KRaftVoters, record.encode_value())], now)
+    values.push((ControlType::KRaftVoters, record.encode_value()));
+    control_batch(values, now)
 }
 
 fn control_batch(

@@ -83,7 +83,7 @@ impl Quorum {
     }
 
     /// A voter needs an id, a directory, and an address on the listener that all controllers have.
-    fn check_voter(
+    pub(super) fn check_voter(
         &self,
         voter: ReplicaKey,
         endpoints: &[Endpoint],
@@ -195,6 +195,9 @@ impl Quorum {
         request: UpdateRaftVoterRequest,
         effects: &mut Vec<Effect>,
     ) {
+        if self.kraft_version() == 0 {
+            return self.voter_reported(request_id, request, effects);
+        }
         let updated = self.check_update(request);
         match updated {
             Ok(voters) => {
@@ -236,6 +239,7 @@ impl Quorum {
     fn append_voters(&self, voters: VoterSet, effects: &mut Vec<Effect>) {
         effects.push(Effect::AppendVoters {
             leader_epoch: self.leader_epoch(),
+            kraft_version: None,
             voters,
         });
     }

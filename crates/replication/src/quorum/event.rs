@@ -98,6 +98,12 @@ pub enum Input {
         /// The snapshot.
         snapshot_id: SnapshotId,
     },
+    /// The voters go from the configuration into the log (KIP-853). Nothing comes of it unless
+    /// [`Quorum::check_upgrade`](super::Quorum::check_upgrade) allows it.
+    UpgradeKRaftVersion {
+        /// The version that the quorum is to have.
+        kraft_version: i16,
+    },
     /// The controller of this node gives up, having led in this epoch.
     Resign {
         /// The epoch.
@@ -198,6 +204,8 @@ pub enum Effect {
     AppendVoters {
         /// The epoch of the batch.
         leader_epoch: LeaderEpoch,
+        /// The version of the quorum from here on, which stands in front of the voters if it is another one.
+        kraft_version: Option<i16>,
         /// The voters.
         voters: VoterSet,
     },

@@ -5,7 +5,7 @@ use tidelog_types::{NodeId, Now, Offset, Timestamp};
 use super::changes::Change;
 use super::message::FetchRequest;
 use super::role::Phase;
-use super::voters::{ReplicaKey, VoterSet};
+use super::voters::{ReplicaKey, Voter, VoterSet};
 use crate::majority::{majority, majority_end};
 
 /// What only a leader knows.
@@ -23,6 +23,8 @@ pub struct Leader {
     pub(super) waiting: Vec<WaitingFetch>,
     /// The change of the voters that is under way.
     pub(super) change: Option<Change>,
+    /// What voters have said of themselves, as long as the log has none of them.
+    pub(super) reported: Vec<Voter>,
 }
 
 /// A fetch for which there is nothing yet.
@@ -56,6 +58,7 @@ impl Leader {
             begin_at: now.instant,
             waiting: Vec::new(),
             change: None,
+            reported: Vec::new(),
         }
     }
 
@@ -175,6 +178,12 @@ impl Leader {
         let end = |key: &ReplicaKey| self.progress(key).and_then(|progress| progress.end);
         others.sort_by_key(|key| std::cmp::Reverse(end(key)));
         others
+    }
+
+    /// How far voters are is not known any more as long as it is not known of which directory.
+    pub(super) fn forget_nameless(&mut self) {
+        self.replicas
+            .retain(|progress| !progress.key.directory_id.is_zero());
     }
 
     /// Observers that do not fetch any more are forgotten.

@@ -80,6 +80,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod upgrade;
 mod voters;
 
 use std::time::Instant;
@@ -212,6 +213,9 @@ impl Quorum {
                 control_records,
             } => self.snapshot_installed(snapshot, control_records, effects),
             Input::SnapshotRefused { snapshot_id } => self.snapshot_refused(snapshot_id),
+            Input::UpgradeKRaftVersion { kraft_version } => {
+                self.upgrade_kraft_version(kraft_version, effects);
+            }
             Input::Resign { leader_epoch } => {
                 if self.is_leader() && self.leader_epoch == leader_epoch {
                     self.become_resigned(now, effects);
@@ -254,7 +258,8 @@ impl Quorum {
             Role::Leader(leader) => self.leader_deadline(leader),
             Role::Follower(follower) => {
                 let leader = Peer::Node(follower.leader_id);
-                let updates = self.updates_voters() && self.connections.is_ready(leader);
+                let updates = self.updates_voters() || self.reports_itself(follower);
+                let updates = updates && self.connections.is_ready(leader);
                 let update = updates.then_some(follower.update_voter_at);
                 let fetch = voter.then_some(follower.fetch_until);
                 fetch.into_iter().chain(update).min()

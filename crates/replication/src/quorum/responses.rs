@@ -48,6 +48,9 @@ impl Quorum {
                 return self.api_versions_answered(now, peer, r, effects);
             }
         };
+        if let Response::UpdateRaftVoter(response) = &response {
+            self.report_answered(now, peer, response.error);
+        }
         let followed = self.leader_and_epoch();
         let is_taken = match self.common(now, error, leader, effects) {
             Common::Done => error.is_ok(),

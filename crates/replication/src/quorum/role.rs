@@ -81,6 +81,8 @@ pub struct Follower {
     pub(super) fetch_until: Instant,
     /// When to look whether the leader should be told about this replica as a voter.
     pub(super) update_voter_at: Instant,
+    /// Whether the leader knows of this voter what the configuration does not say, or does not want to know it.
+    pub(super) has_reported: bool,
     /// Whether the leader has answered a fetch: it exists, and nobody else needs a vote.
     pub(super) has_fetched: bool,
     /// The leader has said that it steps down, its process is gone, or it does not answer and it is another voter's turn.

@@ -129,7 +129,13 @@ impl Quorum {
     }
 
     /// Sends a request, unless the other node still owes an answer or is given a pause.
-    fn send(&mut self, now: Now, peer: Peer, request: Request, effects: &mut Vec<Effect>) -> bool {
+    pub(super) fn send(
+        &mut self,
+        now: Now,
+        peer: Peer,
+        request: Request,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
         let to = self.destination(peer);
         self.send_to(now, peer, to, request, effects)
     }
@@ -245,7 +251,7 @@ impl Quorum {
     }
 
     /// This node as a voter.
-    fn own_voter(&self) -> Voter {
+    pub(super) fn own_voter(&self) -> Voter {
         Voter {
             key: self.config.node,
             endpoints: self.config.endpoints.clone(),
@@ -393,8 +399,11 @@ impl Quorum {
         let Role::Follower(follower) = &mut self.role else {
             return;
         };
-        if !updates_voters || follower.update_voter_at > now.instant {
+        if follower.update_voter_at > now.instant {
             return;
+        }
+        if !updates_voters {
+            return self.report_itself(now, effects);
         }
         let leader = Peer::Node(follower.leader_id);
         if !self.connections.is_ready(leader) {

@@ -66,6 +66,7 @@ impl Quorum {
             voted: state.voted,
             fetch_until: now.instant + self.config.fetch_timeout,
             update_voter_at: now.instant + self.config.fetch_timeout,
+            has_reported: false,
             has_fetched: false,
             leader_is_gone: false,
             leader_is_unreachable: false,

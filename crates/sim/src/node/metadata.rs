@@ -257,9 +257,10 @@ impl Process {
             }
             Effect::AppendVoters {
                 leader_epoch,
+                kraft_version,
                 voters,
             } => {
-                let batch = control::voters_change(&voters, now.timestamp)?;
+                let batch = control::voters_change(kraft_version, &voters, now.timestamp)?;
                 let appended = append_control(&mut self.log, &batch, leader_epoch, now.timestamp)?;
                 self.flush_metadata(io);
                 self.control_records_end = Some(appended.end);

@@ -90,8 +90,8 @@ impl Role for ControllerNode {
         self.controller.published().offset()
     }
 
-    fn kraft_version(&self) -> Option<i16> {
-        Some(self.controller.leadership().borrow().kraft_version)
+    fn kraft_version(&self) -> i16 {
+        self.controller.leadership().borrow().kraft_version
     }
 }
 

@@ -558,10 +558,13 @@ impl World {
             }
             Effect::AppendVoters {
                 leader_epoch,
+                kraft_version,
                 voters,
             } => {
                 self.count("change of voters");
-                return Some(self.append(node, leader_epoch, vec![Body::Voters(voters)]));
+                let version = kraft_version.map(Body::KRaftVersion).into_iter();
+                let bodies = version.chain([Body::Voters(voters)]).collect();
+                return Some(self.append(node, leader_epoch, bodies));
             }
             Effect::AppendFetched { .. } => {
                 let Payload::Records(records) = payload else {
