@@ -27,10 +27,7 @@ impl Common {
         command: impl AsyncFnOnce(&Client, Format) -> Result<Outcome, Box<dyn Error>>,
     ) -> Result<ExitCode, Box<dyn Error>> {
         let settings = self.connection.settings()?;
-        let format = match self.json {
-            true => Format::Json,
-            false => Format::Text,
-        };
+        let format = self.format();
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -40,6 +37,19 @@ impl Common {
             command(&client, format).await
         });
         Ok(outcome?.tell())
+    }
+
+    /// How to print.
+    pub(crate) const fn format(&self) -> Format {
+        match self.json {
+            true => Format::Json,
+            false => Format::Text,
+        }
+    }
+
+    /// Whether a flag says where the cluster is.
+    pub(crate) fn names_a_cluster(&self) -> bool {
+        self.connection.is_given()
     }
 }
 

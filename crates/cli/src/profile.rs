@@ -79,6 +79,14 @@ struct Source {
 }
 
 impl Connection {
+    /// Whether one of the flags was given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.bootstrap_server.is_some()
+            || self.profile.is_some()
+            || self.command_config.is_some()
+            || !self.properties.is_empty()
+    }
+
     /// All of it put together. What is said more closely holds: flags before files, files that are named before the
     /// environment.
     pub(crate) fn settings(&self) -> Result<Settings, Box<dyn Error>> {

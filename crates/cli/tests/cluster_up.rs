@@ -1,6 +1,6 @@
 //! `tidelog cluster up`, by what is typed and what is printed.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 #[test]
@@ -48,4 +48,66 @@ fn nodes_are_killed_and_started_from_the_prompt() {
     }
     assert!(complaints.contains("dance: not understood"), "{complaints}");
     assert!(complaints.contains("there is no node 9"), "{complaints}");
+}
+
+/// The cluster is done something to from another process, by its folder.
+#[test]
+fn nodes_are_killed_and_started_from_another_terminal() {
+    let data = tempfile::tempdir().unwrap();
+    let up = ["cluster", "up", "--nodes", "2", "--base-port", "0"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidelog"))
+        .args(up)
+        .arg("--data")
+        .arg(data.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    let hint = said
+        .find(|line| line.as_ref().unwrap().contains("point clients at"))
+        .unwrap()
+        .unwrap();
+    assert!(hint.contains("tidelog cluster ctl --data "), "{hint}");
+    let ctl = |order: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tidelog"))
+            .args(["cluster", "ctl", "--data"])
+            .arg(data.path())
+            .args(order)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.success(),
+            text(output.stdout) + &text(output.stderr),
+        )
+    };
+    assert_eq!(ctl(&["kill", "2"]), (true, "node 2 is dead\n".to_owned()));
+    let (_, shown) = ctl(&["status"]);
+    assert!(
+        shown.contains("node 2: does not run") && shown.contains("1 of 2 run"),
+        "{shown}"
+    );
+    assert_eq!(
+        ctl(&["start", "2", "--json"]),
+        (true, "{\n  \"said\": \"node 2 runs\"\n}\n".to_owned())
+    );
+    for (order, complaint) in [
+        (&["dance"][..], "dance: not understood"),
+        (&["stop", "9"], "there is no node 9"),
+        (
+            &["status", "--bootstrap-server", "here:1"],
+            "need no connection",
+        ),
+    ] {
+        let (succeeded, complaints) = ctl(order);
+        assert!(!succeeded && complaints.contains(complaint), "{complaints}");
+    }
+    assert!(ctl(&["quit"]).0);
+    assert!(child.wait().unwrap().success());
+    let (succeeded, complaints) = ctl(&["status"]);
+    assert!(
+        !succeeded && complaints.contains("no `tidelog cluster up` listens in"),
+        "{complaints}"
+    );
 }

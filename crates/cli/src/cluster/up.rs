@@ -12,6 +12,7 @@ use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::control::{Control, Told};
 use crate::{broker, complain, say};
 
 /// What is logged unless TIDELOG_LOG says otherwise: that a node is gone is what was asked for.
@@ -118,18 +119,49 @@ impl Up {
 
     async fn serve(&self) -> Result<(), Box<dyn Error>> {
         let mut cluster = self.builder()?.start().await?;
-        status(&cluster);
+        let mut control = match Control::listen(self.data.as_deref()) {
+            Ok(control) => Some(control),
+            Err(error) => {
+                complain(&format!("`tidelog cluster ctl` cannot be used: {error}"));
+                None
+            }
+        };
+        say(&status(&cluster));
         let is_terminal = std::io::stdin().is_terminal();
         say(&format!(
-            "point clients at {}; `help` shows what can be done",
-            cluster.bootstrap_servers()
+            "point clients at {}; `help` shows what can be done, here or as `tidelog cluster ctl{}`",
+            cluster.bootstrap_servers(),
+            self.data
+                .as_ref()
+                .map_or_else(String::new, |data| format!(" --data {}", data.display()))
         ));
         let mut lines = lines();
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         loop {
             prompt(is_terminal);
+            let told = async {
+                match &mut control {
+                    Some(control) => control.next().await,
+                    None => None,
+                }
+            };
             let line = tokio::select! {
+                Some(Told { line, reply }) = told => {
+                    let order = line.parse();
+                    let quits = order == Ok(Order::Quit);
+                    let done = match order {
+                        Ok(Order::Quit) => Ok("the cluster stops".to_owned()),
+                        Ok(order) => obey(&mut cluster, order).await.map_err(|error| error.to_string()),
+                        Err(error) => Err(error),
+                    };
+                    // Whoever has hung up does not want to know.
+                    let _ = reply.send(done);
+                    if quits {
+                        break;
+                    }
+                    continue;
+                }
                 // Where nobody types, the cluster runs until a signal comes.
                 line = lines.recv(), if !lines.is_closed() || !lines.is_empty() => line,
                 _ = interrupt.recv() => break,
@@ -210,20 +242,19 @@ async fn obey(cluster: &mut Cluster, order: Order) -> Result<String, ClusterErro
             cluster.heal();
             "the network is whole".to_owned()
         }
-        Order::Status => {
-            status(cluster);
-            format!(
-                "{} of {} run",
-                cluster.running().count(),
-                cluster.nodes().count()
-            )
-        }
+        Order::Status => format!(
+            "{}\n{} of {} run",
+            status(cluster),
+            cluster.running().count(),
+            cluster.nodes().count()
+        ),
         Order::Help | Order::Quit => HELP.to_owned(),
     })
 }
 
-fn status(cluster: &Cluster) {
-    for node in cluster.nodes() {
+/// A line for each node.
+fn status(cluster: &Cluster) -> String {
+    let nodes = cluster.nodes().map(|node| {
         let data = cluster.data_dir(node).map(|dir| dir.display().to_string());
         let data = data.unwrap_or_else(|| "memory".to_owned());
         let state = match cluster.node(node) {
@@ -234,8 +265,9 @@ fn status(cluster: &Cluster) {
                 listeners.collect::<Vec<_>>().join(", ")
             }
         };
-        say(&format!("node {node}: {state}; data in {data}"));
-    }
+        format!("node {node}: {state}; data in {data}")
+    });
+    nodes.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
