@@ -7,6 +7,7 @@ the checks whose name contains it.
 
 import json
 import re
+import shutil
 
 import harness
 from cluster import Cluster
@@ -63,6 +64,11 @@ def replicas(cluster, topic):
     said = tool(cluster, "TopicCommand", "--describe", "--topic", topic).out
     rows = re.findall(r"Partition: (\d+)\s+Leader: (\S+)\s+Replicas: (\S*)\s+Isr: (\S*)", said)
     return {int(partition): (leader, replicas, sorted(isr.split(","))) for partition, leader, replicas, isr in rows}
+
+
+def replicas_of(cluster, topic):
+    """Of partition 0: its replicas, and which of them are in sync."""
+    return replicas(cluster, topic)[0][1:]
 
 
 def where(cluster, topic, brokers="1,2,3"):
@@ -148,6 +154,47 @@ def a_copy_between_directories_is_slowed_down(cluster):
 
 
 @check
+def a_move_between_brokers_is_slowed_down(cluster):
+    """ReassignPartitionsCommand --throttle: set on topics and brokers, the copy is seen on its way, and --verify takes it back."""
+    topic, throttle = "throttled", "--throttle"
+    create(cluster, topic, "1:2")
+    tool(cluster, "ConsoleProducer", "--topic", topic, text="".join(f"{n:01000}\n" for n in range(8000)))
+    file = plan(topic, (0, [1, 3], None))
+    reassign(cluster, file, "--execute", throttle, "100000")
+    said = tidelog(cluster, "config", "list", "--topic", topic)
+    for side, replicas in (("leader", "0:1,0:2"), ("follower", "0:3")):
+        expect_that(f"replicas of the {side} are listed", re.search(rf"{side}.replication.throttled.replicas\s+{replicas}", said), said)
+        for broker in "123":
+            rates = tidelog(cluster, "config", "list", "--broker", broker)
+            expect_that(f"broker {broker} has a rate", re.search(rf"{side}.replication.throttled.rate\s+100000", rates), rates)
+    # Who is in sync is not held up.
+    tool(cluster, "ConsoleProducer", "--topic", topic, "--command-property", "acks=all", text="".join(f"{n:01000}\n" for n in range(100)))
+    said = reassign(cluster, file, "--verify", "--preserve-throttles").out
+    expect_that("it is on its way", "is still in progress" in said, said)
+    reassign(cluster, file, "--execute", "--additional", throttle, "1000000000")
+    verified(cluster, file)
+    expect("replicas", replicas_of(cluster, topic), ("1,3", ["1", "3"]))
+    for what in (["--topic", topic], *(["--broker", broker] for broker in "123")):
+        said = tidelog(cluster, "config", "list", *what)
+        expect_that(f"{what} has no throttle any more", "throttled" not in said, said)
+
+
+@check
+def our_own_moves_are_slowed_down(cluster):
+    """tidelog cluster reassign --throttle and --unthrottle."""
+    topic = "slower"
+    create(cluster, topic, "1:2")
+    tool(cluster, "ConsoleProducer", "--topic", topic, text="".join(f"{n:01000}\n" for n in range(8000)))
+    tidelog(cluster, "cluster", "reassign", "--topic", topic, "--brokers", "1,3", "--throttle", "100000")
+    said = tidelog(cluster, "cluster", "reassign", "--status", "--topic", topic)
+    expect_that("it is on its way", re.search(rf"{topic}\s+0\s+1,3,2\s+3\s+2", said), said)
+    tidelog(cluster, "cluster", "reassign", "--unthrottle", "--topic", topic)
+    eventually("it has moved", lambda: replicas_of(cluster, topic), ("1,3", ["1", "3"]), seconds=60)
+    said = tidelog(cluster, "config", "list", "--topic", topic) + tidelog(cluster, "config", "list", "--broker", "3")
+    expect_that("there is no throttle any more", "throttled" not in said, said)
+
+
+@check
 def a_reassignment_is_listed_and_stopped(cluster):
     """ReassignPartitionsCommand: --list and --cancel of one that cannot end, since a broker is away."""
     topic = "stopped"
@@ -207,6 +254,109 @@ def the_quorum_and_the_features_are_shown(cluster):
     expect("rows", sorted(re.findall(r"\b(Leader|Follower|Observer)\b", said)), ["Follower", "Follower", "Leader"])
     said = tool(cluster, "FeatureCommand", "describe").out
     expect_that("metadata.version is shown", re.search(r"Feature: metadata.version\s.*FinalizedVersionLevel: 4\.3-IV0", said), said)
+
+
+def quorum(cluster):
+    """Voters and observers by id, each with its directory, as MetadataQuorumCommand has them."""
+    said = tool(cluster, "MetadataQuorumCommand", "describe", "--replication").out
+    rows = re.findall(r"^(\d+)\s+(\S+)\s+.*\b(Leader|Follower|Observer)\s*$", said, re.MULTILINE)
+    # Voters come first. What a node was before it got another disk is remembered for a while, as an observer.
+    return {int(node): (directory, role) for node, directory, role in reversed(rows)}
+
+
+def change_voters(cluster, *arguments, config=None, code=0):
+    config = ["--command-config", config] if config else []
+    return tool(cluster, "MetadataQuorumCommand", *config, *arguments, code=code)
+
+
+@check
+def configured_voters_go_into_the_log(cluster):
+    """FeatureCommand upgrade --feature kraft.version=1: tried, done, and done again; it does not go down."""
+    def upgrade(*arguments, code=0):
+        return tool(cluster, "FeatureCommand", "upgrade", "--feature", "kraft.version=1", *arguments, code=code)
+
+    def unknown():
+        # The leader knows its own.
+        return [role for directory, role in quorum(cluster).values() if directory == "AAAAAAAAAAAAAAAAAAAAAA"]
+
+    expect("voters of which no directory is known", unknown(), ["Follower", "Follower"])
+    eventually("every voter has said where its log is", lambda: upgrade("--dry-run", code=None).code, 0, seconds=30)
+    expect("it was only tried, of as many", unknown(), ["Follower", "Follower"])
+    upgrade()
+    expect("directories of voters", len({directory for directory, _ in quorum(cluster).values()}), 3)
+    expect("voters of which no directory is known", unknown(), [])
+    said = tool(cluster, "FeatureCommand", "describe").out
+    expect_that("it is finalized", re.search(r"Feature: kraft.version\s.*FinalizedVersionLevel: 1", said), said)
+    upgrade(code=None)
+    said = tool(cluster, "FeatureCommand", "downgrade", "--feature", "kraft.version=0", code=1)
+    expect_that("it does not go down", "kraft.version" in said.out + said.err, said)
+
+
+@check
+def voters_come_and_go(cluster):
+    """MetadataQuorumCommand remove-controller and add-controller; then a voter gets an empty disk, and joins by itself."""
+    before = quorum(cluster)
+    leader = next(node for node, (_, role) in before.items() if role == "Leader")
+    changed = leader % 3 + 1
+    node = cluster.nodes[changed - 1]
+    change_voters(cluster, "remove-controller", "--controller-id", changed, "--controller-directory-id", before[changed][0])
+    eventually("it votes no more", lambda: quorum(cluster).get(changed, (None, None))[1], "Observer")
+    said = change_voters(cluster, "remove-controller", "--controller-id", changed, "--controller-directory-id", before[changed][0], code=1)
+    expect_that("who does not vote cannot be taken out", "VoterNotFound" in said.out + said.err or "does not vote" in said.out + said.err, said)
+    change_voters(cluster, "add-controller", config=node.properties_file)
+    eventually("it votes again", lambda: quorum(cluster)[changed], (before[changed][0], "Follower"))
+    # An empty disk: its vote went with the old one. Asked for, it takes its place by itself.
+    node.stop()
+    for directory in cluster.directories(changed):
+        shutil.rmtree(directory)
+    node.properties["controller.quorum.auto.join.enable"] = "true"
+    cluster_id = re.search(r"cluster.id=(\S+)", (cluster.nodes[leader - 1].data / "meta.properties").read_text())[1]
+    # Voters that are in the log are found, not configured.
+    del node.properties["controller.quorum.voters"]
+    node.properties["controller.quorum.bootstrap.servers"] = f"127.0.0.1:{cluster.nodes[leader - 1].controller_port}"
+    node.write_properties()
+    harness.run([cluster.binary, "format", "-t", cluster_id, "-c", node.properties_file, "--no-initial-controllers"])
+    node.start()
+    eventually("it votes with its new disk", lambda: quorum(cluster).get(changed, ("", ""))[1], "Follower", seconds=60)
+    expect_that("which is another one", quorum(cluster)[changed][0] != before[changed][0])
+    tidelog(cluster, "cluster", "quorum")
+
+
+@check
+def who_was_in_sync_stays_eligible(cluster):
+    """FeatureCommand upgrade --feature eligible.leader.replicas.version=1: TopicCommand shows who may lead, and one of them does."""
+    topic = "eligible"
+    tool(cluster, "FeatureCommand", "upgrade", "--feature", "eligible.leader.replicas.version=1")
+    said = tool(cluster, "FeatureCommand", "describe").out
+    expect_that("it is finalized", re.search(r"Feature: eligible.leader.replicas.version\s.*FinalizedVersionLevel: 1", said), said)
+    said = java("kafka.admin.ConfigCommand", "--bootstrap-server", cluster.address, "--describe", "--entity-type", "brokers", "--entity-default").out
+    expect_that("min.insync.replicas is a matter of the cluster", "min.insync.replicas=1" in said, said)
+    refused = java("kafka.admin.ConfigCommand", "--bootstrap-server", cluster.address, "--alter", "--entity-type", "brokers", "--entity-name", "1",
+                   "--add-config", "min.insync.replicas=2", code=1)
+    expect_that("and not of one broker", "cannot be altered while ELR is enabled" in refused.out + refused.err, refused)
+    tool(cluster, "TopicCommand", "--create", "--topic", topic, "--replica-assignment", "2:3", "--config", "min.insync.replicas=2")
+    tool(cluster, "ConsoleProducer", "--topic", topic, "--command-property", "acks=all", text="one\ntwo\n")
+
+    def eligible():
+        said = tool(cluster, "TopicCommand", "--describe", "--topic", topic).out
+        found = re.search(r"Leader: (\S+).*Isr: (\S*)\s+Elr: (\S*)\s+LastKnownElr: (\S*)", said)
+        return found.groups() if found else said
+
+    for number in (3, 2):
+        cluster.nodes[number - 1].stop()
+    try:
+        # One controller of three is left, which decides nothing; with the other one back it finds out.
+        cluster.nodes[0].process.poll()
+        cluster.nodes[2].start()
+        eventually("who was the first to leave leads again", lambda: eligible()[0], "3", seconds=60)
+        expect("in sync and eligible", eligible()[1:3], ("3", "2"))
+    finally:
+        for number in (2, 3):
+            if cluster.nodes[number - 1].process.poll() is not None:
+                cluster.nodes[number - 1].start()
+    eventually("nobody need be eligible", lambda: eligible()[2], "", seconds=60)
+    got = tool(cluster, "consumer.ConsoleConsumer", "--topic", topic, "--from-beginning", "--max-messages", "2").out.split()
+    expect("records", sorted(got), ["one", "two"])
 
 
 def main():

@@ -24,8 +24,10 @@ use std::{fmt, io};
 use bytes::Bytes;
 use tidelog_log::{DirectoryError, FsDir, LogDirectory, MetaProperties, SnapshotId};
 use tidelog_metadata::bootstrap::{
-    GROUP_VERSION, GROUP_VERSION_LATEST, KRAFT_VERSION, KRAFT_VERSIONS, METADATA_VERSION,
-    MetadataVersion, UNSERVED_FEATURES, bootstrap_records_with, default_group_version,
+    ELIGIBLE_LEADER_REPLICAS_SINCE, ELIGIBLE_LEADER_REPLICAS_VERSION,
+    ELIGIBLE_LEADER_REPLICAS_VERSION_LATEST, GROUP_VERSION, GROUP_VERSION_LATEST, KRAFT_VERSION,
+    KRAFT_VERSIONS, METADATA_VERSION, MetadataVersion, UNSERVED_FEATURES, bootstrap_records_with,
+    default_group_version,
 };
 use tidelog_metadata::configs::BrokerConfig;
 use tidelog_protocol::records::control::{Endpoint, KRaftVersionFeature, Voter, VotersRecord};
@@ -293,12 +295,13 @@ impl Plan {
     fn new(options: &FormatOptions) -> Result<Self, FormatError> {
         check_cluster_id(&options.cluster_id)?;
         let controllers = controllers(options)?;
-        let (metadata_version, group_version) = feature_levels(options)?;
+        let levels = feature_levels(options)?;
+        let metadata_version = levels.metadata;
         let now = real::both().timestamp;
         let bootstrap = Snapshot {
             last_contained_log_timestamp: Timestamp::from_millis(0),
             voters: None,
-            records: bootstrap_records_with(metadata_version, group_version),
+            records: bootstrap_records_with(metadata_version, levels.group, levels.elr),
         };
         let node_id = options.config.node_id();
         let voters = controllers.map(|controllers| {
@@ -499,12 +502,20 @@ fn java_host(host: String) -> String {
     }
 }
 
-/// The record formats to begin with and the level of group.version, after a look at all features that were asked for.
-fn feature_levels(options: &FormatOptions) -> Result<(MetadataVersion, i16), FormatError> {
+/// The levels of features to begin with.
+struct Levels {
+    metadata: MetadataVersion,
+    group: i16,
+    /// That of eligible.leader.replicas.version.
+    elr: i16,
+}
+
+/// The levels to begin with, after a look at all features that were asked for.
+fn feature_levels(options: &FormatOptions) -> Result<Levels, FormatError> {
     let is_dynamic = options.config.controller_quorum_voters().is_empty()
         && options.initial_controllers != InitialControllers::Unsaid;
     let mut version = options.release_version.unwrap_or(MetadataVersion::LATEST);
-    let mut group_version = None;
+    let (mut group_version, mut elr) = (None, 0);
     for (name, level) in &options.features {
         let level = *level;
         let out_of = |min, max| FormatError::UnsupportedLevel {
@@ -528,6 +539,13 @@ fn feature_levels(options: &FormatOptions) -> Result<(MetadataVersion, i16), For
                 return Err(out_of(0, GROUP_VERSION_LATEST));
             }
             GROUP_VERSION => group_version = Some(level),
+            ELIGIBLE_LEADER_REPLICAS_VERSION => {
+                let latest = ELIGIBLE_LEADER_REPLICAS_VERSION_LATEST;
+                if !(0..=latest).contains(&level) {
+                    return Err(out_of(0, latest));
+                }
+                elr = level;
+            }
             KRAFT_VERSION if !(0..=1).contains(&level) => return Err(out_of(0, 1)),
             KRAFT_VERSION if level != i16::from(is_dynamic) => {
                 return Err(FormatError::KRaftVersion { level });
@@ -537,8 +555,18 @@ fn feature_levels(options: &FormatOptions) -> Result<(MetadataVersion, i16), For
             _ => return Err(FormatError::UnsupportedFeature { name: name.clone() }),
         }
     }
-    let group_version = group_version.unwrap_or_else(|| default_group_version(version));
-    Ok((version, group_version))
+    if elr > 0 && version < ELIGIBLE_LEADER_REPLICAS_SINCE {
+        return Err(FormatError::NeedsRelease {
+            name: ELIGIBLE_LEADER_REPLICAS_VERSION.to_owned(),
+            level: elr,
+            least: ELIGIBLE_LEADER_REPLICAS_SINCE.level(),
+        });
+    }
+    Ok(Levels {
+        metadata: version,
+        group: group_version.unwrap_or_else(|| default_group_version(version)),
+        elr,
+    })
 }
 
 /// Whether a feature may be asked for at level 0 only, which is off.

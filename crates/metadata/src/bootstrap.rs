@@ -24,6 +24,10 @@ pub const KRAFT_VERSION: &str = "kraft.version";
 pub const KRAFT_VERSIONS: SupportedLevels = SupportedLevels { min: 0, max: 1 };
 /// The name of the feature that switches on eligible leader replicas (KIP-966).
 pub const ELIGIBLE_LEADER_REPLICAS_VERSION: &str = "eligible.leader.replicas.version";
+/// The highest level of [`ELIGIBLE_LEADER_REPLICAS_VERSION`].
+pub const ELIGIBLE_LEADER_REPLICAS_VERSION_LATEST: i16 = 1;
+/// The metadata.version without which there are no eligible leader replicas.
+pub const ELIGIBLE_LEADER_REPLICAS_SINCE: MetadataVersion = MetadataVersion(23);
 
 /// The name of the feature that says how transactions are kept apart (KIP-890).
 pub const TRANSACTION_VERSION: &str = "transaction.version";
@@ -166,6 +170,13 @@ impl FromStr for MetadataVersion {
 /// The features that this version supports beside [`KRAFT_VERSION`], with their levels, by name.
 pub const SUPPORTED_FEATURES: &[(&str, SupportedLevels)] = &[
     (
+        ELIGIBLE_LEADER_REPLICAS_VERSION,
+        SupportedLevels {
+            min: 0,
+            max: ELIGIBLE_LEADER_REPLICAS_VERSION_LATEST,
+        },
+    ),
+    (
         GROUP_VERSION,
         SupportedLevels {
             min: 0,
@@ -196,11 +207,6 @@ pub struct UnservedFeature {
 /// the level stays finalized, and what belongs to the feature stays as it is. They are not offered to clients and not
 /// switched on where a cluster begins.
 pub const UNSERVED_FEATURES: &[UnservedFeature] = &[
-    UnservedFeature::new(
-        ELIGIBLE_LEADER_REPLICAS_VERSION,
-        1,
-        "eligible replicas lead as in Kafka, but the feature is not offered to who does not have it yet",
-    ),
     UnservedFeature::new(
         "share.version",
         1,
@@ -242,22 +248,25 @@ pub fn registered_features() -> impl Iterator<Item = (&'static str, SupportedLev
         .chain([(KRAFT_VERSION, KRAFT_VERSIONS)])
 }
 
-/// The records with which a fresh cluster begins, in one batch: every feature that this version has, at the level that
-/// Kafka's `format` gives it for that metadata.version.
+/// The records with which a fresh cluster begins, in one batch: features that this version has, at the level that Kafka's
+/// `format` gives them for that metadata.version.
 ///
-/// Kafka finalizes more features. What those switch on is not supported yet, and a level can be raised later but hardly
-/// lowered.
+/// Kafka finalizes more features. What most of those switch on is not supported yet, and a level can be raised later but hardly
+/// lowered. Eligible leader replicas are left to whoever wants them: with them a replica whose broker was killed must not lead
+/// before its leader has been found again, which is needless where every acknowledged record was flushed.
 pub fn bootstrap_records(metadata_version: MetadataVersion) -> Vec<MetadataRecord> {
-    bootstrap_records_with(metadata_version, default_group_version(metadata_version))
+    bootstrap_records_with(metadata_version, default_group_version(metadata_version), 0)
 }
 
-/// The same with another level of group.version; at level 0 it is left out.
+/// The same with other levels of group.version and of eligible.leader.replicas.version; at level 0 they are left out.
 pub fn bootstrap_records_with(
     metadata_version: MetadataVersion,
     group_version: i16,
+    elr_version: i16,
 ) -> Vec<MetadataRecord> {
     let levels = [
         (METADATA_VERSION, metadata_version.level()),
+        (ELIGIBLE_LEADER_REPLICAS_VERSION, elr_version),
         (GROUP_VERSION, group_version),
     ];
     let levels = levels.into_iter().filter(|(_, level)| *level > 0);

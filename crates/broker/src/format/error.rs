@@ -109,6 +109,16 @@ pub enum FormatError {
         /// The highest supported one.
         max: i16,
     },
+    /// A feature that the records of an older release cannot carry.
+    #[error("the feature {name} at level {level} needs metadata.version at level {least}")]
+    NeedsRelease {
+        /// The feature.
+        name: String,
+        /// The level asked for.
+        level: i16,
+        /// The metadata.version that it needs.
+        least: i16,
+    },
     /// kraft.version does not fit the way voters are made known.
     #[error(
         "kraft.version {level} does not fit: it is {} here, since controller.quorum.voters is {}; leave out --feature \
