@@ -11,8 +11,9 @@ use crate::transactions::AbortedTransaction;
 /// How many batches of a producer are remembered to recognize one that is sent again (KIP-98).
 const BATCHES_MAX: usize = 5;
 
-/// From this level of transaction.version on each transaction has an epoch of its own (KIP-890).
-const EPOCH_PER_TRANSACTION_VERSION: i8 = 2;
+/// From this level of transaction.version on each transaction of a producer has an epoch of its own, and the marker that ends it
+/// has the next one (KIP-890).
+pub const EPOCH_PER_TRANSACTION_VERSION: i8 = 2;
 
 /// A batch of an idempotent producer, as far as it is needed to recognize it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

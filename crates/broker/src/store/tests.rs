@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -144,10 +145,11 @@ fn a_transaction_that_ended_before_it_began_does_not_begin() {
         target: AppendWait::new(),
         token: 0,
     };
+    let epoch = Cell::new(0);
     let batch = |sequence: i32| {
         let id = ProducerId::new(7);
         let builder = BatchBuilder::new(Codec::None.into()).transactional(true);
-        let mut builder = builder.producer(id, ProducerEpoch::new(0), sequence);
+        let mut builder = builder.producer(id, ProducerEpoch::new(epoch.get()), sequence);
         builder.push(Timestamp::from_millis(1), None, Some(b"a"), &[]);
         builder.build().unwrap()
     };
@@ -160,7 +162,7 @@ fn a_transaction_that_ended_before_it_began_does_not_begin() {
     let end = |transaction_version| {
         let end = TransactionEnd {
             producer_id: ProducerId::new(7),
-            producer_epoch: ProducerEpoch::new(0),
+            producer_epoch: ProducerEpoch::new(epoch.get()),
             marker: EndTxnMarker {
                 result: TransactionResult::Abort,
                 coordinator_epoch: 0,
@@ -191,4 +193,16 @@ fn a_transaction_that_ended_before_it_began_does_not_begin() {
     append(2, None).unwrap();
     end(1).unwrap();
     assert_eq!(append(3, None), refused);
+    // With an epoch for each transaction the marker of the one before comes while the coordinator is asked about the next.
+    epoch.set(1);
+    let next = begin(0).unwrap().unwrap();
+    end(2).unwrap();
+    append(0, Some(&next)).unwrap();
+    epoch.set(2);
+    end(2).unwrap();
+    let late = begin(0).unwrap().unwrap();
+    epoch.set(3);
+    end(2).unwrap();
+    epoch.set(2);
+    assert_eq!(append(0, Some(&late)), refused);
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use tidelog_log::EPOCH_PER_TRANSACTION_VERSION;
 use tidelog_record::control::EndTxnMarker;
 use tidelog_record::{Batch, BatchHeader};
 use tidelog_types::{ErrorCode, LeaderEpoch, ProducerEpoch, ProducerId};
@@ -34,12 +35,27 @@ pub(crate) struct Beginning {
 #[derive(Default)]
 pub(super) struct Beginnings {
     last: u64,
-    by_producer: HashMap<ProducerId, u64>,
+    /// The number, and the epoch of the producer.
+    by_producer: HashMap<ProducerId, (u64, ProducerEpoch)>,
 }
 
 impl Beginnings {
     fn contains(&self, beginning: &Beginning) -> bool {
-        self.by_producer.get(&beginning.producer_id) == Some(&beginning.number)
+        let newest = self.by_producer.get(&beginning.producer_id);
+        newest.is_some_and(|(number, _)| *number == beginning.number)
+    }
+
+    /// Forgets what is over before it began. A marker may also be that of the transaction before, which the coordinator ends
+    /// while it is asked about the next one; where each has an epoch of its own, that can be told.
+    fn ended(&mut self, end: &TransactionEnd) {
+        let Some((_, epoch)) = self.by_producer.get(&end.producer_id) else {
+            return;
+        };
+        let is_of_one_before = end.transaction_version >= EPOCH_PER_TRANSACTION_VERSION
+            && end.producer_epoch <= *epoch;
+        if !is_of_one_before {
+            self.by_producer.remove(&end.producer_id);
+        }
     }
 }
 
@@ -60,7 +76,8 @@ impl Partition {
         }
         beginnings.last += 1;
         let number = beginnings.last;
-        beginnings.by_producer.insert(header.producer_id, number);
+        let newest = (number, header.producer_epoch);
+        beginnings.by_producer.insert(header.producer_id, newest);
         Ok(Some(Beginning {
             producer_id: header.producer_id,
             number,
@@ -114,7 +131,7 @@ impl Partition {
         }
         let now = self.clock.now().timestamp;
         let batch = end.marker.batch(end.producer_id, end.producer_epoch, now);
-        beginnings.by_producer.remove(&end.producer_id);
+        beginnings.ended(end);
         self.append(&batch, LeaderEpoch::NONE, Acks::All, waiter)
     }
 
