@@ -572,6 +572,30 @@ def cluster(both):
 
 
 @check
+def transaction_markers(both):
+    """WriteTxnMarkers: epochs of producers and coordinators, late markers, partitions that are not there."""
+    topic = named(both, "tm-topic")
+    for version in both.range("WriteTxnMarkers"):
+        def marker(what, epoch, coordinator=5, committed=True, transaction_version=0, partition=0, name=topic):
+            levels = {"TransactionVersion": transaction_version} if version >= 2 else {}
+            both.ask(what, "WriteTxnMarkers", version, {"Markers": [{
+                "ProducerId": 7000 + version, "ProducerEpoch": epoch, "TransactionResult": committed, "CoordinatorEpoch": coordinator,
+                "Topics": [{"Name": name, "PartitionIndexes": [partition]}], **levels}]})
+
+        marker("of a producer that nobody knows", 3)
+        marker("the same again", 3, committed=False)
+        marker("an older epoch of the producer", 2)
+        marker("an older epoch of the coordinator", 3, coordinator=4)
+        marker("newer epochs", 4, coordinator=6)
+        marker("a partition that is not there", 4, partition=7)
+        marker("a topic that is not there", 4, name="tm-none")
+        if version >= 2:
+            marker("the same again, with an epoch for each transaction", 4, coordinator=6, transaction_version=2)
+            marker("an older one, with an epoch for each transaction", 3, coordinator=6, transaction_version=2)
+            marker("a newer one, with an epoch for each transaction", 5, coordinator=6, transaction_version=2)
+
+
+@check
 def elections(both):
     """ElectLeaders, AlterPartitionReassignments, ListPartitionReassignments, as far as one node goes."""
     topic = named(both, "e-leaders", 3)
