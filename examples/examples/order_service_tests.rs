@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tidelog_broker::testing::{ApiKey, Crash, TestBroker};
 use tidelog_client::{
-    Client, Config, Consumer, ConsumerConfig, GroupType, NewTopic, OffsetReset, Producer,
+    Client, Config, Consumer, ConsumerConfig, GroupProtocol, NewTopic, OffsetReset, Producer,
     ProducerConfig, ProducerRecord,
 };
 use tokio::task::JoinHandle;
@@ -33,7 +33,7 @@ mod service {
         let client = connect(&bootstrap, name).await?;
         let producer = Producer::new(&client, ProducerConfig::default())?;
         let mut config = ConsumerConfig::group(GROUP);
-        config.group_protocol = GroupType::Classic;
+        config.group_protocol = GroupProtocol::Classic;
         config.session_timeout = SESSION;
         config.heartbeat_interval = Duration::from_millis(20);
         config.offset_reset = OffsetReset::Earliest;

@@ -80,8 +80,8 @@ pub use configs::{
 pub use connection::Connection;
 pub use consumer::{
     Assignor, Batches, Commit, ConsumeError, Consumer, ConsumerBatch, ConsumerConfig,
-    ConsumerEvent, ConsumerRecord, ConsumerStatistics, IsolationLevel, OffsetReset, Rebalance,
-    Watermarks,
+    ConsumerEvent, ConsumerRecord, ConsumerStatistics, GroupProtocol, IsolationLevel, OffsetReset,
+    Rebalance, Watermarks,
 };
 pub use error::ClientError;
 pub use groups::{GroupDescription, GroupListing, GroupMember, GroupType};

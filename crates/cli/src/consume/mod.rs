@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tidelog_client::{
-    Client, Consumer, ConsumerConfig, ConsumerRecord, GroupType, IsolationLevel, OffsetReset,
+    Client, Consumer, ConsumerConfig, ConsumerRecord, GroupProtocol, IsolationLevel, OffsetReset,
 };
 use tidelog_types::{Offset, TopicPartition};
 use tokio::time::timeout;
@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     /// Read as a member of this group, from where it is, and commit how far it came.
     #[arg(long, short, value_name = "GROUP", conflicts_with_all = ["from", "to"])]
     group: Option<String>,
-    /// Meet the group by the classic protocol, for brokers before Kafka 4.0.
+    /// Meet the group by the classic protocol, also where the broker serves the one in which it divides the partitions itself.
     #[arg(long, requires = "group")]
     classic: bool,
     /// Pass over records of transactions that are not committed.
@@ -170,9 +170,10 @@ impl Arguments {
         let mut config = ConsumerConfig::default();
         config.group_id = self.group.as_deref().map(Into::into);
         config.offset_reset = OffsetReset::Earliest;
-        if self.classic {
-            config.group_protocol = GroupType::Classic;
-        }
+        config.group_protocol = match self.classic {
+            true => GroupProtocol::Classic,
+            false => GroupProtocol::Auto,
+        };
         if self.read_committed {
             config.isolation_level = IsolationLevel::ReadCommitted;
         }

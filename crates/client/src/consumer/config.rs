@@ -4,7 +4,6 @@ use tidelog_types::{GroupId, Str};
 
 use super::membership::Assignor;
 use super::{ConsumeError, fetcher};
-use crate::GroupType;
 use crate::backoff::Random;
 
 /// Where a consumer begins in a partition of which nothing was committed, and where it goes on if its position is no longer
@@ -41,6 +40,19 @@ impl IsolationLevel {
     }
 }
 
+/// By which protocol the members of a group meet (`group.protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GroupProtocol {
+    /// The broker divides the partitions (KIP-848). Brokers before Kafka 4.0 do not know how.
+    #[default]
+    Consumer,
+    /// A member divides them.
+    Classic,
+    /// The broker if it knows how, a member otherwise: the classic protocol if the coordinator serves no other.
+    Auto,
+}
+
 /// How a consumer behaves. The words in parentheses are Kafka's names for the same.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -51,9 +63,8 @@ pub struct ConsumerConfig {
     /// A name under which the consumer survives a restart: within the session timeout it gets its partitions back, and no others move
     /// (`group.instance.id`, KIP-345). Each member has another one.
     pub group_instance_id: Option<Str>,
-    /// By which protocol the members of the group meet (`group.protocol`). A group may have members of both. Brokers before Kafka 4.0 know the
-    /// classic one only.
-    pub group_protocol: GroupType,
+    /// By which protocol the members of the group meet (`group.protocol`). A group may have members of both.
+    pub group_protocol: GroupProtocol,
     /// How the leader of a classic group divides the partitions, the preferred one first (`partition.assignment.strategy`). All members need
     /// one in common. If all of them are [`Assignor::CooperativeSticky`], only what changes hands is given up in a rebalance.
     pub assignors: Vec<Assignor>,
@@ -99,7 +110,7 @@ impl Default for ConsumerConfig {
         Self {
             group_id: None,
             group_instance_id: None,
-            group_protocol: GroupType::Consumer,
+            group_protocol: GroupProtocol::Consumer,
             assignors: vec![Assignor::Range, Assignor::CooperativeSticky],
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
@@ -146,7 +157,7 @@ impl ConsumerConfig {
         {
             return wrong("a group_instance_id that is empty names no member");
         }
-        if self.group_protocol == GroupType::Classic && self.assignors.is_empty() {
+        if self.group_protocol != GroupProtocol::Consumer && self.assignors.is_empty() {
             return wrong("a classic group needs assignors");
         }
         if self.heartbeat_interval >= self.session_timeout || self.heartbeat_interval.is_zero() {

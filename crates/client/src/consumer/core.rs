@@ -139,7 +139,7 @@ pub(super) struct Core {
     /// Once the consumer has subscribed to something.
     pub(super) group: Option<Group>,
     pub(super) client: Client,
-    config: ConsumerConfig,
+    pub(super) config: ConsumerConfig,
     clock: Clock,
     pub(super) chores: Chores,
     pub(super) statistics: ConsumerStatistics,

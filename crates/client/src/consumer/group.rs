@@ -15,9 +15,9 @@ use super::membership::{
     Assignor, ClassicConfig, ClassicMember, Config, Effect, Heartbeat, HeartbeatAnswer, Input,
     Member, RequestId, Subscription,
 };
-use super::{ConsumeError, ConsumerConfig, Shared};
+use super::{ConsumeError, ConsumerConfig, GroupProtocol, Shared};
+use crate::ClientError;
 use crate::backoff::Random;
-use crate::{ClientError, GroupType};
 
 /// What has become of a consumer's partitions. Said in the order in which it happens, between the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,14 +50,16 @@ enum AnyMember {
 impl AnyMember {
     fn new(now: Now, config: &ConsumerConfig, client: &crate::Config) -> Self {
         match config.group_protocol {
-            GroupType::Consumer => {
+            GroupProtocol::Consumer | GroupProtocol::Auto => {
                 Self::Consumer(Box::new(Member::new(now, member_config(config, client))))
             }
-            GroupType::Classic => {
-                let config = classic_config(config, client);
-                Self::Classic(Box::new(ClassicMember::new(now, config)))
-            }
+            GroupProtocol::Classic => Self::classic(now, config, client),
         }
+    }
+
+    fn classic(now: Now, config: &ConsumerConfig, client: &crate::Config) -> Self {
+        let config = classic_config(config, client);
+        Self::Classic(Box::new(ClassicMember::new(now, config)))
     }
 
     fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
@@ -213,6 +215,7 @@ impl Core {
                 }
                 self.chores.left = true;
             }
+            Effect::Fail { error_code, .. } if self.may_fall_back(error_code) => self.fall_back(),
             Effect::Fail {
                 error_code,
                 message,
@@ -229,6 +232,36 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Whether the coordinator lacks the protocol, and the other one may be tried. Nobody would resolve an expression there.
+    fn may_fall_back(&self, code: ErrorCode) -> bool {
+        self.config.group_protocol == GroupProtocol::Auto
+            && code == ErrorCode::UNSUPPORTED_VERSION
+            && !self.is_classic()
+            && self
+                .group
+                .as_ref()
+                .is_some_and(|it| it.subscription.regex.is_none())
+    }
+
+    /// Becomes a member by the classic protocol.
+    fn fall_back(&mut self) {
+        let member = AnyMember::classic(self.now(), &self.config, self.client.config());
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        tracing::debug!(group = %group.group_id, "the coordinator knows the classic protocol only");
+        group.member = member;
+        group.nameless.clear();
+        let subscription = group.subscription.clone();
+        self.handle_member(Input::Subscribe { subscription });
+    }
+
+    /// Whether the consumer is a member by the classic protocol.
+    pub(super) fn is_classic(&self) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|it| matches!(it.member, AnyMember::Classic(_)))
     }
 
     /// The application is done with these partitions, unless they were lost meanwhile.

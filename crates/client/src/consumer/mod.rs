@@ -37,10 +37,10 @@ use self::fetcher::{Position, Start};
 use self::membership::Subscription;
 use self::reader::Reader;
 use crate::backoff::Pace;
-use crate::{Broker, Client, CommittedOffset, GroupType, OffsetAt, OffsetSpec};
+use crate::{Broker, Client, CommittedOffset, OffsetAt, OffsetSpec};
 
 pub use self::commits::Commit;
-pub use self::config::{ConsumerConfig, IsolationLevel, OffsetReset};
+pub use self::config::{ConsumerConfig, GroupProtocol, IsolationLevel, OffsetReset};
 pub use self::core::Watermarks;
 pub use self::error::ConsumeError;
 pub use self::group::Rebalance;
@@ -203,7 +203,8 @@ impl Consumer {
     /// Like [`subscribe`](Self::subscribe), for every topic whose whole name the expression matches, in the syntax of RE2. The broker
     /// resolves it, and goes on to do so; that of a classic group does not.
     pub fn subscribe_matching(&self, regex: &str) -> Result<(), ConsumeError> {
-        if self.shared.config.group_protocol == GroupType::Classic {
+        let is_classic = self.shared.config.group_protocol == GroupProtocol::Classic;
+        if is_classic || self.shared.core.lock().is_classic() {
             let what = "in a classic group nobody resolves expressions; name the topics";
             return Err(ConsumeError::Config { what });
         }

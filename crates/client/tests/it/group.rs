@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidelog_client::{
-    Assignor, ConsumeError, Consumer, ConsumerConfig, ConsumerEvent, GroupType, OffsetReset,
-    ProducerConfig, Rebalance,
+    Assignor, ConsumeError, Consumer, ConsumerConfig, ConsumerEvent, GroupProtocol, GroupType,
+    OffsetReset, ProducerConfig, Rebalance,
 };
-use tidelog_types::{GroupId, Offset, TopicPartition};
+use tidelog_types::{ErrorCode, GroupId, Offset, TopicPartition};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -28,7 +28,7 @@ fn config(group: &str) -> ConsumerConfig {
 fn protocols() -> Vec<(&'static str, ConsumerConfig)> {
     let classic = |assignors: &[Assignor]| {
         let mut config = config("");
-        config.group_protocol = GroupType::Classic;
+        config.group_protocol = GroupProtocol::Classic;
         config.assignors = assignors.to_vec();
         config.heartbeat_interval = Duration::from_millis(200);
         config
@@ -223,7 +223,7 @@ async fn give_up(server: &Server, name: &str, mut config: ConsumerConfig) {
     let topic = server.topic(2, &[]).await;
     let group = format!("revoke-{name}-{}", unique());
     config.group_id = Some(group.as_str().into());
-    let revokes_all = config.group_protocol == GroupType::Classic
+    let revokes_all = config.group_protocol == GroupProtocol::Classic
         && config.assignors != [Assignor::CooperativeSticky];
     let config = |_: &str| config.clone();
     let mut manual = config(&group);
@@ -349,4 +349,61 @@ async fn members_of_both_protocols_share_a_group() {
     }
     seen.sort_unstable();
     assert!(seen.into_iter().eq(0..400));
+}
+
+/// A broker that does not divide partitions, as all did before Kafka 4.0.
+#[tokio::test]
+async fn where_the_broker_does_not_divide_partitions_a_member_does() {
+    let only_classic = [("group.coordinator.rebalance.protocols", "classic")];
+    let Some(server) = Server::own(&only_classic).await else {
+        return;
+    };
+    let topic = server.topic(2, &[]).await;
+    number(&server, &topic, 2, 0..4).await;
+    let mut config = config("falls-back");
+    config.group_protocol = GroupProtocol::Auto;
+    let mut consumer = server.consumer(config.clone()).await;
+    consumer.subscribe(&[&topic]).unwrap();
+    let assigned = ConsumerEvent::Rebalance(Rebalance::Assigned(all(&topic, 2)));
+    assert_eq!(next(&mut consumer).await, assigned);
+    let mut seen = BTreeSet::new();
+    for _ in 0..4 {
+        let record = timeout(SOON, consumer.recv()).await.unwrap().unwrap();
+        seen.insert(text(record.value.as_ref()).to_owned());
+    }
+    assert_eq!(seen.len(), 4);
+    assert!(consumer.subscribe_matching("t.*").is_err());
+    consumer.close().await.unwrap();
+    // Nobody would resolve an expression, and who insists on the other protocol is told.
+    let by_expression = server.consumer(config.clone()).await;
+    by_expression.subscribe_matching("t.*").unwrap();
+    config.group_protocol = GroupProtocol::Consumer;
+    let insisting = server.consumer(config).await;
+    insisting.subscribe(&[&topic]).unwrap();
+    for mut consumer in [by_expression, insisting] {
+        let error = timeout(SOON, consumer.recv()).await.unwrap().unwrap_err();
+        assert!(
+            matches!(&error, ConsumeError::Group { code, .. } if *code == ErrorCode::UNSUPPORTED_VERSION),
+            "{error}"
+        );
+    }
+}
+
+/// A broker that divides them does so.
+#[tokio::test]
+async fn where_the_broker_divides_partitions_it_is_let() {
+    let server = Server::start().await;
+    let topic = server.topic(1, &[]).await;
+    let group = format!("auto-{}", unique());
+    let mut config = config(&group);
+    config.group_protocol = GroupProtocol::Auto;
+    let mut consumer = server.consumer(config).await;
+    consumer.subscribe(&[&topic]).unwrap();
+    let assigned = ConsumerEvent::Rebalance(Rebalance::Assigned(all(&topic, 1)));
+    assert_eq!(next(&mut consumer).await, assigned);
+    let group = GroupId::from(group.as_str());
+    let client = server.client().await;
+    let described = client.describe_group(&group).await.unwrap().unwrap();
+    assert_eq!(described.group_type, GroupType::Consumer);
+    consumer.close().await.unwrap();
 }
