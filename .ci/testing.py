@@ -1,6 +1,6 @@
 """The controls of a broker under test, as a real client feels them: confluent-kafka (librdkafka) against the example `test_broker`.
 
-librdkafka is what the crate `rdkafka` wraps too, which takes some minutes to build from C and would show nothing else.
+The crate `rdkafka`, which wraps the same library, has the broker in its own process: see .ci/rdkafka.
 """
 
 import argparse

@@ -43,6 +43,7 @@ const METADATA_FOLDER: &str = "__cluster_metadata-0";
 
 /// What to format, and for what cluster.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FormatOptions {
     /// The cluster; any word, the same on all its nodes. Usually a uuid in base64.
     pub cluster_id: String,
@@ -58,8 +59,23 @@ pub struct FormatOptions {
     pub ignore_formatted: bool,
 }
 
+impl FormatOptions {
+    /// What `config` says, for this cluster.
+    pub fn new(cluster_id: impl Into<String>, config: BrokerConfig) -> Self {
+        Self {
+            cluster_id: cluster_id.into(),
+            config,
+            initial_controllers: InitialControllers::Unsaid,
+            release_version: None,
+            features: Vec::new(),
+            ignore_formatted: false,
+        }
+    }
+}
+
 /// Who the first voters of the metadata quorum are (KIP-853).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InitialControllers {
     /// Nothing was said, which is right for a node that is no controller, or if `controller.quorum.voters` says it.
     #[default]
@@ -87,6 +103,7 @@ pub struct InitialController {
 
 /// A formatted directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Formatted {
     /// The directory, as configured.
     pub directory: PathBuf,
@@ -102,6 +119,7 @@ pub struct Formatted {
 
 /// What a log directory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DirectoryKind {
     /// Partitions of topics only.
     Data,
@@ -225,14 +243,9 @@ pub(crate) fn format_new(
         true => InitialControllers::Standalone,
         false => InitialControllers::Others,
     };
-    let options = FormatOptions {
-        cluster_id: cluster_id.map_or_else(|| random_uuid().to_string(), str::to_owned),
-        config: config.clone(),
-        initial_controllers,
-        release_version: None,
-        features: Vec::new(),
-        ignore_formatted: false,
-    };
+    let cluster_id = cluster_id.map_or_else(|| random_uuid().to_string(), str::to_owned);
+    let mut options = FormatOptions::new(cluster_id, config.clone());
+    options.initial_controllers = initial_controllers;
     let plan = Plan::new(&options)?;
     for (path, directory) in directories {
         let kind = plan.kind(*path == Path::new(config.metadata_log_dir()));

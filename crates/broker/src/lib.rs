@@ -68,6 +68,6 @@ pub use error::{Failure, ShutdownError, StartError};
 pub use metrics::Metrics;
 pub use net::memory::MemoryStream;
 pub use net::network::MemoryNetwork;
-pub use tidelog_metadata::configs::Durability;
+pub use tidelog_metadata::configs::{Durability, Warning};
 pub use tidelog_record::{Codec, Compression, HeaderRef, Record, RecordHeader};
 pub use tidelog_types::{ErrorCode, Offset, Timestamp};

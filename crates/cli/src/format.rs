@@ -70,18 +70,13 @@ fn options(arguments: &Arguments) -> Result<FormatOptions, Box<dyn Error>> {
         .feature
         .iter()
         .map(|feature| parse_feature(feature));
-    Ok(FormatOptions {
-        cluster_id: arguments.cluster_id.clone(),
-        config,
-        initial_controllers,
-        release_version: arguments
-            .release_version
-            .as_deref()
-            .map(str::parse)
-            .transpose()?,
-        features: features.collect::<Result<_, _>>()?,
-        ignore_formatted: arguments.ignore_formatted,
-    })
+    let release_version = arguments.release_version.as_deref().map(str::parse);
+    let mut options = FormatOptions::new(&arguments.cluster_id, config);
+    options.initial_controllers = initial_controllers;
+    options.release_version = release_version.transpose()?;
+    options.features = features.collect::<Result<_, _>>()?;
+    options.ignore_formatted = arguments.ignore_formatted;
+    Ok(options)
 }
 
 fn parse_feature(text: &str) -> Result<(String, i16), String> {

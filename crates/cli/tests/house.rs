@@ -1,4 +1,5 @@
-//! The walls of the house: who may know whom, which crates are without I/O, and that each dependency has a reason.
+//! The walls of the house: who may know whom, which crates are without I/O, that each dependency has a reason, and what an
+//! embedder gets with the broker.
 //!
 //! When a test here fails, either the change is wrong or the plan is; the plan is changed in docs/ARCHITECTURE.md first.
 
@@ -298,4 +299,64 @@ fn crates_take_their_dependencies_from_the_workspace() {
             }
         }
     }
+}
+
+/// What cargo prints of the broker's dependencies, by `arguments`.
+fn broker_tree(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "-p", "tidelog-broker", "--offline", "--locked"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// `TIDELOG_BLESS=1` writes it anew.
+#[test]
+fn the_guide_shows_what_comes_with_the_broker() {
+    const BEGIN: &str = "$ cargo tree -p tidelog-broker -e normal --format '{lib}'\n";
+    let path = root().join("docs/guides/embedding.md");
+    let guide = std::fs::read_to_string(&path).expect("the guide");
+    let (before, rest) = guide.split_once(BEGIN).expect("the command");
+    let (shown, after) = rest.split_once("```").expect("the end of the block");
+    let tree = broker_tree(&["-e", "normal", "--format", "{lib}"]);
+    if std::env::var_os("TIDELOG_BLESS").is_some() {
+        let guide = format!("{before}{BEGIN}{tree}```{after}");
+        std::fs::write(&path, guide).expect("the guide is written");
+    } else {
+        assert_eq!(shown, tree, "TIDELOG_BLESS=1 writes it anew");
+    }
+    let crates = broker_tree(&["-e", "normal", "--prefix", "none", "--format", "{lib}"]);
+    let crates: BTreeSet<_> = crates
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)"))
+        .collect();
+    let count = format!("nothing but Rust: {} crates", crates.len() - 1);
+    assert!(guide.contains(&count), "the guide should say: {count}");
+}
+
+#[test]
+fn the_broker_brings_no_code_in_c_unless_it_is_asked_for() {
+    /// Who builds or finds code in other languages.
+    const BUILDERS: [&str; 7] = [
+        "cc",
+        "cmake",
+        "bindgen",
+        "pkg-config",
+        "vcpkg",
+        "nasm-rs",
+        "autotools",
+    ];
+    let builders = |features: &str| -> Vec<String> {
+        let edges = "normal,build";
+        let tree = broker_tree(&["-e", edges, "--prefix", "none", "--features", features]);
+        let names = tree.lines().filter_map(|line| line.split(' ').next());
+        let found: BTreeSet<_> = names.filter(|name| BUILDERS.contains(name)).collect();
+        found.into_iter().map(str::to_owned).collect()
+    };
+    assert_eq!(builders("testing"), Vec::<String>::new());
+    assert_eq!(builders("zstd"), ["cc", "pkg-config"]);
 }

@@ -233,14 +233,8 @@ impl Member {
     /// Formats the directory for a cluster.
     pub(crate) fn format(&self, cluster_id: &str, initial_controllers: InitialControllers) {
         let (config, _) = BrokerConfig::new(self.properties.clone()).unwrap();
-        let options = FormatOptions {
-            cluster_id: cluster_id.to_owned(),
-            config,
-            initial_controllers,
-            release_version: None,
-            features: Vec::new(),
-            ignore_formatted: false,
-        };
+        let mut options = FormatOptions::new(cluster_id, config);
+        options.initial_controllers = initial_controllers;
         format(&options).unwrap();
     }
 

@@ -47,6 +47,7 @@ fn index_of(name: &str) -> Option<usize> {
 
 /// Something in a configuration that is probably not meant so, but does no harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Warning {
     /// The key.
     pub key: String,
