@@ -14,7 +14,7 @@ fn file(folder: &Path, name: &str, lines: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_produced_is_consumed() {
     let server = Server::start().await;
-    let topic = fresh("records");
+    let topic = fresh("printed");
     server.creates(&topic, &["--partitions", "2"]).await;
     let folder = tempfile::tempdir().unwrap();
     let lines = file(folder.path(), "lines", &["a:one", "b:two", "c:"]);
@@ -72,7 +72,7 @@ async fn a_group_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let lines = file(folder.path(), "lines", &["1", "2", "3", "4"]);
     server.says(&["produce", &topic, &lines]);
-    let group = fresh("readers");
+    let group = fresh("listeners");
     assert_eq!(
         server.says(&["consume", &topic, "-g", &group, "-c", "2"]),
         "1\n2\n"
