@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "log",
             "replication",
             "metadata",
+            "coordinator",
         ],
     ),
     (
@@ -44,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        // The machines of the client are part of what is simulated.
         "tidelog-sim",
         &[
             "types",
@@ -52,7 +54,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "log",
             "replication",
             "metadata",
+            "coordinator",
             "node",
+            "client",
         ],
     ),
     ("tidelog-client", &["types", "record", "protocol"]),

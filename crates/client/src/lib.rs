@@ -67,6 +67,13 @@ mod stories;
 mod topics;
 mod transport;
 
+/// The machines of the client, without I/O, for simulators. They change as the client does, and nobody is promised anything.
+#[cfg(feature = "machines")]
+#[doc(hidden)]
+pub mod machines {
+    pub use crate::consumer::membership::*;
+}
+
 pub use client::{Broker, Client};
 pub use cluster::{
     ClusterDescription, ClusterNode, EndpointType, FeatureUpgrade, Features, LogDir, LogDirReplica,

@@ -30,7 +30,7 @@ use tidelog_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestA
 use tidelog_protocol::records::consumer_protocol::{
     ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicPartition,
 };
-use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Str, TopicId, Uuid};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, Str, Timestamp, TopicId, Uuid};
 
 use shown::{consumer_assignment, seconds, show_bytes, show_response};
 use world::{START, World, subscription};
@@ -223,6 +223,13 @@ impl Story {
                     .filter(|(_, effect)| !matches!(effect, Effect::Report { .. }))
                     .map(|(at, effect)| format!("after {}: {}", seconds(*at), self.show(effect)))
                     .collect();
+            }
+            // The wall clock only; the clock of timers goes on.
+            "set-back" => {
+                let back = duration(words.plain[1]).as_millis() as i64;
+                let timestamp = &mut self.world.now.timestamp;
+                *timestamp = Timestamp::from_millis(timestamp.as_millis() - back);
+                return Vec::new();
             }
             "reload" => self.world.reload(),
             "unload" => self.world.handle(Input::Unload),

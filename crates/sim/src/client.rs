@@ -20,7 +20,7 @@ const PATIENCE: Time = 2 * SECOND;
 pub(crate) struct Producer {
     index: usize,
     topic: TopicName,
-    partition_index: i32,
+    pub(crate) partition_index: i32,
     nodes: i32,
     interval: Time,
     pub(crate) partition: Option<Partition>,

@@ -37,6 +37,11 @@ pub(crate) enum Event {
         life: u32,
     },
     Client(usize),
+    Consumer {
+        index: usize,
+        /// Which start of the consumer.
+        life: u32,
+    },
     Fault(usize),
     /// A fault is over.
     Relief(usize),
@@ -63,6 +68,10 @@ pub(crate) enum Timer {
     Changes,
     Checkpoint,
     Kick(NodeId),
+    /// The groups of a partition are loaded.
+    LoadGroups(i32),
+    /// Something is due in the groups of a partition.
+    Groups(i32),
 }
 
 #[derive(Clone, Copy, Debug)]

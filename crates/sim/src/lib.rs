@@ -18,6 +18,7 @@
 mod check;
 mod client;
 mod clock;
+mod consumer;
 mod event;
 mod io;
 mod message;

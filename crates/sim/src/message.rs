@@ -1,6 +1,7 @@
 //! What nodes and clients say to each other: what the broker sends over the wire, before it is encoded.
 
 use bytes::Bytes;
+use tidelog_coordinator::group::{GroupRequest, GroupResponse};
 use tidelog_metadata::controller::{ControllerRequest, ControllerResponse};
 use tidelog_node::partition::Fetched;
 use tidelog_record::Batch;
@@ -10,6 +11,9 @@ use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicId, TopicName};
 
 /// A partition.
 pub(crate) type Partition = (TopicId, i32);
+
+/// What a consumer reads.
+pub(crate) type Records = Result<Vec<Batch>, ErrorCode>;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
@@ -39,6 +43,10 @@ pub(crate) enum Request {
     /// A follower wants to know where the leader's log begins and ends.
     Offsets(Partition, LeaderEpoch),
     Produce(Partition, Batch),
+    /// A consumer wants what is committed from an offset on.
+    Records(Partition, Offset),
+    /// Of the coordinator of a group, in a version.
+    Group(i16, Box<GroupRequest>),
     /// Who leads what.
     Metadata,
 }
@@ -52,6 +60,8 @@ pub(crate) enum Response {
     Fetch(Vec<(Partition, Fetched)>),
     Offsets(Result<LogRange, ErrorCode>),
     Produce(Result<Offset, ErrorCode>),
+    Records(Records),
+    Group(Box<GroupResponse>),
     Metadata(Vec<(TopicName, Partition, Option<NodeId>)>),
 }
 
@@ -63,13 +73,15 @@ impl Message {
                 Request::Quorum(_) => 0,
                 Request::Controller(_) => 1,
                 Request::Fetch { .. } | Request::Offsets(..) => 2,
-                Request::Produce(..) | Request::Metadata => 3,
+                Request::Produce(..) | Request::Metadata | Request::Records(..) => 3,
+                Request::Group(..) => 5,
             },
             Self::Response { response, .. } => match response {
                 Response::Quorum(..) => 0,
                 Response::Controller(_) | Response::NotController => 1,
                 Response::Fetch(_) | Response::Offsets(_) => 2,
-                Response::Produce(_) | Response::Metadata(_) => 3,
+                Response::Produce(_) | Response::Metadata(_) | Response::Records(_) => 3,
+                Response::Group(_) => 5,
             },
             Self::Closed { .. } => 4,
         }

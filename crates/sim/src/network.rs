@@ -15,6 +15,9 @@ pub(crate) type Place = i32;
 /// Whoever has a number from here on is a client.
 pub(crate) const CLIENTS: Place = 1000;
 
+/// Whoever has a number from here on is a consumer of a group.
+pub(crate) const CONSUMERS: Place = 2000;
+
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     /// When the last message of a connection arrives: none overtakes another.

@@ -1,8 +1,10 @@
 //! What will go wrong, and when: all of it follows from the seed, and any part of it can be left out.
 
+use tidelog_client::Assignor;
 use tidelog_log::testing::{Crash, Op};
 
 use crate::clock::{MS, SECOND, Time};
+use crate::consumer::Protocol;
 use crate::network::Place;
 use crate::random::Random;
 
@@ -14,6 +16,9 @@ pub struct Plan {
     pub(crate) nodes: i32,
     pub(crate) voters: i32,
     pub(crate) partitions: i32,
+    /// How many consumers share the work, and how.
+    pub(crate) consumers: usize,
+    pub(crate) protocol: Protocol,
     /// How long a producer waits between two batches.
     pub(crate) interval: Time,
     pub(crate) snapshot_bytes: i64,
@@ -55,6 +60,13 @@ pub(crate) enum Fault {
     CreateTopic(u64),
     /// A topic of that number is deleted.
     DeleteTopic(u64),
+    /// The coordinator of the group goes to other nodes, which the number chooses.
+    MoveCoordinator(u64),
+    /// The process of a consumer is gone, and a new member comes.
+    KillConsumer(usize),
+    PauseConsumer(usize),
+    /// A consumer leaves, and comes back as a new member.
+    LeaveGroup(usize),
 }
 
 impl Fault {
@@ -76,9 +88,24 @@ impl Fault {
             Self::Elect => "election of preferred leaders",
             Self::CreateTopic(_) => "topic created",
             Self::DeleteTopic(_) => "topic deleted",
+            Self::MoveCoordinator(_) => "coordinator moved",
+            Self::KillConsumer(_) => "consumer killed",
+            Self::PauseConsumer(_) => "consumer paused",
+            Self::LeaveGroup(_) => "consumer leaves",
         }
     }
 }
+
+/// How many kinds of faults there are.
+const KINDS: u64 = 20;
+
+const PROTOCOLS: [Protocol; 5] = [
+    Protocol::Consumer,
+    Protocol::Consumer,
+    Protocol::Classic(Assignor::Range),
+    Protocol::Classic(Assignor::Sticky),
+    Protocol::Classic(Assignor::CooperativeSticky),
+];
 
 impl Plan {
     /// The fate that goes with a seed.
@@ -92,6 +119,8 @@ impl Plan {
             nodes,
             voters: voters.min(nodes),
             partitions: random.between(1, 4) as i32,
+            consumers: random.pick(&[0, 0, 1, 2, 3, 3]),
+            protocol: random.pick(&PROTOCOLS),
             interval: random.pick(&[20, 50, 50, 100]) * MS,
             snapshot_bytes: random.pick(&[4_000, 20_000, 1_000_000]),
             calm_at,
@@ -99,7 +128,7 @@ impl Plan {
         };
         // How often something goes wrong differs from seed to seed, and what does too.
         let pause = random.pick(&[1, 2, 4, 8]) * SECOND;
-        let kinds: Vec<u64> = (0..16).filter(|_| !random.one_in(3)).collect();
+        let kinds: Vec<u64> = (0..KINDS).filter(|_| !random.one_in(3)).collect();
         let mut at = 3 * SECOND + random.below(pause);
         while at < calm_at {
             let kind = match kinds.is_empty() {
@@ -137,6 +166,15 @@ impl Plan {
             12 => Fault::Elect,
             13 => Fault::CreateTopic(random.below(3)),
             14 => Fault::DeleteTopic(random.below(3)),
+            15..19 if self.consumers > 0 => {
+                let consumer = random.below(self.consumers as u64) as usize;
+                match kind {
+                    15 => Fault::MoveCoordinator(random.next()),
+                    16 => Fault::KillConsumer(consumer),
+                    17 => Fault::PauseConsumer(consumer),
+                    _ => Fault::LeaveGroup(consumer),
+                }
+            }
             _ if random.one_in(2) => Fault::FillDisk(a, random.below(3_000)),
             _ => {
                 let op = random.pick(&[Op::Write, Op::Sync, Op::Change, Op::Mutation]);
@@ -170,11 +208,13 @@ impl Plan {
     /// What will go wrong, a line for each.
     pub fn describe(&self) -> Vec<String> {
         let head = format!(
-            "{} nodes, {} of them voters, {} partitions, a batch each {} ms, calm after {} s",
+            "{} nodes, {} of them voters, {} partitions, a batch each {} ms, {} consumers ({:?}), calm after {} s",
             self.nodes,
             self.voters,
             self.partitions,
             self.interval / MS,
+            self.consumers,
+            self.protocol,
             self.calm_at / SECOND
         );
         let faults = self.faults.iter().map(|planned| {

@@ -19,11 +19,19 @@ pub enum Bug {
     ForgetsSequences,
     /// A follower asks a leader that it was told of once for ever.
     NeverAsksAgain,
+    /// A coordinator of groups answers when it has appended, whatever the others have.
+    CommitsTooEarly,
+    /// A coordinator takes commits from whoever was a member once.
+    ForgetsGenerations,
+    /// A coordinator hands out partitions whose owner has not given them up.
+    HandsOutBeforeRevoked,
+    /// A coordinator that takes over does not know how far groups have come.
+    ForgetsOffsetsWhenLoaded,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::AcknowledgesTooEarly,
         Self::FlushLies,
         Self::MetadataFlushLies,
@@ -32,5 +40,9 @@ impl Bug {
         Self::CountsWhatWasSent,
         Self::ForgetsSequences,
         Self::NeverAsksAgain,
+        Self::CommitsTooEarly,
+        Self::ForgetsGenerations,
+        Self::HandsOutBeforeRevoked,
+        Self::ForgetsOffsetsWhenLoaded,
     ];
 }

@@ -1,6 +1,7 @@
 //! What all nodes of a cluster have in common.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidelog_metadata::configs::BrokerConfig;
 
@@ -12,7 +13,7 @@ pub(crate) const CLUSTER_ID: &str = "simulated-cluster-----";
 pub(crate) struct Settings {
     /// The nodes 1 to this are voters of the metadata quorum.
     pub(crate) voters: i32,
-    pub(crate) broker: BrokerConfig,
+    pub(crate) broker: Arc<BrokerConfig>,
     /// After so many bytes of metadata a snapshot is made.
     pub(crate) snapshot_bytes: i64,
 }
@@ -32,7 +33,7 @@ impl Settings {
         let (broker, _) = broker.expect("the configuration is in order");
         Self {
             voters,
-            broker,
+            broker: Arc::new(broker),
             snapshot_bytes,
         }
     }

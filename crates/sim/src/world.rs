@@ -19,10 +19,11 @@ use tidelog_types::{NodeId, Offset, TopicName};
 use crate::check::Oracle;
 use crate::client::Producer;
 use crate::clock::{Clock, MS, SECOND, Time};
+use crate::consumer::Consumer;
 use crate::event::{Event, Queue};
 use crate::io::{Io, Trace};
 use crate::message::{Message, Partition, Request, Response};
-use crate::network::{CLIENTS, Network, Place};
+use crate::network::{CLIENTS, CONSUMERS, Network, Place};
 use crate::node::Node;
 use crate::plan::{Fault, Plan};
 use crate::planted::Bug;
@@ -73,6 +74,8 @@ struct World {
     /// Nodes whose disk fails, until they are started anew.
     faulty: Vec<bool>,
     producers: Vec<Producer>,
+    consumers: Vec<Consumer>,
+    groups_created: bool,
     topic_created: bool,
     admin_id: u64,
     faults: BTreeMap<&'static str, u64>,
@@ -95,6 +98,18 @@ impl World {
             let topic = TopicName::from(TOPIC);
             Producer::new(index as usize, topic, index, plan.nodes, plan.interval)
         });
+        let consumers = (0..plan.consumers).map(|index| {
+            let drift = random.between(0, 2_000) as i64 - 1_000;
+            let clock = Clock::new(base, drift, 0);
+            Consumer::new(
+                index,
+                plan.protocol,
+                TopicName::from(TOPIC),
+                plan.nodes,
+                clock,
+            )
+        });
+        let consumers = consumers.collect();
         Self {
             settings: Arc::new(settings),
             bug,
@@ -107,6 +122,8 @@ impl World {
             faulty: vec![false; nodes.len()],
             nodes,
             producers: producers.collect(),
+            consumers,
+            groups_created: false,
             topic_created: false,
             admin_id: 0,
             faults: BTreeMap::new(),
@@ -182,6 +199,32 @@ impl World {
         (&mut self.producers[index], io)
     }
 
+    fn at_consumer(&mut self, index: usize) -> (&mut Consumer, Io<'_>) {
+        let io = Io {
+            now: self.now,
+            random: &mut self.random,
+            queue: &mut self.queue,
+            network: &mut self.network,
+            oracle: &mut self.oracle,
+            trace: &mut self.trace,
+            bug: self.bug,
+        };
+        (&mut self.consumers[index], io)
+    }
+
+    /// Hands an event to a consumer, unless it is paused.
+    fn with_consumer(&mut self, index: usize, event: Event) {
+        let (consumer, mut io) = self.at_consumer(index);
+        if consumer.paused {
+            return consumer.deferred.push(event);
+        }
+        match event {
+            Event::Consumer { life, .. } => consumer.tick(&mut io, life),
+            Event::Deliver { message, .. } => consumer.message(&mut io, message),
+            _ => {}
+        }
+    }
+
     fn handle(&mut self, event: Event) {
         match event {
             Event::Deliver {
@@ -206,6 +249,7 @@ impl World {
                 let (producer, mut io) = self.at_producer(index);
                 producer.tick(&mut io, is_loaded);
             }
+            Event::Consumer { index, .. } => self.with_consumer(index, event),
             Event::Fault(index) => self.fault(index),
             Event::Relief(index) => self.relieve(index),
             Event::Restart(node) => self.restart(node),
@@ -222,6 +266,15 @@ impl World {
             .mix(self.now.rotate_left(9) ^ (from as u64) << 16 ^ to as u64);
         if to == ADMIN {
             return self.told_admin(message);
+        }
+        if to >= CONSUMERS {
+            let event = Event::Deliver {
+                from,
+                to,
+                breaks,
+                message,
+            };
+            return self.with_consumer((to - CONSUMERS) as usize, event);
         }
         if to >= CLIENTS {
             let (producer, mut io) = self.at_producer((to - CLIENTS) as usize);
@@ -320,6 +373,14 @@ impl World {
             let (producer, mut io) = self.at_producer(index);
             producer.look_again(&mut io);
         }
+        for index in 0..self.consumers.len() {
+            let place = CONSUMERS + index as Place;
+            self.network.break_between(id.value(), place);
+            let (consumer, mut io) = self.at_consumer(index);
+            if !consumer.paused {
+                consumer.look_again(&mut io, id.value());
+            }
+        }
         self.network.break_between(id.value(), id.value());
     }
 
@@ -388,12 +449,29 @@ impl World {
                 }
             }
             Fault::Break(a, b) => self.disconnect(a, b),
-            Fault::Reassign(partition, seed) => return self.reassign(partition, seed),
+            Fault::Reassign(partition, seed) => {
+                return self.reassign(TopicName::from(TOPIC), partition, seed);
+            }
             Fault::Elect => return self.elect(),
             Fault::CreateTopic(number) => {
                 return self.create_topic(&format!("passing-{number}"), 2);
             }
             Fault::DeleteTopic(number) => return self.delete_topic(&format!("passing-{number}")),
+            Fault::MoveCoordinator(seed) => {
+                return self.reassign(TopicName::CONSUMER_OFFSETS, 0, seed);
+            }
+            Fault::KillConsumer(index) => {
+                self.kill_consumer(index);
+                self.trace
+                    .say(self.now, || format!("consumer {index}: is gone"));
+            }
+            Fault::PauseConsumer(index) => self.consumers[index].paused = true,
+            Fault::LeaveGroup(index) => {
+                let (consumer, mut io) = self.at_consumer(index);
+                if !consumer.paused {
+                    consumer.leave(&mut io);
+                }
+            }
             Fault::Slow(node) => drop(self.network.slow.insert(node)),
             Fault::StallDisk(node) => {
                 let (node, _) = self.at(NodeId::new(node));
@@ -438,13 +516,16 @@ impl World {
                 let (node, _) = self.at(NodeId::new(node));
                 node.disk.heal();
             }
+            Fault::PauseConsumer(index) => self.resume_consumer(index),
+            Fault::KillConsumer(index) | Fault::LeaveGroup(index) => self.start_consumer(index),
             Fault::Crash(..)
             | Fault::Break(..)
             | Fault::StallDisk(_)
             | Fault::Reassign(..)
             | Fault::Elect
             | Fault::CreateTopic(_)
-            | Fault::DeleteTopic(_) => {}
+            | Fault::DeleteTopic(_)
+            | Fault::MoveCoordinator(_) => {}
         }
     }
 
@@ -455,6 +536,31 @@ impl World {
         let now = io.now;
         for event in deferred {
             self.queue.push(now, event);
+        }
+    }
+
+    fn kill_consumer(&mut self, index: usize) {
+        let place = CONSUMERS + index as Place;
+        for node in 1..=self.plan.nodes {
+            self.network.break_between(node, place);
+        }
+        let (consumer, mut io) = self.at_consumer(index);
+        consumer.kill(&mut io);
+    }
+
+    fn resume_consumer(&mut self, index: usize) {
+        let (consumer, _) = self.at_consumer(index);
+        consumer.paused = false;
+        for event in std::mem::take(&mut consumer.deferred) {
+            self.queue.push(self.now, event);
+        }
+    }
+
+    fn start_consumer(&mut self, index: usize) {
+        let has_topics = self.topic_created && self.groups_created;
+        let (consumer, mut io) = self.at_consumer(index);
+        if has_topics && !consumer.paused {
+            consumer.start(&mut io);
         }
     }
 
@@ -474,6 +580,10 @@ impl World {
             self.mend(from, to);
         }
         self.network.slow.clear();
+        for index in 0..self.consumers.len() {
+            self.resume_consumer(index);
+            self.start_consumer(index);
+        }
         for id in (1..=self.plan.nodes).map(NodeId::new) {
             self.resume(id);
             self.nodes[(id.value() - 1) as usize].disk.heal();
@@ -486,6 +596,9 @@ impl World {
         self.queue.push(self.now + 250 * MS, Event::Look);
         if !self.topic_created {
             self.create_topic(TOPIC, self.plan.partitions);
+        }
+        if !self.groups_created && !self.consumers.is_empty() {
+            self.create_topic(&TopicName::CONSUMER_OFFSETS, 1);
         }
         if !self.is_calm && self.now >= self.plan.calm_at {
             self.calm_down();
@@ -544,7 +657,7 @@ impl World {
     }
 
     /// Moves a partition to three nodes, in any order.
-    fn reassign(&mut self, partition_index: i32, seed: u64) {
+    fn reassign(&mut self, name: TopicName, partition_index: i32, seed: u64) {
         let mut random = Random::new(seed);
         let mut nodes: Vec<_> = (1..=self.plan.nodes).map(NodeId::new).collect();
         while nodes.len() > 3 {
@@ -556,7 +669,7 @@ impl World {
             replicas: Some(nodes),
         };
         let topic = ReassignableTopic {
-            name: TopicName::from(TOPIC),
+            name,
             partitions: vec![partition],
         };
         let request = AlterPartitionReassignmentsRequest {
@@ -602,15 +715,23 @@ impl World {
             ..
         } = message
         {
-            let created = answer.topics.iter().any(|topic| {
-                let has_answer = topic.error_code.is_ok()
-                    || topic.error_code == tidelog_types::ErrorCode::TOPIC_ALREADY_EXISTS;
-                has_answer && &*topic.name == TOPIC
-            });
-            if created && !self.topic_created {
-                self.topic_created = true;
+            let is_there = |name: &str| {
+                answer.topics.iter().any(|topic| {
+                    let is_there = topic.error_code.is_ok()
+                        || topic.error_code == tidelog_types::ErrorCode::TOPIC_ALREADY_EXISTS;
+                    is_there && &*topic.name == name
+                })
+            };
+            let created = is_there(TOPIC) && !self.topic_created;
+            let groups_created = is_there(&TopicName::CONSUMER_OFFSETS) && !self.groups_created;
+            self.topic_created |= created;
+            self.groups_created |= groups_created;
+            if created {
                 self.trace
                     .say(self.now, || "the topic is created".to_owned());
+            }
+            if created || groups_created {
+                (0..self.consumers.len()).for_each(|index| self.start_consumer(index));
             }
         }
     }
@@ -643,6 +764,9 @@ impl World {
                 return Some(producer.waits_for());
             }
         }
+        if let Some(why) = self.group_unsettled() {
+            return Some(why);
+        }
         for topic in controller.image.topics() {
             for (index, partition) in &topic.partitions {
                 if partition.is_reassigning() {
@@ -661,6 +785,42 @@ impl World {
                 if let Some(why) = self.lagging(id, &partition.replicas) {
                     return Some(why);
                 }
+            }
+        }
+        None
+    }
+
+    /// What keeps the group from having read everything, if anything does.
+    fn group_unsettled(&self) -> Option<String> {
+        let mut owned = BTreeMap::new();
+        for consumer in &self.consumers {
+            if !consumer.is_running() {
+                return Some(consumer.status());
+            }
+            for partition in consumer.owned() {
+                *owned.entry(partition).or_insert(0) += 1;
+            }
+        }
+        for producer in &self.producers {
+            let (index, partition) = (producer.partition_index, producer.partition?);
+            if self.consumers.is_empty() {
+                break;
+            }
+            if owned.get(&index) != Some(&1) {
+                let all: Vec<_> = self.consumers.iter().map(Consumer::status).collect();
+                let all = all.join(", ");
+                return Some(format!(
+                    "partition {index} is read by {:?}: {all}",
+                    owned.get(&index)
+                ));
+            }
+            let end = self.oracle.committed_end(partition);
+            let consumed = self.oracle.groups.consumed_to(index);
+            let committed = self.oracle.groups.last_committed(index);
+            if consumed != end || (end > Offset::ZERO && committed != Some(end)) {
+                return Some(format!(
+                    "partition {index} ends at {end}, is consumed up to {consumed}, and {committed:?} is committed"
+                ));
             }
         }
         None

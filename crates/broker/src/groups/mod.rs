@@ -5,7 +5,6 @@
 
 mod explain;
 mod shard;
-mod view;
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -19,11 +18,11 @@ use tidelog_coordinator::group::{
 use tidelog_metadata::Delta;
 use tidelog_metadata::configs::{BrokerConfig, ResourceKind};
 use tidelog_metadata::image::Image;
+use tidelog_node::groups::{View, topic_changes};
 use tidelog_types::{ErrorCode, GroupId, PartitionIndex};
 use tokio::sync::Notify;
 
 use self::shard::Shard;
-use self::view::{View, topic_changes};
 use crate::clock::{Clock, real};
 use crate::store::partition::{Accepted, AppendRefused, Partition, TransactionEnd, Waiter};
 

@@ -4,16 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_protocol::messages::consumer_group_heartbeat::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicPartitions,
-};
 use tidelog_types::{ErrorCode, Now, Str, TopicId, TopicName, TopicPartition, Uuid};
 
 use super::core::{Core, Ready};
 use super::fetcher::Start;
 use super::membership::{
-    Assignor, ClassicConfig, ClassicMember, Config, Effect, Heartbeat, HeartbeatAnswer, Input,
-    Member, RequestId, Subscription,
+    AnyMember, Assignor, ClassicConfig, ClassicMember, Config, Effect, Heartbeat, HeartbeatAnswer,
+    Input, Member, RequestId, Subscription, messages,
 };
 use super::{ConsumeError, ConsumerConfig, GroupProtocol, Shared};
 use crate::ClientError;
@@ -38,57 +35,6 @@ pub(super) struct Notice {
     pub(super) rebalance: Rebalance,
     /// The number of the member's demand to give partitions up.
     pub(super) demand: Option<u64>,
-}
-
-/// A member by one protocol or the other.
-#[derive(Debug)]
-enum AnyMember {
-    Consumer(Box<Member>),
-    Classic(Box<ClassicMember>),
-}
-
-impl AnyMember {
-    fn new(now: Now, config: &ConsumerConfig, client: &crate::Config) -> Self {
-        match config.group_protocol {
-            GroupProtocol::Consumer | GroupProtocol::Auto => {
-                Self::Consumer(Box::new(Member::new(now, member_config(config, client))))
-            }
-            GroupProtocol::Classic => Self::classic(now, config, client),
-        }
-    }
-
-    fn classic(now: Now, config: &ConsumerConfig, client: &crate::Config) -> Self {
-        let config = classic_config(config, client);
-        Self::Classic(Box::new(ClassicMember::new(now, config)))
-    }
-
-    fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
-        match self {
-            Self::Consumer(member) => member.handle(now, input, effects),
-            Self::Classic(member) => member.handle(now, input, effects),
-        }
-    }
-
-    fn deadline(&self) -> Option<std::time::Instant> {
-        match self {
-            Self::Consumer(member) => member.deadline(),
-            Self::Classic(member) => member.deadline(),
-        }
-    }
-
-    fn identity(&self) -> Option<(Str, i32)> {
-        match self {
-            Self::Consumer(member) => member.identity(),
-            Self::Classic(member) => member.identity(),
-        }
-    }
-
-    fn demand(&self) -> Option<(u64, Vec<TopicPartition>)> {
-        match self {
-            Self::Consumer(member) => member.demand(),
-            Self::Classic(member) => member.demand(),
-        }
-    }
 }
 
 /// The group's side of a consumer's state.
@@ -117,7 +63,7 @@ impl Core {
             for partition in self.assignment() {
                 self.unassign(&partition);
             }
-            let member = AnyMember::new(self.now(), config, self.client.config());
+            let member = new_member(self.now(), config, self.client.config());
             self.group = Some(Group {
                 group_id: group_id.clone(),
                 member,
@@ -247,7 +193,7 @@ impl Core {
 
     /// Becomes a member by the classic protocol.
     fn fall_back(&mut self) {
-        let member = AnyMember::classic(self.now(), &self.config, self.client.config());
+        let member = new_classic_member(self.now(), &self.config, self.client.config());
         let Some(group) = &mut self.group else {
             return;
         };
@@ -347,6 +293,20 @@ impl Core {
     }
 }
 
+fn new_member(now: Now, config: &ConsumerConfig, client: &crate::Config) -> AnyMember {
+    match config.group_protocol {
+        GroupProtocol::Consumer | GroupProtocol::Auto => {
+            AnyMember::Consumer(Box::new(Member::new(now, member_config(config, client))))
+        }
+        GroupProtocol::Classic => new_classic_member(now, config, client),
+    }
+}
+
+fn new_classic_member(now: Now, config: &ConsumerConfig, client: &crate::Config) -> AnyMember {
+    let config = classic_config(config, client);
+    AnyMember::Classic(Box::new(ClassicMember::new(now, config)))
+}
+
 fn member_config(config: &ConsumerConfig, client: &crate::Config) -> Config {
     let mut id = [0; 16];
     // Without randomness the coordinator would refuse all members but one, and say so.
@@ -389,34 +349,7 @@ pub(super) async fn beat(shared: Arc<Shared>, request: RequestId, heartbeat: Hea
 
 impl Shared {
     async fn send_heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, ClientError> {
-        let says_all = heartbeat.rebalance_timeout.is_some();
-        let timeout = heartbeat.rebalance_timeout.map(|it| it.as_millis());
-        let timeout = timeout.map(|it| i32::try_from(it).unwrap_or(i32::MAX));
-        let owned = heartbeat.owned.map(|owned| {
-            let owned = owned.into_iter();
-            let owned = owned.map(|(topic_id, partitions)| TopicPartitions {
-                topic_id,
-                partitions,
-            });
-            owned.collect()
-        });
-        let (topics, regex) = match heartbeat.subscription {
-            Some(it) => (Some(it.topics), it.regex),
-            None => (None, None),
-        };
-        let config = &self.config;
-        let request = ConsumerGroupHeartbeatRequest {
-            group_id: config.group_id.clone().unwrap_or_default(),
-            member_id: heartbeat.member_id,
-            member_epoch: heartbeat.member_epoch,
-            instance_id: config.group_instance_id.clone(),
-            rack_id: config.rack.clone().filter(|_| says_all),
-            rebalance_timeout_ms: timeout.unwrap_or(-1),
-            subscribed_topic_names: topics,
-            subscribed_topic_regex: regex,
-            server_assignor: config.remote_assignor.clone().filter(|_| says_all),
-            topic_partitions: owned,
-        };
+        let request = messages::heartbeat(&self.config, heartbeat);
         let answer = match self.ask_coordinator(&request, i16::MAX).await {
             // Trying again would not help.
             Err(error) if !error.is_retriable() && error.code().is_none() => {
@@ -425,7 +358,7 @@ impl Shared {
             answer => answer?,
         };
         self.heed_code(answer.error_code).await;
-        Ok(plain(answer))
+        Ok(messages::heard(answer))
     }
 
     /// Gives partitions up, after a commit if that goes by itself.
@@ -457,25 +390,5 @@ fn refusal(error: &ClientError) -> HeartbeatAnswer {
         member_epoch: 0,
         interval: Duration::ZERO,
         assignment: None,
-    }
-}
-
-fn plain(answer: ConsumerGroupHeartbeatResponse) -> HeartbeatAnswer {
-    let assignment = answer.assignment.map(|assignment| {
-        let topics = assignment.topic_partitions.into_iter();
-        let partitions = topics.flat_map(|topic| {
-            let partitions = topic.partitions.into_iter();
-            partitions.map(move |partition| (topic.topic_id, partition))
-        });
-        partitions.collect()
-    });
-    let interval = u64::try_from(answer.heartbeat_interval_ms).unwrap_or(0);
-    HeartbeatAnswer {
-        error_code: answer.error_code,
-        message: answer.error_message,
-        member_id: answer.member_id,
-        member_epoch: answer.member_epoch,
-        interval: Duration::from_millis(interval),
-        assignment,
     }
 }

@@ -10,7 +10,15 @@ mod core;
 mod error;
 mod fetcher;
 mod group;
-mod membership;
+#[cfg_attr(
+    feature = "machines",
+    expect(missing_docs, reason = "nobody is promised anything")
+)]
+#[cfg_attr(
+    not(feature = "machines"),
+    expect(unreachable_pub, reason = "see `machines`")
+)]
+pub(crate) mod membership;
 mod reader;
 mod record;
 mod requests;

@@ -23,6 +23,7 @@ use tidelog_replication::quorum::{
 };
 use tidelog_types::{NodeId, Offset, Str, Uuid};
 
+use super::groups::Coordinators;
 use super::member::Stage;
 use super::{Context, Inputs, Node, Process, batches};
 use crate::clock::SECOND;
@@ -143,6 +144,7 @@ impl Process {
             fetching: BTreeSet::new(),
             parked: BTreeMap::new(),
             producers: BTreeMap::new(),
+            coordinators: Coordinators::default(),
             pending: BTreeMap::new(),
             timers: BTreeMap::new(),
             next_id: u64::from(node.life) << 32,
@@ -671,9 +673,8 @@ impl Process {
 }
 
 fn controller_config(settings: &Settings, io: &mut Io<'_>) -> ControllerConfig {
-    let broker: &BrokerConfig = &settings.broker;
     let mut config = ControllerConfig::new(
-        broker.clone(),
+        BrokerConfig::clone(&settings.broker),
         Str::from_static(CLUSTER_ID),
         io.random.bytes32(),
     );

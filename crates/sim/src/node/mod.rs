@@ -1,5 +1,6 @@
 //! A node: the machines with their logs on a simulated disk, and what the broker's shell does around them.
 
+mod groups;
 mod member;
 mod metadata;
 mod partitions;
@@ -17,6 +18,7 @@ use tidelog_replication::partition::{AlterPartition, FetchState};
 use tidelog_replication::quorum::Quorum;
 use tidelog_types::{LeaderEpoch, NodeId, Offset, Uuid};
 
+use self::groups::Coordinators;
 use self::member::Stage;
 pub(crate) use self::partitions::Local;
 use self::partitions::Parked;
@@ -88,6 +90,7 @@ pub(crate) struct Process {
     parked: BTreeMap<u64, Parked>,
     /// Producers that wait for an append, and the offset that it got.
     producers: BTreeMap<u64, (Place, u64, Offset)>,
+    coordinators: Coordinators,
 
     /// What this node has asked of others.
     pending: BTreeMap<u64, (Place, Context)>,
@@ -216,6 +219,8 @@ impl Process {
             Timer::Changes => self.send_changes(io),
             Timer::Checkpoint => self.checkpoint_due(io),
             Timer::Kick(leader) => self.kick(io, leader),
+            Timer::LoadGroups(index) => self.load_groups(io, index),
+            Timer::Groups(index) => self.groups_due(io, index),
         }
     }
 
@@ -257,6 +262,13 @@ impl Process {
                 self.answer(io, (from, id), Response::Offsets(answer));
             }
             Request::Produce(partition, batch) => self.produce(io, (from, id), partition, &batch),
+            Request::Records(partition, offset) => {
+                let records = self.records(partition, offset);
+                self.answer(io, (from, id), Response::Records(records));
+            }
+            Request::Group(version, request) => {
+                self.group_asked(io, (from, id), version, *request);
+            }
             Request::Metadata => {
                 let response = self.leaders();
                 self.answer(io, (from, id), response);

@@ -14,13 +14,13 @@ use tidelog_replication::divergence::EpochEnd;
 use tidelog_replication::partition::{
     Ask, Config, FetchState, FollowerFetch, Input, Leadership, LogRange,
 };
-use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition, Uuid};
+use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicName, TopicPartition, Uuid};
 
-use super::{Checkpoint, Context, Process};
+use super::{Checkpoint, Context, Process, batches};
 use crate::clock::{MS, SECOND, Time};
 use crate::event::{DiskWork, Timer};
 use crate::io::Io;
-use crate::message::{Partition, Request, Response};
+use crate::message::{Partition, Records, Request, Response};
 use crate::network::Place;
 use crate::planted::Bug;
 
@@ -90,6 +90,7 @@ impl Process {
                 }
             }
         }
+        self.tell_groups(io, delta);
         let brokers: Vec<_> = delta.brokers.iter().filter(|id| **id != self.id).collect();
         let partitions: Vec<_> = self.partitions.keys().copied().collect();
         for id in brokers {
@@ -111,6 +112,17 @@ impl Process {
         }
         let input = role(&self.image, self.id, state);
         self.partition_input(io, partition, input);
+        if self.is_of_groups(partition) {
+            match state.leader == self.id {
+                true => self.elected(io, partition.1),
+                false => self.resigned(io, partition.1),
+            }
+        }
+    }
+
+    fn is_of_groups(&self, partition: Partition) -> bool {
+        let local = self.partitions.get(&partition);
+        local.is_some_and(|local| local.name.topic == TopicName::CONSUMER_OFFSETS)
     }
 
     fn open_partition(&mut self, io: &mut Io<'_>, partition: Partition) -> Result<Local, String> {
@@ -181,6 +193,9 @@ impl Process {
     }
 
     fn delete(&mut self, io: &mut Io<'_>, partition: Partition) {
+        if self.is_of_groups(partition) {
+            self.resigned(io, partition.1);
+        }
         let Some(mut local) = self.partitions.remove(&partition) else {
             return;
         };
@@ -217,7 +232,7 @@ impl Process {
     }
 
     /// Makes one call of a partition, and does what it leaves to do.
-    fn with<R>(
+    pub(super) fn with<R>(
         &mut self,
         io: &mut Io<'_>,
         partition: Partition,
@@ -261,6 +276,7 @@ impl Process {
             let at = self.clock.when(at);
             self.arm(io, Timer::Partition(partition), at);
         }
+        self.settle_groups(io);
     }
 
     /// Tells the oracle what is to be seen of a partition.
@@ -296,6 +312,9 @@ impl Process {
         }
         if marks.high_watermark > local.seen {
             let reader = local.core.log().reader();
+            if local.name.topic == TopicName::CONSUMER_OFFSETS {
+                io.oracle.groups_topic = Some(partition.0);
+            }
             io.oracle.committed(
                 partition,
                 id,
@@ -364,13 +383,16 @@ impl Process {
     }
 
     fn acknowledge(&mut self, io: &mut Io<'_>, waiter: Waiter, result: Result<(), ErrorCode>) {
+        if self.group_appended(waiter, result) {
+            return;
+        }
         if let Some((to, id, base_offset)) = self.producers.remove(&waiter) {
             let result = result.map(|()| base_offset);
             self.answer(io, (to, id), Response::Produce(result));
         }
     }
 
-    fn flush(&mut self, io: &mut Io<'_>, partition: Partition) {
+    pub(super) fn flush(&mut self, io: &mut Io<'_>, partition: Partition) {
         let Some(local) = self.partitions.get_mut(&partition) else {
             return;
         };
@@ -640,6 +662,25 @@ impl Process {
             self.flush(io, partition);
         }
         self.kick_for(io, partition, RETRY);
+    }
+
+    /// What a consumer gets: what is committed, whole batches.
+    pub(super) fn records(&self, partition: Partition, from: Offset) -> Records {
+        let local = self.partitions.get(&partition);
+        let local = local.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let (marks, leadership) = local.core.readers_see();
+        leadership.check_leader_epoch(LeaderEpoch::NONE)?;
+        if from < marks.log_start_offset || from > marks.log_end_offset {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        if from >= marks.high_watermark {
+            return Ok(Vec::new());
+        }
+        let reader = local.core.log().reader();
+        let slice = reader.read(from, FETCH_BYTES, marks.high_watermark, true);
+        let slice = slice.map_err(|error| error.error_code())?;
+        let bytes = slice.data.read_all();
+        Ok(batches(bytes.map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?))
     }
 
     /// What a client is told of who leads.

@@ -7,85 +7,85 @@ use super::Assignor;
 use tidelog_types::{ErrorCode, PartitionIndex, Str, TopicId, TopicName, TopicPartition};
 
 /// A request that is in flight; never used again.
-pub(crate) type RequestId = u64;
+pub type RequestId = u64;
 
 /// What a member subscribes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Subscription {
-    pub(crate) topics: Vec<TopicName>,
+pub struct Subscription {
+    pub topics: Vec<TopicName>,
     /// An expression that the broker resolves.
-    pub(crate) regex: Option<Str>,
+    pub regex: Option<Str>,
 }
 
 /// What a member says of itself (KIP-848). What is `None` has not changed since it was said last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Heartbeat {
-    pub(crate) member_id: Str,
+pub struct Heartbeat {
+    pub member_id: Str,
     /// 0 to join, -1 to leave, -2 to leave as a static member that will be back.
-    pub(crate) member_epoch: i32,
-    pub(crate) rebalance_timeout: Option<Duration>,
-    pub(crate) subscription: Option<Subscription>,
+    pub member_epoch: i32,
+    pub rebalance_timeout: Option<Duration>,
+    pub subscription: Option<Subscription>,
     /// What it owns, by topic.
-    pub(crate) owned: Option<Vec<(TopicId, Vec<PartitionIndex>)>>,
+    pub owned: Option<Vec<(TopicId, Vec<PartitionIndex>)>>,
 }
 
 /// What the coordinator says to a heartbeat (KIP-848).
 #[derive(Clone, Debug)]
-pub(crate) struct HeartbeatAnswer {
-    pub(crate) error_code: ErrorCode,
+pub struct HeartbeatAnswer {
+    pub error_code: ErrorCode,
     /// What it says of the error.
-    pub(crate) message: Option<Str>,
+    pub message: Option<Str>,
     /// The id that the member has from now on, if the coordinator hands them out.
-    pub(crate) member_id: Option<Str>,
-    pub(crate) member_epoch: i32,
-    pub(crate) interval: Duration,
+    pub member_id: Option<Str>,
+    pub member_epoch: i32,
+    pub interval: Duration,
     /// What the member should own, if that is news.
-    pub(crate) assignment: Option<Vec<(TopicId, PartitionIndex)>>,
+    pub assignment: Option<Vec<(TopicId, PartitionIndex)>>,
 }
 
 /// A member of a classic group, as its leader sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Peer {
-    pub(crate) member_id: Str,
+pub struct Peer {
+    pub member_id: Str,
     /// The name under which a static member survives restarts (KIP-345).
-    pub(crate) instance_id: Option<Str>,
-    pub(crate) topics: Vec<TopicName>,
+    pub instance_id: Option<Str>,
+    pub topics: Vec<TopicName>,
     /// What it owns, or had last.
-    pub(crate) owned: Vec<TopicPartition>,
+    pub owned: Vec<TopicPartition>,
     /// In which generation that was.
-    pub(crate) generation_id: i32,
+    pub generation_id: i32,
 }
 
 /// What a member wants to be in the next generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Join {
+pub struct Join {
     /// Empty to be given one.
-    pub(crate) member_id: Str,
-    pub(crate) topics: Vec<TopicName>,
+    pub member_id: Str,
+    pub topics: Vec<TopicName>,
     /// What it owns.
-    pub(crate) owned: Vec<TopicPartition>,
+    pub owned: Vec<TopicPartition>,
     /// What it had last, for assignors that want to know though it was given up.
-    pub(crate) last: Vec<TopicPartition>,
+    pub last: Vec<TopicPartition>,
     /// In which generation that was.
-    pub(crate) generation_id: i32,
+    pub generation_id: i32,
 }
 
 /// A new generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Generation {
-    pub(crate) generation_id: i32,
-    pub(crate) member_id: Str,
+pub struct Generation {
+    pub generation_id: i32,
+    pub member_id: Str,
     /// How partitions are divided.
-    pub(crate) assignor: Option<Assignor>,
+    pub assignor: Option<Assignor>,
     /// The members, for the leader.
-    pub(crate) peers: Option<Vec<Peer>>,
+    pub peers: Option<Vec<Peer>>,
     /// The leader need not divide anything (KIP-814).
-    pub(crate) skips_assignment: bool,
+    pub skips_assignment: bool,
 }
 
 /// What has happened.
 #[derive(Clone, Debug)]
-pub(crate) enum Input {
+pub enum Input {
     /// The application wants these topics.
     Subscribe { subscription: Subscription },
     /// The application wants nothing any more.
@@ -126,7 +126,7 @@ pub(crate) enum Input {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Send a heartbeat; answered by [`Input::Heartbeat`].
     Heartbeat {
         request: RequestId,

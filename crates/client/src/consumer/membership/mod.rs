@@ -12,9 +12,11 @@
 //! - An application that asks for nothing for longer than `poll_interval_max` is taken for dead: the member leaves, and joins anew when
 //!   the application is back.
 
+mod any;
 mod assignor;
 mod classic;
 mod event;
+pub mod messages;
 #[cfg(test)]
 mod tests;
 
@@ -23,9 +25,10 @@ use std::time::{Duration, Instant};
 
 use tidelog_types::{ErrorCode, Now, PartitionIndex, Str, TopicId, TopicName, TopicPartition};
 
+pub use self::any::AnyMember;
 pub use self::assignor::Assignor;
-pub(super) use self::classic::{ClassicConfig, ClassicMember};
-pub(super) use self::event::{
+pub use self::classic::{ClassicConfig, ClassicMember};
+pub use self::event::{
     Effect, Generation, Heartbeat, HeartbeatAnswer, Input, Join, Peer, RequestId, Subscription,
 };
 use crate::backoff::{Random, backoff};
@@ -41,16 +44,16 @@ const LEAVE_ATTEMPTS: u32 = 2;
 
 /// How a member behaves.
 #[derive(Clone, Debug)]
-pub(super) struct Config {
+pub struct Config {
     /// Under which the coordinator knows the member, for as long as it lives.
-    pub(super) member_id: Str,
+    pub member_id: Str,
     /// Whether the member has a name under which it survives restarts (KIP-345).
-    pub(super) is_static: bool,
+    pub is_static: bool,
     /// How long the application may take until it asks again; also how long it may take to give partitions up.
-    pub(super) poll_interval_max: Duration,
-    pub(super) retry_backoff: Duration,
-    pub(super) retry_backoff_max: Duration,
-    pub(super) seed: u64,
+    pub poll_interval_max: Duration,
+    pub retry_backoff: Duration,
+    pub retry_backoff_max: Duration,
+    pub seed: u64,
 }
 
 /// Where the member stands.
@@ -85,7 +88,7 @@ enum Purpose {
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(super) struct Member {
+pub struct Member {
     config: Config,
     state: State,
     member_id: Str,
@@ -118,7 +121,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(now: Now, config: Config) -> Self {
+    pub fn new(now: Now, config: Config) -> Self {
         Self {
             state: State::Out,
             member_id: config.member_id.clone(),
@@ -147,7 +150,7 @@ impl Member {
     }
 
     /// Takes in what has happened, and adds what is to be done to `effects`.
-    pub(super) fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         self.now = now.instant;
         match input {
             Input::Subscribe { subscription } => self.subscribe(subscription),
@@ -174,7 +177,7 @@ impl Member {
     }
 
     /// When something is due though nothing happens.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         let wants_to_say = match self.state {
             State::Out | State::Failed | State::Asleep { is_told: true } => return None,
             _ => self.in_flight.is_none(),
@@ -190,14 +193,14 @@ impl Member {
     }
 
     /// The member's id and epoch, if it is one.
-    pub(super) fn identity(&self) -> Option<(Str, i32)> {
+    pub fn identity(&self) -> Option<(Str, i32)> {
         let is_member = matches!(self.state, State::In | State::Leaving);
         let has_joined = is_member && self.member_epoch > JOIN;
         has_joined.then(|| (self.member_id.clone(), self.member_epoch))
     }
 
     /// What the application is to give up, and the number of the demand.
-    pub(super) fn demand(&self) -> Option<(u64, Vec<TopicPartition>)> {
+    pub fn demand(&self) -> Option<(u64, Vec<TopicPartition>)> {
         self.revoking.clone()
     }
 
@@ -489,7 +492,7 @@ impl Member {
 
     /// What must always be so.
     #[cfg(test)]
-    pub(super) fn check(&self) {
+    pub fn check(&self) {
         if let Some((_, revoking)) = &self.revoking {
             let is_owned = |it| self.owned.contains(it);
             assert!(

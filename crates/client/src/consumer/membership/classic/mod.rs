@@ -27,16 +27,16 @@ const LEAVE_ATTEMPTS: u32 = 2;
 
 /// How a member behaves.
 #[derive(Clone, Debug)]
-pub(in crate::consumer) struct ClassicConfig {
-    pub(in crate::consumer) is_static: bool,
+pub struct ClassicConfig {
+    pub is_static: bool,
     /// Whether only what changes hands is given up.
-    pub(in crate::consumer) is_cooperative: bool,
-    pub(in crate::consumer) heartbeat_interval: Duration,
+    pub is_cooperative: bool,
+    pub heartbeat_interval: Duration,
     /// How long the application may take until it asks again.
-    pub(in crate::consumer) poll_interval_max: Duration,
-    pub(in crate::consumer) retry_backoff: Duration,
-    pub(in crate::consumer) retry_backoff_max: Duration,
-    pub(in crate::consumer) seed: u64,
+    pub poll_interval_max: Duration,
+    pub retry_backoff: Duration,
+    pub retry_backoff_max: Duration,
+    pub seed: u64,
 }
 
 /// Where the member stands.
@@ -73,7 +73,7 @@ enum Purpose {
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(in crate::consumer) struct ClassicMember {
+pub struct ClassicMember {
     config: ClassicConfig,
     state: State,
     member_id: Str,
@@ -102,7 +102,7 @@ pub(in crate::consumer) struct ClassicMember {
 }
 
 impl ClassicMember {
-    pub(in crate::consumer) fn new(now: Now, config: ClassicConfig) -> Self {
+    pub fn new(now: Now, config: ClassicConfig) -> Self {
         Self {
             state: State::Out,
             member_id: Str::EMPTY,
@@ -129,12 +129,7 @@ impl ClassicMember {
     }
 
     /// Takes in what has happened, and adds what is to be done to `effects`.
-    pub(in crate::consumer) fn handle(
-        &mut self,
-        now: Now,
-        input: Input,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         self.now = now.instant;
         match input {
             Input::Subscribe { subscription } => self.subscribe(subscription),
@@ -169,7 +164,7 @@ impl ClassicMember {
     }
 
     /// When something is due though nothing happens.
-    pub(in crate::consumer) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         let is_in = match self.state {
             State::Out | State::Failed | State::Asleep { is_told: true } => return None,
             State::Unjoined | State::Leading(_) | State::Synced => true,
@@ -184,13 +179,13 @@ impl ClassicMember {
     }
 
     /// The member's id and generation, if it is in one.
-    pub(in crate::consumer) fn identity(&self) -> Option<(Str, i32)> {
+    pub fn identity(&self) -> Option<(Str, i32)> {
         let is_in = self.generation_id != NO_GENERATION;
         is_in.then(|| (self.member_id.clone(), self.generation_id))
     }
 
     /// What the application is to give up, and the number of the demand.
-    pub(in crate::consumer) fn demand(&self) -> Option<(u64, Vec<TopicPartition>)> {
+    pub fn demand(&self) -> Option<(u64, Vec<TopicPartition>)> {
         self.revoking.clone()
     }
 
@@ -569,7 +564,7 @@ impl ClassicMember {
 
     /// What must always be so.
     #[cfg(test)]
-    pub(in crate::consumer) fn check(&self) {
+    pub fn check(&self) {
         if let Some((_, revoking)) = &self.revoking {
             let is_owned = |it| self.owned.contains(it);
             assert!(

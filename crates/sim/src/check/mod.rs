@@ -1,12 +1,16 @@
 //! What must hold, whatever happens: the oracle sees what no node sees, and says what is wrong.
 
+mod groups;
+
 use std::collections::BTreeMap;
 
 use tidelog_log::LogReader;
 use tidelog_record::Batch;
 use tidelog_replication::quorum::Anomaly;
-use tidelog_types::{LeaderEpoch, NodeId, Offset};
+use tidelog_types::{LeaderEpoch, NodeId, Offset, TopicId};
 
+use self::groups::Groups;
+pub(crate) use self::groups::commit_tag;
 use crate::message::Partition;
 
 /// How many of the last batches of a new leader are looked at.
@@ -62,11 +66,20 @@ pub(crate) struct Oracle {
     partitions: BTreeMap<Partition, History>,
     metadata: History,
     pub(crate) acknowledged: u64,
+    /// The topic of the coordinators of groups.
+    pub(crate) groups_topic: Option<TopicId>,
+    pub(crate) groups: Groups,
 }
 
 impl Oracle {
     pub(crate) fn wrong(&mut self, what: String) {
         self.wrong.get_or_insert(what);
+    }
+
+    pub(crate) fn check(&mut self, checked: Result<(), String>) {
+        if let Err(wrong) = checked {
+            self.wrong(wrong);
+        }
     }
 
     pub(crate) const fn verdict(&self) -> Option<&String> {
@@ -135,7 +148,12 @@ impl Oracle {
             *end = to.max(*end);
         }
         let name = format_args!("partition {}", partition.1).to_string();
+        let groups = &mut self.groups;
+        let is_of_groups = self.groups_topic == Some(partition.0);
         let compared = compare(history, reader, from, to, |history, batch| {
+            if is_of_groups {
+                return groups.committed(batch);
+            }
             let written = number_of(batch).ok_or("a record that nobody wrote")?;
             let expected = history.written.len() as u64;
             if written != expected {
@@ -177,6 +195,27 @@ impl Oracle {
                 partition.1
             ));
         }
+    }
+
+    /// A consumer was given a batch: it is one that is committed.
+    pub(crate) fn delivered(&mut self, partition: Partition, batch: &Batch) {
+        let id = BatchId::of(batch);
+        let history = self.partitions.get(&partition);
+        let known = history.and_then(|history| history.batches.get(history.at(id.base)));
+        if known != Some(&id) {
+            self.wrong(format!(
+                "a consumer is given {id:?} of partition {}, and committed is {known:?}",
+                partition.1
+            ));
+        }
+    }
+
+    /// Whether nobody leads a partition, or has led it, in a later epoch.
+    pub(crate) fn is_newest(&self, partition: Partition, epoch: LeaderEpoch) -> bool {
+        let mut leaders = self
+            .leaders
+            .range((partition, epoch)..=(partition, LeaderEpoch::new(i32::MAX)));
+        leaders.all(|((_, other), _)| *other == epoch)
     }
 
     /// How much of a partition is committed.

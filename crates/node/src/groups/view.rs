@@ -12,14 +12,16 @@ use tidelog_metadata::image::{Image, TopicImage};
 use tidelog_types::{GroupId, PartitionIndex, Str, TopicId, TopicName};
 
 /// One version of the metadata.
-pub(super) struct View {
+pub struct View {
     image: Arc<Image>,
     config: Arc<BrokerConfig>,
     version: i64,
 }
 
 impl View {
-    pub(super) const fn new(image: Arc<Image>, config: Arc<BrokerConfig>, version: i64) -> Self {
+    /// The cluster as this image has it. `version` rises from one to the next; `config` is what groups have that set nothing
+    /// for themselves.
+    pub const fn new(image: Arc<Image>, config: Arc<BrokerConfig>, version: i64) -> Self {
         Self {
             image,
             config,
@@ -83,7 +85,7 @@ fn view(topic: &TopicImage) -> TopicView {
 }
 
 /// What has happened to topics that matters to who subscribes to them.
-pub(super) fn topic_changes(image: &Image, delta: &Delta) -> Vec<TopicChange> {
+pub fn topic_changes(image: &Image, delta: &Delta) -> Vec<TopicChange> {
     let mut changes = BTreeMap::new();
     for topic in delta.topics_deleted.values() {
         changes.insert(topic.name.clone(), TopicChangeKind::Deleted);
