@@ -20,7 +20,7 @@ from crash import Writer, verify
 from harness import Kafka, Tidelog, eventually, expect, expect_that, java, run, scratch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "clients"))
-from common import CODECS, QUIET, admin, consumer, error_name, fresh, producer, produce, read_all, read_to_end, results, values  # noqa: E402
+from common import CODECS, QUIET, admin, consumer, fresh, produce, read_all, results, values  # noqa: E402
 
 from confluent_kafka import Consumer, ElectionType, KafkaException, Producer, TopicPartition  # noqa: E402
 from confluent_kafka.admin import NewTopic  # noqa: E402
@@ -129,12 +129,6 @@ def create(cluster, what, *assignment, **config):
     expect(f"create topic {topic}", results(admin(cluster).create_topics([made])), {topic: None})
     everywhere(cluster, topic)
     return topic
-
-
-def delete(server, topic):
-    # Without a time for it Kafka's controller may find on a busy machine that the time is over.
-    gone = admin(server).delete_topics([topic], operation_timeout=30, request_timeout=60)
-    expect(f"delete topic {topic}", results(gone, 70), {topic: None})
 
 
 def described(cluster, topic):
@@ -297,7 +291,7 @@ def clients_ask_our_broker_for_everything(cluster):
     same_on_every_disk(cluster, topic)
     before = admin(cluster).delete_records([TopicPartition(topic, n, 10) for n in range(5)])
     expect("new starts", sorted(found.low_watermark for found in results(before).values()), [10] * 5)
-    delete(cluster.ours, topic)
+    tool(cluster, TOOLS + "TopicCommand", "--delete", "--topic", topic, through=OURS)
     eventually("its folders are gone", lambda: [p for node in cluster.brokers.values() for p in node.data.glob(f"{topic}-?")], [])
 
 
@@ -551,7 +545,7 @@ def our_broker_is_drained_and_forgotten(cluster):
         if name.startswith("__"):
             reassign(cluster, name, *[(FIRST, SECOND)] * len(leaders(cluster, name)))
         elif any(len(p.replicas) == 3 for p in described(cluster, name).values()):
-            delete(cluster, name)
+            tidelog(cluster, "topic", "delete", name, through=OURS)
     tidelog(cluster, "cluster", "drain", str(OURS))
     expect("replicas", {n: sorted(p.replicas) for n, p in described(cluster, topic).items()}, {n: [FIRST, SECOND] for n in range(2)})
     said = lambda: tool(cluster, TOOLS + "LogDirsCommand", "--describe", "--broker-list", str(OURS), through=FIRST).out
