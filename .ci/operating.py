@@ -195,6 +195,28 @@ def our_own_moves_are_slowed_down(cluster):
 
 
 @check
+def a_directory_is_cordoned_while_its_broker_runs(cluster):
+    """ConfigCommand cordoned.log.dirs (KIP-1066): refused where Kafka refuses it, and nothing new comes into the directory."""
+    def configure(*arguments, code=0):
+        return java("kafka.admin.ConfigCommand", "--bootstrap-server", cluster.address, "--alter", "--entity-type", "brokers", *arguments, code=code)
+
+    first, second = cluster.directories(1)
+    for arguments, complaint in (
+        (("--entity-name", "1", "--add-config", "cordoned.log.dirs=/nowhere"), "must be present in log.dirs"),
+        (("--entity-default", "--add-config", f"cordoned.log.dirs={first}"), "broker id must be specified"),
+        (("--entity-name", "1", "--add-config", "num.replica.fetchers=9"), "should not be greater than double the current value 1"),
+    ):
+        said = configure(*arguments, code=1)
+        expect_that(f"refused: {arguments}", complaint in said.out + said.err, said)
+    configure("--entity-name", "1", "--add-config", f"cordoned.log.dirs={first}")
+    eventually("log-dirs shows it", lambda: "cordoned" in tidelog(cluster, "cluster", "log-dirs", "1"), seconds=10)
+    create(cluster, "cordoned", *["1"] * 8)
+    expect("directories of new replicas", set(where(cluster, "cordoned").values()), {second})
+    configure("--entity-name", "1", "--delete-config", "cordoned.log.dirs")
+    eventually("it is in service again", lambda: "cordoned" not in tidelog(cluster, "cluster", "log-dirs", "1"), seconds=10)
+
+
+@check
 def a_reassignment_is_listed_and_stopped(cluster):
     """ReassignPartitionsCommand: --list and --cancel of one that cannot end, since a broker is away."""
     topic = "stopped"

@@ -257,10 +257,8 @@ impl Broker {
             replica_config,
             clock.clone(),
             (directories, unavailable),
-            i64::from(config.producer_id_expiration_ms()),
-            usize::try_from(config.num_recovery_threads_per_data_dir()).unwrap_or(1),
+            &config,
         ));
-        store.configure_broker(&config);
         let active = Arc::new(active);
         let workers: Arc<[Worker]> = workers.into();
         let (stop, stopped) = watch::channel(false);
@@ -351,8 +349,6 @@ impl Broker {
         let store = &self.store;
         let groups = Groups::new(groups::config(config), clock.clone());
         let broker_config = Arc::new(ArcSwap::from_pointee(config.clone()));
-        let fetchers = u32::try_from(config.num_replica_fetchers()).unwrap_or(1);
-        store.outbox.set_fetchers_per_source(fetchers);
         let publisher = Publisher {
             node_id: self.id,
             store: Arc::clone(store),

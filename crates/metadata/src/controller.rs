@@ -83,6 +83,7 @@ use crate::configs::{BrokerConfig, ConfigMap, ResourceKind, Rules};
 use crate::delta::Delta;
 use crate::image::Image;
 
+pub use self::alter_configs::{incremental_changes, whole_changes};
 pub use self::event::{
     BrokerEpoch, ControllerRequest, ControllerResponse, Effect, Input, ProducerIdBlock,
 };
@@ -557,6 +558,7 @@ impl Controller {
     fn rules(&self) -> Rules<'_> {
         Rules {
             broker: &self.broker,
+            is_own: false,
             elr_enabled: self.elr_enabled(),
         }
     }

@@ -49,8 +49,8 @@ fn page() -> String {
         code(def.synonym.unwrap_or_default())
     });
     page.push_str(
-        "\n## Brokers\n\n*Changes*: `cluster` while the broker runs, for all brokers or for one; `broker` in Kafka while it \
-         runs, here at its start; empty at its start.\n\n\
+        "\n## Brokers\n\n*Changes*: `cluster` while the broker runs, for all brokers or for one; `broker` for one: in Kafka \
+         while it runs, here at its start, `cordoned.log.dirs` apart; empty at its start.\n\n\
          | Config | Type | Default | Values | Changes | |\n|---|---|---|---|---|---|\n",
     );
     row(&mut page, broker_configs(), |def| match def.update_mode {

@@ -41,8 +41,6 @@ macro_rules! forward {
 forward! {
     create_topics: CreateTopics(CreateTopicsRequest);
     create_partitions: CreatePartitions(CreatePartitionsRequest);
-    alter_configs: AlterConfigs(AlterConfigsRequest);
-    incremental_alter_configs: IncrementalAlterConfigs(IncrementalAlterConfigsRequest);
     elect_leaders: ElectLeaders(ElectLeadersRequest);
     alter_partition_reassignments: AlterPartitionReassignments(AlterPartitionReassignmentsRequest);
     update_features: UpdateFeatures(UpdateFeaturesRequest);

@@ -40,6 +40,7 @@ mod leader_hints;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
+mod own_configs;
 mod produce;
 pub(crate) mod wait;
 mod write_txn_markers;
@@ -62,9 +63,8 @@ use tidelog_protocol::{
 use tidelog_types::{ErrorCode, Offset, Str};
 
 use self::admin::{
-    alter_configs, alter_partition_reassignments, create_partitions, create_topics, delete_topics,
-    elect_leaders, incremental_alter_configs, list_partition_reassignments, unregister_broker,
-    update_features,
+    alter_partition_reassignments, create_partitions, create_topics, delete_topics, elect_leaders,
+    list_partition_reassignments, unregister_broker, update_features,
 };
 use self::controller::quorum::{add_raft_voter, describe_quorum, remove_raft_voter};
 pub(crate) use self::fetch::fetch;
@@ -74,6 +74,7 @@ use self::groups::{
     offset_delete, offset_fetch, sync_group,
 };
 pub(crate) use self::list_offsets::list_offsets;
+use self::own_configs::{alter_configs, incremental_alter_configs};
 pub(crate) use self::produce::produce;
 #[cfg(feature = "testing")]
 use crate::clock::Clock;
@@ -280,6 +281,11 @@ pub(crate) trait Role: Send + Sync + Sized + 'static {
 
 /// A role whose listeners take requests to change the cluster.
 pub(crate) trait Controlled: Role {
+    /// The node as a broker, if it is one to those who ask here.
+    fn as_broker(&self) -> Option<&Node> {
+        None
+    }
+
     /// Has a controller decide, in the name of a client with this address.
     fn decide(
         &self,
@@ -468,6 +474,10 @@ impl Role for Node {
 }
 
 impl Controlled for Node {
+    fn as_broker(&self) -> Option<&Node> {
+        Some(self)
+    }
+
     async fn decide(
         &self,
         client: IpAddr,

@@ -120,9 +120,12 @@ impl Fetcher {
     /// Looks at what has changed; tells whether something is to be asked for that the leader was not asked for yet.
     fn collect(&mut self) -> bool {
         let mut is_new = false;
+        let outbox = &self.replication.store.outbox;
         for partition in self.mailbox.take() {
+            // It may have gone over to another fetcher of the same leader.
+            let is_here = outbox.fetcher_of(&partition) == self.mailbox.index;
             let key = (partition.topic_id, partition.name.partition);
-            let asks = partition.asks();
+            let asks = partition.asks().filter(|_| is_here);
             self.lost.remove(&key);
             match asks {
                 Some(Ask::Records(wanted)) if wanted.leader == self.mailbox.source => {

@@ -10,6 +10,7 @@ pub(crate) mod topics;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -62,8 +63,8 @@ pub(crate) struct Store {
     failed_directories: watch::Sender<usize>,
     /// Goes with the store.
     pub(crate) alive: watch::Sender<()>,
-    producer_id_expiration_ms: i64,
-    recovery_threads: usize,
+    producer_id_expiration_ms: AtomicI64,
+    recovery_threads: AtomicUsize,
     /// Files that are to be removed when their time has come: readers may be at them until then.
     doomed: Mutex<Vec<(Instant, Doomed)>>,
 }
@@ -95,10 +96,9 @@ impl Store {
         replica_config: ReplicaConfig,
         clock: Clock,
         (directories, unavailable): (Vec<DataDirectory>, Vec<PathBuf>),
-        producer_id_expiration_ms: i64,
-        recovery_threads: usize,
+        config: &BrokerConfig,
     ) -> Self {
-        Self {
+        let store = Self {
             topics: Topics::default(),
             outbox: Arc::new(Outbox::new()),
             assignments: Assignments::default(),
@@ -110,10 +110,12 @@ impl Store {
             unavailable,
             failed_directories: watch::Sender::new(0),
             alive: watch::Sender::new(()),
-            producer_id_expiration_ms,
-            recovery_threads: recovery_threads.max(1),
+            producer_id_expiration_ms: AtomicI64::default(),
+            recovery_threads: AtomicUsize::default(),
             doomed: Mutex::new(Vec::new()),
-        }
+        };
+        store.configure_broker(config);
+        store
     }
 
     /// How many flushes the flushers of the directories have made.
@@ -138,6 +140,20 @@ impl Store {
         let directories = self.directories.iter();
         directories.for_each(|directory| directory.configure(config));
         self.throttles.configure(config);
+        // The table of configs has no number below 1 for these.
+        let threads = usize::try_from(config.num_recovery_threads_per_data_dir()).unwrap_or(1);
+        self.recovery_threads
+            .store(threads.max(1), Ordering::Relaxed);
+        let expiration_ms = config.producer_id_expiration_ms();
+        self.producer_id_expiration_ms
+            .store(expiration_ms.into(), Ordering::Relaxed);
+        let fetchers = u32::try_from(config.num_replica_fetchers()).unwrap_or(1);
+        if self.outbox.set_fetchers_per_source(fetchers) {
+            for topic in self.topics.all() {
+                let partitions = topic.partitions();
+                partitions.iter().for_each(Partition::change_fetcher);
+            }
+        }
     }
 
     /// Opens partitions that are not open yet, each where its log is, or in its directory by id; one without goes where the
@@ -192,7 +208,10 @@ impl Store {
         }
         std::thread::scope(|scope| {
             for jobs in jobs {
-                let threads = self.recovery_threads.min(jobs.len());
+                let threads = self
+                    .recovery_threads
+                    .load(Ordering::Relaxed)
+                    .min(jobs.len());
                 let jobs = Arc::new(Mutex::new(jobs.into_iter()));
                 for _ in 0..threads {
                     let jobs = Arc::clone(&jobs);
@@ -416,7 +435,7 @@ impl Store {
             max_compaction_lag_ms: config.max_compaction_lag_ms,
             delete_retention_ms: config.delete_retention_ms,
             message_timestamp_type: topics::timestamp_type(config),
-            producer_id_expiration_ms: self.producer_id_expiration_ms,
+            producer_id_expiration_ms: self.producer_id_expiration_ms.load(Ordering::Relaxed),
             ..LogConfig::default()
         }
     }

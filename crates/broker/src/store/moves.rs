@@ -568,8 +568,7 @@ mod tests {
             ReplicaConfig::new(NODE),
             Clock::new(),
             (directories.collect(), Vec::new()),
-            1,
-            1,
+            &BrokerConfig::default(),
         );
         let (config, _) = BrokerConfig::new(BTreeMap::new()).unwrap();
         let topic = store.topics.add(&name().topic, id(9), || {

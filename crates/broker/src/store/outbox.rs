@@ -49,6 +49,8 @@ struct Mailboxes {
 pub(crate) struct Mailbox {
     /// The leader.
     pub(crate) source: NodeId,
+    /// Which of the fetchers of the leader looks here.
+    pub(crate) index: u32,
     changed: Mutex<Vec<Arc<Partition>>>,
     notify: Notify,
 }
@@ -82,14 +84,33 @@ impl Outbox {
         self.failed.lock().clear();
     }
 
-    /// Partitions are spread over so many fetchers for each leader. To be said before there are any.
-    pub(crate) fn set_fetchers_per_source(&self, count: u32) {
-        self.fetchers_per_source
-            .store(count.max(1), Atomic::Relaxed);
+    /// Partitions are spread over so many fetchers for each leader. Tells whether that is another number than before: then
+    /// partitions are to [change over](Self::change_fetcher).
+    pub(super) fn set_fetchers_per_source(&self, count: u32) -> bool {
+        let count = count.max(1);
+        self.fetchers_per_source.swap(count, Atomic::Relaxed) != count
+    }
+
+    /// Has all fetchers of a leader look which of them a partition belongs to.
+    pub(super) fn change_fetcher(&self, leader: NodeId, partition: &Arc<Partition>) {
+        let mailboxes = self.mailboxes.lock();
+        let of_leader: Vec<_> = mailboxes
+            .by_source
+            .values()
+            .filter(|mailbox| mailbox.source == leader)
+            .cloned()
+            .collect();
+        drop(mailboxes);
+        for mailbox in of_leader {
+            mailbox.changed.lock().push(Arc::clone(partition));
+            mailbox.notify.notify_one();
+        }
+        let fetcher = (leader, self.fetcher_of(partition));
+        self.asks_changed(fetcher, Arc::clone(partition));
     }
 
     /// Which of the fetchers of a leader a partition belongs to.
-    pub(super) fn fetcher_of(&self, partition: &Partition) -> u32 {
+    pub(crate) fn fetcher_of(&self, partition: &Partition) -> u32 {
         let hash = BuildHasherDefault::<FxHasher>::default().hash_one(&partition.name);
         let count = u64::from(self.fetchers_per_source.load(Atomic::Relaxed));
         u32::try_from(hash % count).unwrap_or(0)
@@ -104,6 +125,7 @@ impl Outbox {
             } else {
                 let mailbox = Arc::new(Mailbox {
                     source: fetcher.0,
+                    index: fetcher.1,
                     changed: Mutex::default(),
                     notify: Notify::new(),
                 });

@@ -52,8 +52,7 @@ fn store(directories: Vec<DataDirectory>, partitions: usize) -> (Store, Arc<Loca
         ReplicaConfig::new(NODE),
         Clock::new(),
         (directories, Vec::new()),
-        1,
-        1,
+        &BrokerConfig::default(),
     );
     let (config, _) = BrokerConfig::new(BTreeMap::new()).unwrap();
     let topic = store

@@ -36,6 +36,7 @@ use crate::ops::{
     sequenced,
 };
 
+mod fetchers;
 mod throttled;
 
 const THREE: &[(i32, &str)] = &[

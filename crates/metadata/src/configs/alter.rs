@@ -6,7 +6,7 @@ use std::fmt;
 use tidelog_types::{ErrorCode, NodeId, Str, TopicName};
 
 use crate::configs::ConfigMap;
-use crate::configs::broker::{BrokerConfig, broker_config};
+use crate::configs::broker::{BrokerConfig, CORDONED, broker_config};
 use crate::configs::def::{ConfigDef, ConfigError, ConfigType, UpdateMode};
 use crate::configs::group::{group_config, validate_group_configs};
 use crate::configs::topic::{topic_config, validate_topic_configs};
@@ -136,6 +136,8 @@ pub type ConfigChange = (Str, Option<Str>);
 pub struct Rules<'a> {
     /// The configuration of the broker that checks.
     pub broker: &'a BrokerConfig,
+    /// Whether it is the broker that is to have the configs. A controller cannot say for it.
+    pub is_own: bool,
     /// Whether eligible leader replicas (KIP-966) are switched on: then `min.insync.replicas` is a matter of the cluster.
     pub elr_enabled: bool,
 }
@@ -364,8 +366,15 @@ fn check_broker_changes(
             fixed.join(", ")
         ));
     }
+    let mut per_broker = in_mode(UpdateMode::PerBroker);
+    if of_cluster && !per_broker.is_empty() {
+        return refused(format!(
+            "Cannot update these configs at default cluster level, broker id must be specified: [{}]",
+            per_broker.join(", ")
+        ));
+    }
     // Listeners, key stores and the like are read once, at the start.
-    let per_broker = in_mode(UpdateMode::PerBroker);
+    per_broker.retain(|name| *name != CORDONED);
     if !per_broker.is_empty() {
         let names = per_broker.join(", ");
         return refused(format!(
@@ -382,9 +391,13 @@ fn check_broker_changes(
         true => broker.with_dynamic(after, &broker.node_configs),
         false => broker.with_dynamic(&broker.cluster_configs, after),
     };
-    candidate
-        .validate()
-        .or_else(|error| refused(error.to_string()))
+    let checked = match rules.is_own {
+        true => candidate
+            .validate()
+            .and_then(|()| broker.validate_change(&candidate)),
+        false => candidate.validate(),
+    };
+    checked.or_else(|error| refused(error.to_string()))
 }
 
 #[cfg(test)]
@@ -396,6 +409,7 @@ mod tests {
         let broker = BrokerConfig::default();
         let rules = Rules {
             broker: &broker,
+            is_own: true,
             elr_enabled: true,
         };
         let mut words = request.split(' ');
@@ -506,6 +520,26 @@ mod tests {
                 "INVALID_REQUEST (42): log.retention.ms must be unlimited (-1) or, equal or greater than 1",
             ),
             (
+                "broker:1 set num.replica.fetchers 3",
+                "INVALID_REQUEST (42): Dynamic thread count update validation failed for num.replica.fetchers=3, value should not be greater than double the current value 1",
+            ),
+            (
+                "broker: set num.io.threads 3",
+                "INVALID_REQUEST (42): Dynamic thread count update validation failed for num.io.threads=3, value should be at least half the current value 8",
+            ),
+            (
+                "broker: set cordoned.log.dirs *",
+                "INVALID_REQUEST (42): Cannot update these configs at default cluster level, broker id must be specified: [cordoned.log.dirs]",
+            ),
+            (
+                "broker:1 set cordoned.log.dirs /nowhere",
+                "INVALID_REQUEST (42): All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing entries : /nowhere",
+            ),
+            (
+                "broker:1 set cordoned.log.dirs *,/tmp/kafka-logs",
+                "INVALID_REQUEST (42): When cordoned.log.dirs is set to *, it must not contain other values",
+            ),
+            (
                 "group: set share.isolation.level read_committed",
                 "INVALID_REQUEST (42): Default group resources are not allowed.",
             ),
@@ -513,6 +547,14 @@ mod tests {
             assert_eq!(alter(&[], request).unwrap_err(), answer, "{request}");
         }
         assert_eq!(alter(&[], "topic:t delete nope").unwrap(), "");
+        for allowed in [
+            "cordoned.log.dirs=*",
+            "cordoned.log.dirs=/tmp/kafka-logs",
+            "num.replica.fetchers=2",
+        ] {
+            let request = format!("broker:1 set {}", allowed.replace('=', " "));
+            assert_eq!(alter(&[], &request).unwrap(), allowed);
+        }
         assert_eq!(
             alter(&[], "broker:1 set unknown.thing 5").unwrap(),
             "unknown.thing=5"
@@ -528,6 +570,7 @@ mod tests {
         let broker = BrokerConfig::default();
         let rules = Rules {
             broker: &broker,
+            is_own: true,
             elr_enabled: true,
         };
         let before = ConfigMap::from([

@@ -45,6 +45,20 @@ fn index_of(name: &str) -> Option<usize> {
     BY_NAME.binary_search_by(|def| def.name.cmp(name)).ok()
 }
 
+/// The config of a single broker that holds while it runs, too (KIP-1066).
+pub(crate) const CORDONED: &str = "cordoned.log.dirs";
+/// What stands there for all directories.
+const ALL_DIRECTORIES: &str = "*";
+/// Numbers of threads, or of what stands for them. While a broker runs each may at most be doubled or halved at a time.
+const THREADS: [&str; 6] = [
+    "background.threads",
+    "log.cleaner.threads",
+    "num.io.threads",
+    "num.network.threads",
+    "num.recovery.threads.per.data.dir",
+    "num.replica.fetchers",
+];
+
 /// Something in a configuration that is probably not meant so, but does no harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -179,11 +193,12 @@ impl BrokerConfig {
         changed.cluster_configs = Arc::new(cluster.clone());
         changed.node_configs = Arc::new(node.clone());
         for (index, def) in BY_NAME.iter().enumerate() {
-            if def.update_mode != UpdateMode::ClusterWide {
-                continue;
-            }
-            let layers = [node, cluster, &*self.static_configs];
-            let texts = layers.into_iter().filter_map(|layer| layer.get(def.name));
+            let layers: &[&ConfigMap] = match def.update_mode {
+                UpdateMode::ClusterWide => &[node, cluster, &self.static_configs],
+                UpdateMode::PerBroker if def.name == CORDONED => &[node, &self.static_configs],
+                UpdateMode::PerBroker | UpdateMode::ReadOnly => continue,
+            };
+            let texts = layers.iter().filter_map(|layer| layer.get(def.name));
             let value = texts.into_iter().find_map(|text| def.parse(text).ok());
             changed.effective[index] = value.unwrap_or_else(|| def.default_value());
         }
@@ -450,6 +465,48 @@ impl BrokerConfig {
             self.group_min_session_timeout_ms() <= self.group_max_session_timeout_ms(),
             "group.min.session.timeout.ms must not be larger than group.max.session.timeout.ms",
         )
+    }
+
+    /// What a broker checks that is to have another configuration while it runs.
+    pub(crate) fn validate_change(&self, to: &Self) -> Result<(), ConfigError> {
+        for name in THREADS {
+            let (Value::Int(now), Value::Int(then)) = (self.read(name), to.read(name)) else {
+                continue;
+            };
+            let bound = match (*now, *then) {
+                (now, then) if then < now / 2 => "be at least half",
+                (now, then) if then > now * 2 => "not be greater than double",
+                _ => continue,
+            };
+            return Err(ConfigError::Conflict(format!(
+                "Dynamic thread count update validation failed for {name}={then}, value should {bound} the current value {now}"
+            )));
+        }
+        to.validate_cordoned()
+    }
+
+    fn validate_cordoned(&self) -> Result<(), ConfigError> {
+        let cordoned = self.cordoned_log_dirs();
+        if cordoned.iter().any(|path| path == ALL_DIRECTORIES) {
+            return match cordoned.len() {
+                1 => Ok(()),
+                _ => Err(ConfigError::Conflict(format!(
+                    "When {CORDONED} is set to {ALL_DIRECTORIES}, it must not contain other values"
+                ))),
+            };
+        }
+        let missing: Vec<&str> = cordoned
+            .iter()
+            .filter(|path| !self.log_dirs().contains(path))
+            .map(String::as_str)
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::Conflict(format!(
+            "All entries in {CORDONED} must be present in log.dirs or log.dir. Missing entries : {}",
+            missing.join(", ")
+        )))
     }
 
     fn resolve_listeners(&mut self) -> Result<(), ConfigError> {

@@ -10,7 +10,7 @@ use tidelog_types::{ErrorCode, NodeId, Str, TopicName};
 use super::{Controller, ControllerResponse, Decision};
 use crate::ApiError;
 use crate::configs::{
-    AlterOp, Alteration, ConfigChange, ConfigMap, ConfigResource, MIN_ISR, ResourceKind,
+    AlterOp, Alteration, ConfigChange, ConfigMap, ConfigResource, MIN_ISR, ResourceKind, Rules,
     alter_incrementally, alter_wholly,
 };
 
@@ -31,10 +31,9 @@ impl Controller {
             let outcome = self
                 .resource(resource.resource_type, &resource.resource_name, &named)
                 .and_then(|target| {
-                    let alterations = alterations(&resource.configs)?;
                     let before = self.configs_of(&target);
                     let changes =
-                        alter_incrementally(&target, &alterations, &before, self.rules())?;
+                        incremental_changes(&resource.configs, &target, &before, self.rules())?;
                     self.check_exists(&target)?;
                     Ok(config_records(&target, changes))
                 });
@@ -79,11 +78,8 @@ impl Controller {
             let outcome = self
                 .resource(resource.resource_type, &resource.resource_name, &named)
                 .and_then(|target| {
-                    let value = |c: &api::AlterableConfig| (c.name.clone(), c.value.clone());
-                    let values: Vec<(Str, Option<Str>)> =
-                        resource.configs.iter().map(value).collect();
                     let before = self.configs_of(&target);
-                    let changes = alter_wholly(&target, &values, &before, self.rules())?;
+                    let changes = whole_changes(&resource.configs, &target, &before, self.rules())?;
                     self.check_exists(&target)?;
                     Ok(config_records(&target, changes))
                 });
@@ -190,6 +186,30 @@ impl Controller {
             _ => Ok(()),
         }
     }
+}
+
+/// What an IncrementalAlterConfigs request changes on a resource that has the configs `before`.
+pub fn incremental_changes(
+    configs: &[incremental_alter_configs::AlterableConfig],
+    target: &ConfigResource,
+    before: &ConfigMap,
+    rules: Rules<'_>,
+) -> Result<Vec<ConfigChange>, ApiError> {
+    alter_incrementally(target, &alterations(configs)?, before, rules)
+}
+
+/// What an AlterConfigs request changes on a resource that has the configs `before`.
+pub fn whole_changes(
+    configs: &[alter_configs::AlterableConfig],
+    target: &ConfigResource,
+    before: &ConfigMap,
+    rules: Rules<'_>,
+) -> Result<Vec<ConfigChange>, ApiError> {
+    let values = configs.iter();
+    let values: Vec<(Str, Option<Str>)> = values
+        .map(|config| (config.name.clone(), config.value.clone()))
+        .collect();
+    alter_wholly(target, &values, before, rules)
 }
 
 fn alterations(

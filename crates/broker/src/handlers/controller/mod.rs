@@ -24,10 +24,10 @@ use self::quorum::{
     remove_raft_voter, update_raft_voter, vote,
 };
 use super::admin::{
-    alter_configs, alter_partition_reassignments, create_partitions, create_topics, delete_topics,
-    elect_leaders, incremental_alter_configs, list_partition_reassignments, unregister_broker,
-    update_features,
+    alter_partition_reassignments, create_partitions, create_topics, delete_topics, elect_leaders,
+    list_partition_reassignments, unregister_broker, update_features,
 };
+use super::own_configs::{alter_configs, incremental_alter_configs};
 use super::{Answer, Closed, Context, Controlled, Role, Started, api_versions};
 use crate::metadata::ControllerHandle;
 use crate::metrics::Traffic;

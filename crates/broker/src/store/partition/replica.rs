@@ -17,6 +17,16 @@ impl Partition {
         self.core.lock().asks()
     }
 
+    /// Partitions are spread over another number of fetchers.
+    pub(crate) fn change_fetcher(self: &Arc<Self>) {
+        match self.asks() {
+            Some(Ask::Records(FetchState { leader, .. }) | Ask::Offsets { leader, .. }) => {
+                self.outbox.change_fetcher(leader, self);
+            }
+            None => {}
+        }
+    }
+
     /// Whether this follower asks for nothing because it waits for its disk.
     pub(crate) fn is_flushing(&self) -> bool {
         self.core.lock().is_flushing()

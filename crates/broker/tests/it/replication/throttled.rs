@@ -9,10 +9,10 @@ use super::*;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const BROKER: i8 = 4;
 
 /// Sets a config, or takes it back.
-async fn alter(
+pub(super) async fn alter(
     cluster: &Cluster,
     via: i32,
     (kind, resource): (i8, &str),
