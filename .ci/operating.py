@@ -339,8 +339,12 @@ def voters_come_and_go(cluster):
     node.write_properties()
     harness.run([cluster.binary, "format", "-t", cluster_id, "-c", node.properties_file, "--no-initial-controllers"])
     node.start()
-    eventually("it votes with its new disk", lambda: quorum(cluster).get(changed, ("", ""))[1], "Follower", seconds=60)
-    expect_that("which is another one", quorum(cluster)[changed][0] != before[changed][0])
+
+    def votes_anew():
+        directory, role = quorum(cluster).get(changed, ("", ""))
+        return role == "Follower" and directory != before[changed][0]
+
+    eventually("it votes with its new disk", votes_anew, seconds=60)
     tidelog(cluster, "cluster", "quorum")
 
 

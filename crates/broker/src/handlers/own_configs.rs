@@ -34,9 +34,8 @@ impl Node {
         (kind, name): (i8, &Str),
         change: impl FnOnce(&ConfigResource, &ConfigMap, Rules<'_>) -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
-        let kind = match ResourceKind::from_id(kind) {
-            Some(kind @ ResourceKind::Broker) => kind,
-            _ => return Ok(()),
+        let Some(kind @ ResourceKind::Broker) = ResourceKind::from_id(kind) else {
+            return Ok(());
         };
         if let Some(error) = check_broker_resource(name, self.id) {
             return Err(error);
