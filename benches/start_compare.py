@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--kafka-runs", type=int, default=5)
     parser.add_argument("--debug", action="store_true", help="our program as a test has it, without optimization")
     options = parser.parse_args()
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).with_name("start-compare")
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "start-compare"
     profile = "debug" if options.debug else "release"
     subprocess.run(["cargo", "build", "--quiet", "--bin", "start", *([] if options.debug else ["--release"])], check=True,
                    cwd=REPOSITORY / ".ci/rdkafka", env={**os.environ, "CARGO_TARGET_DIR": str(target)})
