@@ -11,6 +11,8 @@ use tidelog_client::Config;
 use tidelog_types::Str;
 use tidelog_types::properties::parse_properties;
 
+use crate::security::{self, Security};
+
 /// Where the brokers are unless somebody says.
 const DEFAULT_SERVERS: &str = "localhost:9092";
 /// The profile that holds unless another is named.
@@ -22,18 +24,16 @@ const SERVERS: &str = "bootstrap.servers";
 /// The same in librdkafka's words.
 const SERVERS_OF_LIBRDKAFKA: &str = "metadata.broker.list";
 const CLIENT_ID: &str = "client.id";
-const SECURITY_PROTOCOL: &str = "security.protocol";
 const CONNECT_TIMEOUT: &str = "socket.connection.setup.timeout.ms";
 const REQUEST_TIMEOUT: &str = "request.timeout.ms";
 const RETRY_TIMEOUT: &str = "default.api.timeout.ms";
 const RETRY_BACKOFF: &str = "retry.backoff.ms";
 
-/// The keys that mean something to us.
-const KNOWN: [&str; 8] = [
+/// The keys that mean something to us, beside those of [`security`].
+const KNOWN: [&str; 7] = [
     SERVERS,
     SERVERS_OF_LIBRDKAFKA,
     CLIENT_ID,
-    SECURITY_PROTOCOL,
     CONNECT_TIMEOUT,
     REQUEST_TIMEOUT,
     RETRY_TIMEOUT,
@@ -101,19 +101,21 @@ impl Connection {
             named_by: None,
         };
         let environment = variable("TIDELOG_BOOTSTRAP_SERVER");
+        let mut security = Security::default();
         // Weakest first.
         if let Some(file) = &file {
-            settings.apply(file)?;
+            settings.apply(file, &mut security)?;
         }
         if let Some(servers) = environment.filter(|_| !is_named) {
             settings.servers = servers;
             settings.named_by = Some("TIDELOG_BOOTSTRAP_SERVER".to_owned());
         }
-        settings.apply(&flags)?;
+        settings.apply(&flags, &mut security)?;
         if let Some(servers) = &self.bootstrap_server {
             settings.servers.clone_from(servers);
             settings.named_by = Some("--bootstrap-server".to_owned());
         }
+        security.apply(&mut settings.config)?;
         Ok(settings)
     }
 
@@ -124,11 +126,13 @@ impl Connection {
                 .split_once('=')
                 .ok_or_else(|| format!("-X {property}: expected KEY=VALUE"))?;
             let key = key.trim();
-            if !KNOWN.contains(&key) {
+            // The value may be a secret.
+            if !is_known(key) {
                 let known = KNOWN.join(", ");
-                return Err(
-                    format!("-X {property}: there is no such key; there are {known}").into(),
-                );
+                return Err(format!(
+                    "-X {key}: there is no such key; there are {known}, security.protocol, and those that begin with sasl. and ssl."
+                )
+                .into());
             }
             all.insert(key.to_owned(), value.trim().to_owned());
         }
@@ -158,8 +162,12 @@ impl Connection {
 }
 
 impl Settings {
-    fn apply(&mut self, source: &Source) -> Result<(), Box<dyn Error>> {
+    fn apply(&mut self, source: &Source, security: &mut Security) -> Result<(), Box<dyn Error>> {
         for (key, value) in &source.properties {
+            if let Some(key) = security::known(key) {
+                security.take(key, value);
+                continue;
+            }
             let millis = || {
                 let millis = value.parse().map(Duration::from_millis);
                 millis.map_err(|_| format!("{}: {key}={value}: expected milliseconds", source.name))
@@ -174,18 +182,15 @@ impl Settings {
                 REQUEST_TIMEOUT => self.config.request_timeout = millis()?,
                 RETRY_TIMEOUT => self.config.retry_timeout = millis()?,
                 RETRY_BACKOFF => self.config.retry_backoff = millis()?,
-                SECURITY_PROTOCOL if !value.eq_ignore_ascii_case("PLAINTEXT") => {
-                    let name = &source.name;
-                    return Err(format!(
-                        "{name}: {key}={value}: this version connects without TLS and SASL only"
-                    )
-                    .into());
-                }
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+fn is_known(key: &str) -> bool {
+    KNOWN.contains(&key) || security::known(key).is_some()
 }
 
 /// A variable of the environment, unless it is empty.
@@ -211,7 +216,7 @@ fn read(path: &Path, name: String) -> Result<Source, Box<dyn Error>> {
     let (known, unknown): (Vec<_>, Vec<_>) = properties
         .into_iter()
         .map(|property| (property.key, property.value))
-        .partition(|(key, _)| KNOWN.contains(&key.as_str()));
+        .partition(|(key, _)| is_known(key));
     if !unknown.is_empty() {
         let keys: Vec<_> = unknown.into_iter().map(|(key, _)| key).collect();
         let path = path.display();

@@ -72,6 +72,8 @@ struct Slot {
     failures: u32,
     /// Not to be tried before then.
     retry_at: Option<Instant>,
+    /// Whether the broker has said that it wants to know who the client is.
+    wants_sasl: bool,
 }
 
 impl Client {
@@ -134,6 +136,10 @@ impl Client {
         for address in &addresses {
             match self.at(address).await {
                 Ok(connection) => return Ok(connection),
+                // The others have been told the same of the client.
+                Err(error @ ClientError::Authentication { .. }) => return Err(error),
+                // That another one is not there says less than what is wrong with the settings.
+                Err(_) if failed.is_distrust() => {}
                 Err(error) => failed = error,
             }
         }
@@ -163,8 +169,10 @@ impl Client {
             slot.or_default().clone()
         };
         let mut slot = slot.lock().await;
+        let mut probes = slot.wants_sasl;
         if let Some(connection) = slot.connection.take_if(|it| it.is_closed()) {
             tracing::debug!(address = connection.address(), "connecting again");
+            probes |= connection.is_cut_off();
         }
         if let Some(connection) = &slot.connection {
             return Ok(connection.clone());
@@ -174,7 +182,7 @@ impl Client {
         }
         let counters = self.shared.counters.clone();
         let config = self.config().clone();
-        match Connection::counted(address, config, counters.clone()).await {
+        match Connection::counted(address, config, counters.clone(), probes).await {
             Ok(connection) => {
                 counters.connections.add(1);
                 let connection = Arc::new(connection);
@@ -188,6 +196,7 @@ impl Client {
                 counters.connect_failures.add(1);
                 tracing::debug!(address, %error, "no connection");
                 slot.failures += 1;
+                slot.wants_sasl = matches!(error, ClientError::SaslExpected { .. });
                 let config = self.config();
                 let wait = backoff(
                     config.reconnect_backoff,

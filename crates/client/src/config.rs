@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use tidelog_types::Str;
 
-use crate::{Tcp, Transport};
+#[cfg(feature = "tls")]
+use crate::Tls;
+use crate::{Sasl, Tcp, Transport};
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -11,7 +13,8 @@ use crate::{Tcp, Transport};
 pub struct Config {
     /// The name under which the broker knows the client (`client.id`).
     pub client_id: Str,
-    /// How long a connection may take until it is there and the broker has said what it speaks.
+    /// How long a connection may take until it is there, and then TLS, until the broker has said what it speaks, and until it knows
+    /// who the client is: each of them.
     pub connect_timeout: Duration,
     /// How long an answer may take.
     pub request_timeout: Duration,
@@ -31,6 +34,11 @@ pub struct Config {
     pub metadata_age_max: Duration,
     /// How brokers are reached.
     pub transport: Arc<dyn Transport>,
+    /// How connections are protected; they are not, without it.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
+    /// Who the client is, and how it proves that; it is nobody, without it.
+    pub sasl: Option<Sasl>,
 }
 
 impl Default for Config {
@@ -47,6 +55,9 @@ impl Default for Config {
             response_bytes_max: 100 << 20,
             metadata_age_max: Duration::from_secs(300),
             transport: Arc::new(Tcp),
+            #[cfg(feature = "tls")]
+            tls: None,
+            sasl: None,
         }
     }
 }

@@ -4,6 +4,10 @@ use std::time::Duration;
 use tidelog_protocol::{ApiKey, DecodeError, EncodeError};
 use tidelog_types::{ErrorCode, NodeId, Str};
 
+#[cfg(feature = "tls")]
+use crate::TlsProblem;
+use crate::TokenError;
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,7 +46,7 @@ pub enum ClientError {
     },
     /// What came back is nothing that a Kafka broker says.
     #[error(
-        "{address} does not speak the Kafka protocol: {what}; is this the port of something else, or one with TLS?"
+        "{address} does not speak the Kafka protocol: {what}; is this the port of something else, or one with TLS (security.protocol SSL or SASL_SSL)?"
     )]
     NotKafka {
         /// The address.
@@ -52,11 +56,56 @@ pub enum ClientError {
     },
     /// The broker answered in TLS.
     #[error(
-        "{address} expects TLS, and this client speaks without; use the port of a listener without TLS"
+        "{address} expects TLS, and this client speaks without; set security.protocol to SSL or SASL_SSL, or use the port of a listener without TLS"
     )]
     TlsExpected {
         /// The address.
         address: String,
+    },
+    /// No protected connection came about.
+    #[cfg(feature = "tls")]
+    #[error("{address}: {problem}")]
+    Tls {
+        /// The address.
+        address: String,
+        /// What is wrong, and what can be done.
+        problem: TlsProblem,
+    },
+    /// The broker wants to know who the client is, and the client has not been told to say so.
+    #[error(
+        "{address} wants to know who the client is ({}); set security.protocol to {}, with sasl.mechanism, sasl.username and sasl.password", offered(.mechanisms), match .has_tls { true => "SASL_SSL", false => "SASL_PLAINTEXT" }
+    )]
+    SaslExpected {
+        /// The address.
+        address: String,
+        /// By what mechanisms the broker lets clients say it.
+        mechanisms: Vec<Str>,
+        /// Whether the connection is protected by TLS.
+        has_tls: bool,
+    },
+    /// The broker and the client do not convince each other of who the client is. Trying again does not help.
+    #[error("{address}: {mechanism} has failed: {what}")]
+    Authentication {
+        /// The address of the broker.
+        address: String,
+        /// The SASL mechanism.
+        mechanism: &'static str,
+        /// What the broker says, or what is wrong with what it says.
+        what: String,
+    },
+    /// There is no token for OAUTHBEARER just now.
+    #[error("{address}: OAUTHBEARER has failed: there is no token: {source}")]
+    NoToken {
+        /// The address of the broker.
+        address: String,
+        /// What the provider says.
+        source: TokenError,
+    },
+    /// Settings that cannot be used.
+    #[error("{what}")]
+    Settings {
+        /// What is wrong with them.
+        what: String,
     },
     /// The cluster has no such broker, as far as this client has heard.
     #[error("the cluster has no broker {id} just now")]
@@ -111,9 +160,23 @@ impl ClientError {
             Self::Closed { .. }
             | Self::Connect { .. }
             | Self::Timeout { .. }
+            | Self::NoToken { .. }
             | Self::UnknownBroker { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether the broker is there, and client and broker do not agree about who they are or how to speak. Every request fails for the
+    /// same reason until somebody changes the settings.
+    pub(crate) const fn is_distrust(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if matches!(self, Self::Tls { .. }) {
+            return true;
+        }
+        matches!(
+            self,
+            Self::Authentication { .. } | Self::SaslExpected { .. } | Self::TlsExpected { .. }
+        )
     }
 
     /// `Ok` for no error.
@@ -130,6 +193,14 @@ impl ClientError {
             code,
             message: message.filter(|text| !text.is_empty()).cloned(),
         })
+    }
+}
+
+fn offered(mechanisms: &[Str]) -> String {
+    let names: Vec<_> = mechanisms.iter().map(Str::as_str).collect();
+    match names.is_empty() {
+        true => "by SASL".to_owned(),
+        false => format!("by {}", names.join(", ")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A Kafka client in pure, asynchronous Rust. It works with Tidelog and with Apache Kafka alike, from 2.1 on.
 //!
 //! It has the [`Producer`], the [`Consumer`] for partitions that are assigned by hand or shared in a group by either protocol, and
-//! what an operator needs: topics, their configs and records, consumer groups, the cluster.
+//! what an operator needs: topics, their configs and records, consumer groups, the cluster, ACLs, quotas and users.
 //! **Every call says which version it speaks by what both sides know**: a [`Connection`] asks the broker for its APIs first, and
 //! each request goes out in the newest common version. So there is no setting for the version of a broker, and a broker that
 //! lacks an API gives an error that says so.
@@ -42,8 +42,12 @@
 //! # }
 //! ```
 //!
+//! Connections are protected by `Tls`, with the feature `tls`, which brings primitives in C and assembler; a client says who it is by
+//! [`Sasl`]. Where either does not work, the error says which setting to change.
+//!
 //! Records are compressed with gzip, snappy or lz4, which are pure Rust, or with zstd, a C library, if the feature `zstd` is on.
 
+mod acls;
 mod backoff;
 mod client;
 mod clock;
@@ -59,13 +63,18 @@ mod metadata;
 mod nodes;
 mod offsets;
 mod producer;
+mod quotas;
 mod records;
 mod replicas;
+mod sasl;
 mod statistics;
 #[cfg(test)]
 mod stories;
+#[cfg(feature = "tls")]
+mod tls;
 mod topics;
 mod transport;
+mod users;
 
 /// The machines of the client, without I/O, for simulators. They change as the client does, and nobody is promised anything.
 #[cfg(feature = "machines")]
@@ -74,6 +83,10 @@ pub mod machines {
     pub use crate::consumer::membership::*;
 }
 
+pub use acls::{
+    Acl, AclFilter, AclOperation, AclPatternFilter, AclPatternType, AclPermission, AclResourceType,
+    PerAcl,
+};
 pub use client::{Broker, Client};
 pub use cluster::{
     ClusterDescription, ClusterNode, EndpointType, FeatureUpgrade, Features, LogDir, LogDirReplica,
@@ -97,8 +110,10 @@ pub use producer::{
     Acks, Delivery, Partitioner, ProduceError, Producer, ProducerConfig, ProducerRecord,
     ProducerStatistics, RecordMetadata, murmur2, partition_for_key,
 };
+pub use quotas::{QuotaEntity, QuotaFilter, QuotaMatch, Quotas};
 pub use records::PerPartition;
 pub use replicas::{ElectionType, Reassignment};
+pub use sasl::{OauthToken, Sasl, ScramMechanism, Secret, TokenError, TokenProvider};
 pub use statistics::ClientStatistics;
 pub use tidelog_record::{
     AnyBatch, BatchError, Codec, Compression, HeaderRef, RecordHeader, RecordRef, TimestampType,
@@ -107,11 +122,14 @@ pub use tidelog_types::{
     ErrorCode, GroupId, LeaderEpoch, NodeId, Offset, PartitionIndex, Str, Timestamp, TopicId,
     TopicName, TopicPartition, Uuid,
 };
+#[cfg(feature = "tls")]
+pub use tls::{Pem, Tls, TlsBuilder, TlsProblem};
 pub use topics::{
     CreatedTopic, NewPartitions, NewTopic, PartitionDescription, PerTopic, TopicDescription,
     TopicListing,
 };
 pub use transport::{Connecting, Stream, Tcp, Transport};
+pub use users::{PerUser, ScramChange};
 
 /// The examples of a guide are tests, too.
 #[cfg(doctest)]

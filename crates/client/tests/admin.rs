@@ -4,13 +4,28 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tidelog_client::{Client, Config, ConfigChange, ConfigResource, EndpointType, NewTopic};
+use tidelog_client::{
+    Acl, AclFilter, AclOperation, AclPatternFilter, AclPatternType, AclResourceType, Client,
+    ClientError, Config, ConfigChange, ConfigResource, Consumer, ConsumerConfig, EndpointType,
+    GroupProtocol, NewTopic, QuotaEntity, QuotaFilter, QuotaMatch, ScramChange, ScramMechanism,
+};
+use tidelog_protocol::messages::alter_client_quotas::{AlterClientQuotasResponse, EntryResult};
 use tidelog_protocol::messages::alter_configs::{
     AlterConfigsResourceResponse, AlterConfigsResponse,
 };
+use tidelog_protocol::messages::alter_user_scram_credentials::{
+    AlterUserScramCredentialsResponse, AlterUserScramCredentialsResult,
+};
 use tidelog_protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
+use tidelog_protocol::messages::create_acls::{AclCreationResult, CreateAclsResponse};
 use tidelog_protocol::messages::create_topics::{CreatableTopicResult, CreateTopicsResponse};
+use tidelog_protocol::messages::delete_acls::{
+    DeleteAclsFilterResult, DeleteAclsMatchingAcl, DeleteAclsResponse,
+};
 use tidelog_protocol::messages::delete_topics::{DeletableTopicResult, DeleteTopicsResponse};
+use tidelog_protocol::messages::describe_client_quotas::{
+    DescribeClientQuotasResponse, EntityData, EntryData, ValueData,
+};
 use tidelog_protocol::messages::describe_cluster::{
     DescribeClusterBroker, DescribeClusterResponse,
 };
@@ -21,6 +36,7 @@ use tidelog_protocol::messages::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
     DescribeTopicPartitionsResponseTopic,
 };
+use tidelog_protocol::messages::find_coordinator::{Coordinator, FindCoordinatorResponse};
 use tidelog_protocol::messages::metadata::{MetadataResponse, MetadataResponseBroker};
 use tidelog_protocol::{
     ApiKey, ApiResponse, Request, RequestHeader, Writer, encode_response, frame,
@@ -435,4 +451,270 @@ async fn behind_a_controller_listener_the_active_controller_is_asked() {
     let results = client.create_topics(&[NewTopic::new("new")], false).await;
     assert!(results.unwrap()[&name("new")].is_ok());
     assert_eq!(cluster.asked()[1..], [(1, ApiKey::CreateTopics, 7)]);
+}
+
+const SECURED: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::ApiVersions, 0, 4),
+    (ApiKey::Metadata, 0, 12),
+    (ApiKey::FindCoordinator, 0, 6),
+    (ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    (ApiKey::JoinGroup, 0, 9),
+    (ApiKey::CreateAcls, 0, 3),
+    (ApiKey::DeleteAcls, 0, 3),
+    (ApiKey::DescribeClientQuotas, 0, 1),
+    (ApiKey::AlterClientQuotas, 0, 1),
+    (ApiKey::AlterUserScramCredentials, 0, 0),
+];
+
+/// One node with all of it, which answers what it is asked beside metadata by this script.
+async fn secured(
+    script: impl Fn(&RequestHeader, Request) -> Bytes + Send + Sync + 'static,
+) -> (Arc<Cluster>, Client) {
+    let ports = Arc::new(Mutex::new(Vec::new()));
+    let known = ports.clone();
+    let cluster = Cluster::play(1, SECURED, move |_, header, request| match request {
+        Request::Metadata(_) => reply(header, &metadata(&known.lock(), 0)),
+        request => script(header, request),
+    });
+    let cluster = cluster.await;
+    ports.lock().clone_from(&cluster.ports);
+    let client = cluster.client().await;
+    (cluster, client)
+}
+
+#[tokio::test]
+async fn acls_have_a_result_each() {
+    let (_cluster, client) = secured(|header, request| match request {
+        Request::CreateAcls(request) => {
+            let results = request.creations.iter().map(|acl| AclCreationResult {
+                error_code: match acl.principal.as_str() {
+                    "User:alice" => ErrorCode::NONE,
+                    _ => ErrorCode::INVALID_REQUEST,
+                },
+                ..Default::default()
+            });
+            let results = results.collect();
+            let answer = CreateAclsResponse {
+                results,
+                ..Default::default()
+            };
+            reply(header, &answer)
+        }
+        Request::DeleteAcls(request) => {
+            let filter = &request.filters[0];
+            assert_eq!(
+                (filter.pattern_type_filter, filter.operation),
+                (2, 1),
+                "matching, any operation"
+            );
+            let matching = DeleteAclsMatchingAcl {
+                resource_type: 2,
+                resource_name: "ord".into(),
+                pattern_type: 4,
+                principal: "User:alice".into(),
+                host: "*".into(),
+                operation: 99,
+                permission_type: 3,
+                ..Default::default()
+            };
+            let answer = DeleteAclsResponse {
+                filter_results: vec![
+                    DeleteAclsFilterResult {
+                        matching_acls: vec![matching],
+                        ..Default::default()
+                    },
+                    DeleteAclsFilterResult {
+                        error_code: ErrorCode::SECURITY_DISABLED,
+                        ..Default::default()
+                    },
+                ],
+                ..Default::default()
+            };
+            reply(header, &answer)
+        }
+        other => panic!("not expected: {other:?}"),
+    })
+    .await;
+    let acl = |who: &str| Acl::allow(who, AclOperation::Read, AclResourceType::Topic, "orders");
+    let acls = [acl("User:bob"), acl("User:alice")];
+    let created = client.create_acls(&acls).await.unwrap();
+    assert!(created[&acl("User:alice")].is_ok());
+    let error = created[&acl("User:bob")].as_ref().unwrap_err().to_string();
+    assert!(
+        error.starts_with("ALLOW User:bob READ on TOPIC orders: "),
+        "{error}"
+    );
+    let filter = AclFilter {
+        resource_type: Some(AclResourceType::Topic),
+        resource_name: Some("orders".into()),
+        pattern: AclPatternFilter::Match,
+        ..Default::default()
+    };
+    let deleted = client.delete_acls(&[filter, AclFilter::default()]).await;
+    let deleted = deleted.unwrap();
+    let [Ok(first), Err(second)] = &deleted[..] else {
+        panic!("{deleted:?}")
+    };
+    let (gone, result) = first.first_key_value().unwrap();
+    assert!(result.is_ok());
+    // What this version does not know survives.
+    assert_eq!(gone.operation, AclOperation::Other(99));
+    assert_eq!(gone.pattern_type, AclPatternType::Prefixed);
+    assert_eq!(second.code(), Some(ErrorCode::SECURITY_DISABLED));
+    let error = client.describe_acls(&AclFilter::default()).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, ClientError::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("does not serve DescribeAcls"));
+}
+
+#[tokio::test]
+async fn quotas_are_of_entities_with_parts() {
+    let (_cluster, client) = secured(|header, request| match request {
+        Request::DescribeClientQuotas(request) => {
+            let part = &request.components[0];
+            assert_eq!((part.entity_type.as_str(), part.match_type), ("user", 2));
+            let part = |entity_type: &str, name: Option<&str>| EntityData {
+                entity_type: entity_type.into(),
+                entity_name: name.map(Str::from),
+            };
+            let entry = EntryData {
+                entity: vec![part("client-id", None), part("user", Some("alice"))],
+                values: vec![ValueData {
+                    key: "request_percentage".into(),
+                    value: 12.5,
+                }],
+            };
+            let answer = DescribeClientQuotasResponse {
+                entries: Some(vec![entry]),
+                ..Default::default()
+            };
+            reply(header, &answer)
+        }
+        Request::AlterClientQuotas(request) => {
+            assert!(request.validate_only);
+            let entries = request.entries.into_iter().map(|entry| EntryResult {
+                error_code: match entry.ops[0].remove {
+                    true => ErrorCode::NONE,
+                    false => ErrorCode::INVALID_REQUEST,
+                },
+                entity: entry.entity,
+                ..Default::default()
+            });
+            let answer = AlterClientQuotasResponse {
+                entries: entries.collect(),
+                ..Default::default()
+            };
+            reply(header, &answer)
+        }
+        other => panic!("not expected: {other:?}"),
+    })
+    .await;
+    let filter = QuotaFilter {
+        parts: [(Str::from("user"), QuotaMatch::Any)].into(),
+        strict: false,
+    };
+    let quotas = client.describe_client_quotas(&filter).await.unwrap();
+    let alice = QuotaEntity::default()
+        .user(Some("alice".into()))
+        .client_id(None);
+    assert_eq!(quotas[&alice]["request_percentage"], 12.5);
+    assert_eq!(alice.to_string(), "user alice, default client-id");
+    let nobody = QuotaEntity::default().ip(None);
+    let change = |value| [(Str::from("x"), value)].into();
+    let changes = [
+        (alice.clone(), change(None)),
+        (nobody.clone(), change(Some(1.0))),
+    ];
+    let done = client.alter_client_quotas(&changes.into(), true).await;
+    let done = done.unwrap();
+    assert!(done[&alice].is_ok());
+    let error = done[&nobody].as_ref().unwrap_err().to_string();
+    assert!(error.starts_with("default ip: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_password_does_not_leave_the_client() {
+    let (_cluster, client) = secured(|header, request| {
+        let Request::AlterUserScramCredentials(request) = request else {
+            panic!("not expected: {request:?}")
+        };
+        let mut results = Vec::new();
+        for set in request.upsertions {
+            assert_eq!((set.mechanism, set.iterations), (1, 4096));
+            let salted = pbkdf2::pbkdf2_hmac_array::<sha2::Sha256, 32>(b"hush", &set.salt, 4096);
+            assert_eq!(&set.salted_password[..], salted);
+            assert!(set.salt.len() >= 16);
+            results.push((set.name, ErrorCode::NONE));
+        }
+        for deleted in request.deletions {
+            assert_eq!(deleted.mechanism, 2);
+            results.push((deleted.name, ErrorCode::RESOURCE_NOT_FOUND));
+        }
+        let results =
+            results
+                .into_iter()
+                .map(|(user, error_code)| AlterUserScramCredentialsResult {
+                    user,
+                    error_code,
+                    ..Default::default()
+                });
+        let answer = AlterUserScramCredentialsResponse {
+            results: results.collect(),
+            ..Default::default()
+        };
+        reply(header, &answer)
+    })
+    .await;
+    let set = |password: &str, iterations| ScramChange::Set {
+        password: password.into(),
+        iterations,
+    };
+    let alice = (Str::from("alice"), ScramMechanism::Sha256);
+    let bob = (Str::from("bob"), ScramMechanism::Sha512);
+    let changes = [
+        (alice.clone(), set("hush", 4096)),
+        (bob, ScramChange::Delete),
+    ]
+    .into();
+    assert!(!format!("{changes:?}").contains("hush"));
+    let done = client.alter_scram_users(&changes).await.unwrap();
+    assert!(done["alice"].is_ok());
+    let code = done["bob"].as_ref().unwrap_err().code();
+    assert_eq!(code, Some(ErrorCode::RESOURCE_NOT_FOUND));
+    for wrong in [set("", 4096), set("hush", 100_000)] {
+        let changes = [(alice.clone(), wrong)].into();
+        let error = client.alter_scram_users(&changes).await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::UNACCEPTABLE_CREDENTIAL));
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_is_denied_is_said_so() {
+    for protocol in [GroupProtocol::Consumer, GroupProtocol::Classic] {
+        let (_cluster, client) = secured(|header, request| match request {
+            Request::FindCoordinator(_) => {
+                let denied = Coordinator {
+                    error_code: ErrorCode::GROUP_AUTHORIZATION_FAILED,
+                    ..Default::default()
+                };
+                let answer = FindCoordinatorResponse {
+                    coordinators: vec![denied],
+                    ..Default::default()
+                };
+                reply(header, &answer)
+            }
+            other => panic!("not expected: {other:?}"),
+        })
+        .await;
+        let mut config = ConsumerConfig::default();
+        config.group_id = Some("readers".into());
+        config.group_protocol = protocol;
+        let mut consumer = Consumer::new(&client, config).unwrap();
+        consumer.subscribe(&["orders"]).unwrap();
+        let error = consumer.recv().await.unwrap_err().to_string();
+        assert!(
+            error.contains("needs the right to READ the group"),
+            "{error}"
+        );
+    }
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tidelog_client::{ClientError, Config, Connection};
+use tidelog_client::{ClientError, Config, Connection, OauthToken, Sasl};
 use tidelog_protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use tidelog_protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use tidelog_protocol::messages::offset_delete::OffsetDeleteRequest;
+use tidelog_protocol::messages::sasl_authenticate::SaslAuthenticateResponse;
+use tidelog_protocol::messages::sasl_handshake::SaslHandshakeResponse;
 use tidelog_protocol::{
     ApiKey, ApiResponse, Request, RequestHeader, Writer, encode_response, frame,
 };
@@ -148,10 +150,10 @@ async fn whoever_waits_hears_that_the_connection_has_ended() {
     let connection = connection.unwrap();
     let request = ListGroupsRequest::default();
     let lost = connection.send(&request).await;
-    assert!(
-        matches!(lost, Err(ClientError::Closed { source: None, .. })),
-        "{lost:?}"
-    );
+    let lost = lost.unwrap_err();
+    assert!(matches!(lost, ClientError::Closed { .. }), "{lost}");
+    // The first request after the greeting is where a client fails that should have said who it is.
+    assert!(lost.to_string().contains("(sasl.mechanism)"), "{lost}");
     assert!(connection.is_closed());
     let later = connection.send(&request).await;
     assert!(
@@ -199,4 +201,132 @@ async fn what_is_no_broker_is_called_so() {
     let error = Connection::over(ours, "mute", Config::default()).await;
     let error = error.unwrap_err();
     assert!(matches!(error, ClientError::NotKafka { .. }), "{error}");
+}
+
+/// What a broker knows that wants to hear who the client is.
+const WITH_SASL: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::ListGroups, 0, 5),
+    (ApiKey::SaslHandshake, 0, 1),
+    (ApiKey::SaslAuthenticate, 0, 2),
+];
+
+impl Broker {
+    async fn shake_hands(&mut self) {
+        let (header, _) = self.request().await;
+        let asked = (header.api_key, header.api_version);
+        assert_eq!(asked, (ApiKey::SaslHandshake, 1));
+        let answer = SaslHandshakeResponse::default();
+        self.answer(1, header.correlation_id, &answer).await;
+    }
+
+    /// Takes whatever token comes, for so many milliseconds.
+    async fn believe(&mut self, session_lifetime_ms: i64) {
+        let (header, request) = self.request().await;
+        assert_eq!(header.api_key, ApiKey::SaslAuthenticate);
+        assert!(!format!("{request:?}").contains("hush"), "{request:?}");
+        let answer = SaslAuthenticateResponse {
+            session_lifetime_ms,
+            ..Default::default()
+        };
+        self.answer(2, header.correlation_id, &answer).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_renewed_in_time_and_nobody_notices() {
+    let (ours, mut broker) = pair();
+    let played = tokio::spawn(async move {
+        broker.greet(WITH_SASL).await;
+        let begun = tokio::time::Instant::now();
+        broker.shake_hands().await;
+        broker.believe(20_000).await;
+        let (held, _) = broker.request().await;
+        assert_eq!(held.api_key, ApiKey::ListGroups);
+        // In the middle of it the broker answers what was asked before, and is asked nothing else.
+        let (header, _) = broker.request().await;
+        assert_eq!(header.api_key, ApiKey::SaslHandshake);
+        let passed = begun.elapsed().as_secs();
+        assert!((16..20).contains(&passed), "after {passed} s");
+        let answer = groups("held");
+        broker.answer(5, held.correlation_id, &answer).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let answer = SaslHandshakeResponse::default();
+        broker.answer(1, header.correlation_id, &answer).await;
+        broker.believe(20_000).await;
+        let (header, _) = broker.request().await;
+        assert_eq!(header.api_key, ApiKey::ListGroups);
+        let answer = groups("behind");
+        broker.answer(5, header.correlation_id, &answer).await;
+        // And so on.
+        broker.shake_hands().await;
+        broker.believe(0).await;
+        broker
+    });
+    let mut config = Config::default();
+    config.request_timeout = Duration::from_secs(60);
+    config.sasl = Some(Sasl::plain("alice", "hush"));
+    let connection = Connection::over(ours, "broker", config).await.unwrap();
+    let request = ListGroupsRequest::default();
+    let behind = async {
+        // The client is busy with its session just then.
+        tokio::time::sleep(Duration::from_millis(19_500)).await;
+        connection.send(&request).await
+    };
+    let (held, behind) = tokio::join!(connection.send(&request), behind);
+    assert_eq!(held.unwrap().groups, groups("held").groups);
+    assert_eq!(behind.unwrap().groups, groups("behind").groups);
+    drop(played.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_the_broker_does_not_renew_is_over() {
+    let (ours, mut broker) = pair();
+    let played = tokio::spawn(async move {
+        broker.greet(WITH_SASL).await;
+        broker.shake_hands().await;
+        broker.believe(10_000).await;
+        broker.shake_hands().await;
+        let (header, _) = broker.request().await;
+        let answer = SaslAuthenticateResponse {
+            error_code: ErrorCode::SASL_AUTHENTICATION_FAILED,
+            error_message: Some("alice has left".into()),
+            ..Default::default()
+        };
+        broker.answer(2, header.correlation_id, &answer).await;
+        broker
+    });
+    let mut config = Config::default();
+    let tokens = || async { Ok(OauthToken::new("hush")) };
+    config.sasl = Some(Sasl::oauth_bearer(tokens));
+    let connection = Connection::over(ours, "broker", config).await.unwrap();
+    drop(played.await.unwrap());
+    let error = connection.send(&ListGroupsRequest::default()).await;
+    let error = error.unwrap_err();
+    assert!(connection.is_closed());
+    assert!(!error.is_retriable(), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("OAUTHBEARER has failed: alice has left"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_to_be_had_may_be_later() {
+    let (ours, mut broker) = pair();
+    let played = tokio::spawn(async move {
+        broker.greet(WITH_SASL).await;
+        broker
+    });
+    let mut config = Config::default();
+    let tokens = || async { Err("the issuer is asleep".into()) };
+    config.sasl = Some(Sasl::oauth_bearer(tokens));
+    let error = Connection::over(ours, "broker", config).await.unwrap_err();
+    assert!(error.is_retriable(), "{error}");
+    assert!(
+        error.to_string().ends_with("the issuer is asleep"),
+        "{error}"
+    );
+    drop(played.await.unwrap());
 }

@@ -115,23 +115,36 @@ fn a_profile_that_is_wrong_is_said_so() {
     let home = home(&[
         (
             "prod",
-            "bootstrap.servers=localhost:1\nacks=all\nsecurity.protocol=SSL\n".to_owned(),
+            "bootstrap.servers=localhost:1\nacks=all\nsecurity.protocol=TLS\n".to_owned(),
         ),
         ("slow", "request.timeout.ms=long\n".to_owned()),
     ]);
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["--profile", "dev"], "dev.properties; there: prod, slow"),
-        (&["--profile", "prod"], "without TLS and SASL only"),
+        (
+            &["--profile", "prod"],
+            "security.protocol=TLS: expected PLAINTEXT, SSL",
+        ),
         (
             &["--profile", "slow"],
             "request.timeout.ms=long: expected milliseconds",
         ),
         (&["--command-config", "/nowhere"], "cannot read /nowhere"),
-        (&["-X", "acks=all"], "there is no such key"),
+        (&["-X", "acks=all"], "-X acks: there is no such key"),
+        (
+            &[
+                "-X",
+                "security.protocol=SASL_SSL",
+                "-X",
+                "sasl.pasword=hush",
+            ],
+            "-X sasl.pasword: there is no such key",
+        ),
     ];
     for (arguments, expected) in cases {
         let said = error(&list(home.path(), &[], arguments));
         assert!(said.contains(expected), "{arguments:?}: {said}");
+        assert!(!said.contains("hush"), "{arguments:?}: {said}");
     }
     let said = error(&list(home.path(), &[], &["--profile", "prod"]));
     assert!(

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -51,8 +52,6 @@ pub(super) struct Driver {
     answer_bytes: usize,
     waiting: HashMap<i32, oneshot::Sender<Bytes>>,
     response_bytes_max: usize,
-    /// Whether the other side has proven to be a broker.
-    has_answered: bool,
     shared: Arc<Shared>,
 }
 
@@ -72,7 +71,6 @@ impl Driver {
             answer_bytes: 0,
             waiting: HashMap::new(),
             response_bytes_max,
-            has_answered: false,
             shared,
         }
     }
@@ -91,7 +89,11 @@ impl Driver {
             }
             let was_full = self.is_full();
             if let Err(error) = self.write(cx) {
-                return Poll::Ready(Ended::Failed(error));
+                // What the broker said before it closed says more.
+                return Poll::Ready(match self.read(cx) {
+                    Ok(()) | Err(Ended::ByBroker) => Ended::Failed(error),
+                    Err(why) => why,
+                });
             }
             if let Err(why) = self.read(cx) {
                 return Poll::Ready(why);
@@ -189,6 +191,10 @@ impl Driver {
             match self.read_some(cx) {
                 Poll::Ready(Ok(0)) => return Err(Ended::ByBroker),
                 Poll::Ready(Ok(read)) => self.shared.counters.bytes_received.add(read as u64),
+                // TLS was not ended in order, which is no less of an end: frames say how long they are.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(Ended::ByBroker);
+                }
                 Poll::Ready(Err(error)) => return Err(Ended::Failed(error)),
                 Poll::Pending => return Ok(()),
             }
@@ -222,7 +228,7 @@ impl Driver {
             let Some(answered) = self.waiting.remove(&i32::from_be_bytes(*id)) else {
                 return invalid("an answer to nothing that was asked");
             };
-            self.has_answered = true;
+            self.shared.answers.fetch_add(1, Ordering::Relaxed);
             self.answer_bytes = (size_of::<i32>() + frame.len()).min(EXPECTED_BYTES_MAX);
             // Whoever asked may have given up.
             let _ = answered.send(frame);
@@ -233,10 +239,10 @@ impl Driver {
     fn beyond_rescue(&self, error: FrameError) -> Ended {
         /// The first bytes of a TLS alert, which a server sends to who does not begin with a handshake.
         const TLS_ALERT: &[u8] = &[21, 3];
+        // Who has answered before has proven to be a broker.
+        let has_answered = self.shared.answers.load(Ordering::Relaxed) > 0;
         match &self.input[..] {
-            _ if self.has_answered => {
-                Ended::Failed(io::Error::new(io::ErrorKind::InvalidData, error))
-            }
+            _ if has_answered => Ended::Failed(io::Error::new(io::ErrorKind::InvalidData, error)),
             input if input.starts_with(TLS_ALERT) => Ended::Tls,
             input if input.starts_with(b"HTTP") => {
                 Ended::NotKafka("it answers like a web server".into())

@@ -1,11 +1,13 @@
 //! One connection to one broker: requests go out as they come, answers are matched by correlation id.
 
+mod authentication;
 mod driver;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,24 +16,39 @@ use tidelog_protocol::{
     ApiKey, ApiRequest, Message, Reader, ResponseHeader, VersionRange, Writer, encode_request,
 };
 use tidelog_types::ErrorCode;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::driver::{Driver, Outgoing};
 use crate::error::api_name;
 use crate::statistics::Counters;
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 use crate::{ClientError, Config, Stream};
 
 /// A connection to a broker, which any number of tasks may use at once.
 ///
-/// It ends when it is dropped, or when the broker closes it; requests that wait then fail. One task reads and writes.
+/// It ends when it is dropped, or when the broker closes it; requests that wait then fail. One task reads and writes. Where the
+/// broker wants to hear again who the client is (KIP-368), that happens in time, and requests wait meanwhile.
 #[derive(Debug)]
 pub struct Connection {
+    channel: Arc<Channel>,
+    /// The task that authenticates again.
+    renewal: Option<AbortHandle>,
+}
+
+/// The way by which requests go.
+#[derive(Debug)]
+struct Channel {
     config: Config,
     versions: HashMap<ApiKey, VersionRange>,
     correlation_id: AtomicI32,
     requests: mpsc::Sender<Outgoing>,
+    /// Shared by requests, had alone by an exchange that authenticates: brokers take no other request in the middle of it.
+    gate: RwLock<()>,
+    /// Until when requests that are under way may take.
+    busy_until: Mutex<Instant>,
     shared: Arc<Shared>,
     task: AbortHandle,
 }
@@ -44,7 +61,13 @@ const REQUESTS_QUEUED_MAX: usize = 64;
 struct Shared {
     address: String,
     ended: Mutex<Option<Ended>>,
+    /// How many answers have come.
+    answers: AtomicU64,
     counters: Arc<Counters>,
+    /// Whether the client says who it is.
+    has_sasl: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
 
 /// Why a connection is over.
@@ -57,6 +80,8 @@ enum Ended {
     NotKafka(String),
     /// It answered in TLS.
     Tls,
+    /// It no longer believes who the client is: the mechanism, and what it says.
+    Distrusted(&'static str, String),
 }
 
 impl Shared {
@@ -69,16 +94,38 @@ impl Shared {
     fn error(&self) -> ClientError {
         let address = self.address.clone();
         let source = match &*self.ended.lock() {
-            // Errors of the system cannot be cloned.
-            Some(Ended::Failed(error)) => Some(io::Error::new(error.kind(), error.to_string())),
+            Some(Ended::Failed(error)) => {
+                #[cfg(feature = "tls")]
+                if let Some(problem) = self.tls.as_ref().and_then(|tls| tls.explain_later(error)) {
+                    return ClientError::Tls { address, problem };
+                }
+                // Errors of the system cannot be cloned.
+                Some(io::Error::new(error.kind(), error.to_string()))
+            }
             Some(Ended::NotKafka(what)) => {
                 let what = what.clone();
                 return ClientError::NotKafka { address, what };
             }
             Some(Ended::Tls) => return ClientError::TlsExpected { address },
+            Some(Ended::Distrusted(mechanism, what)) => {
+                return ClientError::Authentication {
+                    address,
+                    mechanism,
+                    what: what.clone(),
+                };
+            }
+            Some(Ended::ByBroker) | None if self.is_cut_off() => Some(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "it answered the greeting and nothing after it, as a listener does that wants to know who the client is (sasl.mechanism)",
+            )),
             Some(Ended::ByBroker) | None => None,
         };
         ClientError::Closed { address, source }
+    }
+
+    /// Whether the greeting is all that was answered, and the client has not said who it is.
+    fn is_cut_off(&self) -> bool {
+        !self.has_sasl && self.answers.load(Ordering::Relaxed) == 1
     }
 
     fn read_answer<M: Message>(
@@ -104,7 +151,8 @@ pub(crate) struct Pending {
     api: ApiKey,
     version: i16,
     deadline: Instant,
-    config: Config,
+    /// How long that is.
+    within: Duration,
     shared: Arc<Shared>,
     task: AbortHandle,
 }
@@ -123,7 +171,7 @@ impl Pending {
                 Err(ClientError::Timeout {
                     address: self.shared.address.clone(),
                     what: api_name(self.api),
-                    timeout: self.config.request_timeout,
+                    timeout: self.within,
                 })
             }
         }
@@ -142,15 +190,18 @@ impl Pending {
 }
 
 impl Connection {
-    /// Connects to `address`, a `host:port`, and asks for the broker's APIs.
+    /// Connects to `address`, a `host:port`, agrees on TLS if the configuration wants it, asks for the broker's APIs, and says who the
+    /// client is.
     pub async fn connect(address: &str, config: Config) -> Result<Self, ClientError> {
-        Self::counted(address, config, Arc::default()).await
+        Self::counted(address, config, Arc::default(), false).await
     }
 
+    /// With `probes`, a client that says nothing of itself asks whether it had better.
     pub(crate) async fn counted(
         address: &str,
         config: Config,
         counters: Arc<Counters>,
+        probes: bool,
     ) -> Result<Self, ClientError> {
         let connect = |source| ClientError::Connect {
             address: address.to_owned(),
@@ -161,15 +212,16 @@ impl Connection {
             .await
             .map_err(|_| connect(io::ErrorKind::TimedOut.into()))?
             .map_err(connect)?;
-        Self::greet(stream, address, config, counters).await
+        Self::greet(stream, address, config, counters, probes).await
     }
 
-    /// Speaks to a broker over something that is connected already. `address` is its name in errors.
+    /// Speaks to a broker over something that is connected already. `address` is its name in errors, and the one that its certificate
+    /// has to be for.
     pub async fn over<S>(stream: S, address: &str, config: Config) -> Result<Self, ClientError>
     where
         S: Stream + 'static,
     {
-        Self::greet(Box::new(stream), address, config, Arc::default()).await
+        Self::greet(Box::new(stream), address, config, Arc::default(), false).await
     }
 
     async fn greet(
@@ -177,44 +229,68 @@ impl Connection {
         address: &str,
         config: Config,
         counters: Arc<Counters>,
+        probes: bool,
     ) -> Result<Self, ClientError> {
+        #[cfg(feature = "tls")]
+        let stream = match &config.tls {
+            Some(tls) => tls.protect(stream, address, config.connect_timeout).await?,
+            None => stream,
+        };
         let shared = Arc::new(Shared {
             address: address.to_owned(),
             ended: Mutex::default(),
+            answers: AtomicU64::new(0),
             counters,
+            has_sasl: config.sasl.is_some(),
+            #[cfg(feature = "tls")]
+            tls: config.tls.clone(),
         });
         let (requests, queued) = mpsc::channel(REQUESTS_QUEUED_MAX);
         // A task of its own, so that a caller who gives up leaves no request written in part.
         let driver = Driver::new(stream, queued, config.response_bytes_max, shared.clone());
         let task = tokio::spawn(driver.run()).abort_handle();
-        let mut connection = Self {
+        let mut channel = Channel {
             config,
             versions: HashMap::new(),
             correlation_id: AtomicI32::new(0),
             requests,
+            gate: RwLock::default(),
+            busy_until: Mutex::new(Instant::now()),
             shared,
             task,
         };
-        connection.versions = connection.negotiate().await?;
+        channel.versions = channel.negotiate().await?;
+        if probes && channel.config.sasl.is_none() {
+            channel.probe().await?;
+        }
+        let lifetime = channel.authenticate().await?;
+        let channel = Arc::new(channel);
+        let renewal = lifetime.map(|lifetime| {
+            let renewal = authentication::renew(channel.clone(), lifetime);
+            tokio::spawn(renewal).abort_handle()
+        });
         tracing::debug!(address, "connected");
-        Ok(connection)
+        Ok(Self { channel, renewal })
     }
 
     /// The address, as it was given.
     pub fn address(&self) -> &str {
-        &self.shared.address
+        &self.channel.shared.address
     }
 
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
-        self.shared.ended.lock().is_some()
+        self.channel.shared.ended.lock().is_some()
+    }
+
+    /// Whether it has ended as it does where a client says nothing of itself and should.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.is_closed() && self.channel.shared.is_cut_off()
     }
 
     /// The newest version of an API that both sides know, if there is one, and it is at most `limit`.
     pub fn version<R: ApiRequest>(&self, limit: i16) -> Option<i16> {
-        let theirs = self.versions.get(&R::KEY)?;
-        let newest = R::VERSIONS.max.min(theirs.max).min(limit);
-        (newest >= R::VERSIONS.min.max(theirs.min)).then_some(newest)
+        self.channel.version::<R>(limit)
     }
 
     /// Sends a request in the newest version that both sides know, and waits for the answer.
@@ -239,32 +315,74 @@ impl Connection {
         limit: i16,
         has_answer: bool,
     ) -> Result<Pending, ClientError> {
+        let channel = &self.channel;
+        let within = channel.config.request_timeout;
+        channel.submit(request, limit, has_answer, within).await
+    }
+
+    /// Sends a request that the broker may hold back for long.
+    pub(crate) async fn send_within<R: ApiRequest>(
+        &self,
+        request: &R,
+        within: Duration,
+    ) -> Result<R::Response, ClientError> {
+        let pending = self.channel.submit(request, i16::MAX, true, within);
+        pending.await?.answer().await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.abort();
+        }
+        self.channel.task.abort();
+    }
+}
+
+/// Whoever gives up while the connection comes about leaves no task behind.
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Channel {
+    fn address(&self) -> &str {
+        &self.shared.address
+    }
+
+    fn version<R: ApiRequest>(&self, limit: i16) -> Option<i16> {
+        let theirs = self.versions.get(&R::KEY)?;
+        let newest = R::VERSIONS.max.min(theirs.max).min(limit);
+        (newest >= R::VERSIONS.min.max(theirs.min)).then_some(newest)
+    }
+
+    /// Hands over a request like any other: while the client says again who it is, the request waits.
+    async fn submit<R: ApiRequest>(
+        &self,
+        request: &R,
+        limit: i16,
+        has_answer: bool,
+        within: Duration,
+    ) -> Result<Pending, ClientError> {
         let version = self
             .version::<R>(limit)
             .ok_or_else(|| ClientError::Unsupported {
                 address: self.address().to_owned(),
                 api: api_name(R::KEY),
             })?;
-        self.exchange(request, version, has_answer, self.config.request_timeout)
-            .await
+        if self.config.sasl.is_none() {
+            return self.exchange(request, version, has_answer, within).await;
+        }
+        let _shared = self.gate.read().await;
+        let pending = self.exchange(request, version, has_answer, within).await?;
+        let mut busy_until = self.busy_until.lock();
+        *busy_until = pending.deadline.max(*busy_until);
+        Ok(pending)
     }
 
     /// The versions of every API that the broker has (KIP-35, KIP-511).
-    /// Sends a request that the broker may hold back for long.
-    pub(crate) async fn send_within<R: ApiRequest>(
-        &self,
-        request: &R,
-        within: std::time::Duration,
-    ) -> Result<R::Response, ClientError> {
-        let version = self.version::<R>(i16::MAX);
-        let version = version.ok_or_else(|| ClientError::Unsupported {
-            address: self.address().to_owned(),
-            api: api_name(R::KEY),
-        })?;
-        let mut pending = self.exchange(request, version, true, within).await?;
-        pending.answer().await
-    }
-
     async fn negotiate(&self) -> Result<HashMap<ApiKey, VersionRange>, ClientError> {
         let request = ApiVersionsRequest {
             client_software_name: "tidelog".into(),
@@ -308,17 +426,14 @@ impl Connection {
         &self,
         request: &ApiVersionsRequest,
         version: i16,
-        within: std::time::Duration,
+        within: Duration,
     ) -> Result<Bytes, ClientError> {
         let mut pending = self.exchange(request, version, true, within).await?;
         let not_kafka = |address, what: String| ClientError::NotKafka { address, what };
         pending.frame().await.map_err(|error| match error {
             ClientError::Closed { address, source } => not_kafka(
                 address,
-                source.map_or_else(
-                    || "it closed the connection at once".into(),
-                    |source| source.to_string(),
-                ),
+                source.map_or_else(|| self.closed_at_once(), |source| source.to_string()),
             ),
             ClientError::Timeout { address, .. } => not_kafka(
                 address,
@@ -328,13 +443,35 @@ impl Connection {
         })
     }
 
+    fn has_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        let has_tls = self.config.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        let has_tls = false;
+        has_tls
+    }
+
+    fn closed_at_once(&self) -> String {
+        let what = "it closed the connection at once";
+        #[cfg(feature = "tls")]
+        if self
+            .config
+            .tls
+            .as_ref()
+            .is_some_and(|tls| !tls.has_identity())
+        {
+            return format!("{what}, as brokers do that want a certificate of the client");
+        }
+        what.to_owned()
+    }
+
     /// Hands over one request; `within` runs from now on.
     async fn exchange<R: ApiRequest>(
         &self,
         request: &R,
         version: i16,
         has_answer: bool,
-        within: std::time::Duration,
+        within: Duration,
     ) -> Result<Pending, ClientError> {
         let deadline = Instant::now() + within;
         let correlation_id = self.correlation_id.fetch_add(1, Ordering::Relaxed);
@@ -358,15 +495,9 @@ impl Connection {
             api: R::KEY,
             version,
             deadline,
-            config: self.config.clone(),
+            within,
             shared: self.shared.clone(),
             task: self.task.clone(),
         })
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

@@ -38,6 +38,7 @@ pub(super) async fn say(shared: Arc<Shared>, effect: Effect) {
     };
     let input = done.unwrap_or_else(|error| {
         tracing::debug!(%error, "the coordinator has not answered");
+        shared.with_core(|core| core.failed(error));
         Input::Lost { request }
     });
     shared.with_core(|core| core.handle_member(input));
@@ -46,7 +47,14 @@ pub(super) async fn say(shared: Arc<Shared>, effect: Effect) {
 impl Shared {
     async fn join(&self, request: RequestId, join: Join) -> Result<Input, ClientError> {
         let message = messages::join(&self.config, &join)?;
-        let connection = self.coordinator().await?;
+        let connection = match self.coordinator().await {
+            // A group that is denied is denied by whoever knows its coordinator.
+            Err(ClientError::Refused { code, .. }) if !code.is_retriable() => {
+                let answer = Err((code, join.member_id));
+                return Ok(Input::Joined { request, answer });
+            }
+            connection => connection?,
+        };
         // The coordinator waits for the other members.
         let within = self.client.config().request_timeout + self.config.poll_interval_max;
         let answer = connection.send_within(&message, within).await;

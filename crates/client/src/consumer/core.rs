@@ -18,7 +18,7 @@ use super::membership;
 use super::reader::{Chunk, Progress};
 use super::{ConsumeError, ConsumerConfig, ConsumerStatistics};
 use crate::clock::Clock;
-use crate::{Client, OffsetReset, OffsetSpec};
+use crate::{Client, ClientError, OffsetReset, OffsetSpec};
 
 /// A partition, as requests name it.
 #[derive(Clone, Debug)]
@@ -135,6 +135,8 @@ pub(super) struct Core {
     arrivals: FxHashMap<Slot, Arrival>,
     /// Topics that the cluster does not know, since when, and whether the application was told.
     pub(super) unknown_topics: HashMap<TopicName, (Instant, bool)>,
+    /// Whether it has been told that brokers and client do not agree who they are.
+    is_distrust_told: bool,
     pub(super) commits: Commits,
     /// Once the consumer has subscribed to something.
     pub(super) group: Option<Group>,
@@ -161,6 +163,7 @@ impl Core {
             waker: None,
             arrivals: FxHashMap::default(),
             unknown_topics: HashMap::new(),
+            is_distrust_told: false,
             commits: Commits::default(),
             group: None,
             client,
@@ -554,12 +557,20 @@ impl Core {
         }
     }
 
+    /// A request came to nothing. That nobody is let in is told, once until somebody is.
+    pub(super) fn failed(&mut self, error: ClientError) {
+        if error.is_distrust() && !std::mem::replace(&mut self.is_distrust_told, true) {
+            self.tell(error.into());
+        }
+    }
+
     pub(super) fn fetched(
         &mut self,
         request: RequestId,
         answers: FetchAnswers,
         arrivals: Vec<Arrival>,
     ) {
+        self.is_distrust_told = false;
         let mut answers = answers;
         for arrival in arrivals {
             let Some(slot) = self.slots.get(&arrival.partition).copied() else {

@@ -351,8 +351,8 @@ impl Shared {
     async fn send_heartbeat(&self, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, ClientError> {
         let request = messages::heartbeat(&self.config, heartbeat);
         let answer = match self.ask_coordinator(&request, i16::MAX).await {
-            // Trying again would not help.
-            Err(error) if !error.is_retriable() && error.code().is_none() => {
+            // Trying again would not help. A group that is denied is denied by whoever knows its coordinator.
+            Err(error) if !error.is_retriable() => {
                 return Ok(refusal(&error));
             }
             answer => answer?,
@@ -382,10 +382,14 @@ impl Shared {
 fn refusal(error: &ClientError) -> HeartbeatAnswer {
     HeartbeatAnswer {
         error_code: match error {
+            ClientError::Refused { code, .. } => *code,
             ClientError::Unsupported { .. } => ErrorCode::UNSUPPORTED_VERSION,
             _ => ErrorCode::UNKNOWN_SERVER_ERROR,
         },
-        message: Some(error.to_string().as_str().into()),
+        message: match error {
+            ClientError::Refused { message, .. } => message.clone(),
+            error => Some(error.to_string().into()),
+        },
         member_id: None,
         member_epoch: 0,
         interval: Duration::ZERO,

@@ -761,6 +761,7 @@ async fn keep_metadata(shared: Arc<Shared>) {
         let is_known = refreshed.is_ok();
         let failed = refreshed.unwrap_or_else(|error| {
             tracing::debug!(%error, "nobody says who leads what");
+            shared.with_core(|core| core.failed(error));
             Vec::new()
         });
         if !nameless.is_empty()

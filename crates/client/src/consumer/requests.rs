@@ -90,6 +90,7 @@ impl Shared {
             Ok(answers) => input(answers),
             Err(error) => {
                 tracing::debug!(request, %error, "a request is lost");
+                self.with_core(|core| core.failed(error));
                 Input::Lost { request }
             }
         };
@@ -105,7 +106,10 @@ impl Shared {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%node, %error, "a fetch is lost");
-                return self.with_core(|core| core.handle(Input::Lost { request }));
+                return self.with_core(|core| {
+                    core.failed(error);
+                    core.handle(Input::Lost { request });
+                });
             }
         };
         let moved = self.note_leaders(&answer);

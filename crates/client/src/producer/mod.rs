@@ -407,6 +407,7 @@ async fn identify(shared: Arc<Shared>) {
             }
             Ok(answer) => answer.error_code,
             Err(ClientError::Unsupported { .. }) => ErrorCode::UNSUPPORTED_VERSION,
+            Err(error) if error.is_distrust() => ErrorCode::SASL_AUTHENTICATION_FAILED,
             Err(error) => {
                 tracing::debug!(%error, "nobody gives a producer id");
                 ErrorCode::NETWORK_EXCEPTION

@@ -232,7 +232,25 @@ impl Shared {
 
     pub(super) fn lost(self: &Arc<Self>, order: Order, error: &ClientError) {
         tracing::debug!(request = order.request, %error, "a request is lost");
-        self.with_core(|core| core.lost(order, &error.to_string()));
+        if !error.is_distrust() {
+            return self.with_core(|core| core.lost(order, &error.to_string()));
+        }
+        // Trying again would not help, so that this is an answer.
+        let batches = order.batches.iter().map(|it| it.batch);
+        let (mut answers, mut details) = (Vec::new(), Vec::new());
+        let message: Arc<str> = error.to_string().into();
+        for batch in batches {
+            answers.push((batch, without_offset(ErrorCode::SASL_AUTHENTICATION_FAILED)));
+            let message = Some(message.clone());
+            details.push((
+                batch,
+                Details {
+                    message,
+                    ..Default::default()
+                },
+            ));
+        }
+        self.with_core(|core| core.answered(order, answers, details));
     }
 }
 

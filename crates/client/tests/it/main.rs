@@ -6,4 +6,6 @@ mod errors;
 mod faults;
 mod group;
 mod producer;
+mod sasl;
 mod server;
+mod tls;
