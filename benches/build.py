@@ -50,7 +50,7 @@ def main():
         subprocess.run(command + (["--release"] if options.release else []), cwd=scratch, check=True, stdout=subprocess.DEVNULL)
         took, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        crates = [unit for unit in units(target) if "build script" not in unit.get("target", "") and unit["mode"] != "run-custom-build"]
+        crates = [unit for unit in units(target) if "build-script" not in unit.get("target", "") and unit["mode"] != "run-custom-build"]
         print(f"{'release' if options.release else 'debug'}: {took:.1f} s, {processor:.1f} s of processor, {len(crates) - 1} crates, {options.jobs} jobs")
         for unit in sorted(crates, key=lambda unit: -unit["duration"])[:8]:
             print(f"  {unit['duration']:5.1f} s  {unit['name']} {unit['version']}")
