@@ -128,22 +128,23 @@ class Cluster:
             expect_that("the node runs", node.process.poll() is None, node.last_words())
 
     def controller(self):
-        """The node that leads the metadata quorum."""
-
-        def leader():
-            for node in self.nodes:
-                try:
-                    with Connection(node.address, timeout=2) as connection:
-                        found = quorum_leader(connection.ask(describe_quorum()))
-                        if found > 0:
-                            return self.nodes[found - 1]
-                except OSError:
-                    continue
-            return None
-
+        """The node that leads the metadata quorum, as any of them says."""
         found = []
-        eventually("the metadata quorum has a leader", lambda: found.append(leader()) or found[-1] is not None)
-        return found[-1]
+
+        def is_led():
+            found[:] = [leader for node in self.nodes if (leader := self.controller_by(node))]
+            return bool(found)
+
+        eventually("the metadata quorum has a leader", is_led)
+        return found[0]
+
+    def controller_by(self, node):
+        try:
+            with Connection(node.address, timeout=2) as connection:
+                leader = quorum_leader(connection.ask(describe_quorum()))
+                return self.nodes[leader - 1] if leader > 0 else None
+        except OSError:  # it is not there
+            return None
 
     def expect_sound(self):
         for node in self.nodes:

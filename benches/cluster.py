@@ -13,9 +13,11 @@ measures, of which --only picks some:
     managed     the same of ours where systemd runs the nodes as docs/deploy/tidelog.service says, whose watchdog is played here
     rate        records of 1 KiB with acks=all by Kafka's ProducerPerformance: MB/s, and processor time of all nodes for a GB
     latency     20,000 records/s of 100 B by `tidelog bench latency`, three rounds: from when each is due until the consumer has it
+    takeover    kill -9 of the active controller with 100,000 partitions in the image: until another leads the quorum, and until
+                it has created a topic (minutes, and gigabytes of memory with Kafka)
     partitions  kill -9 of a node that leads a third of 10,000 partitions: until all have another leader (minutes with Kafka)
 
-It uses the clusters and clients of .ci/cluster.py. All but `partitions` take some four minutes, half of them for Kafka.
+It uses the clusters and clients of .ci/cluster.py. All but the last two take some four minutes, half of them for Kafka.
 """
 
 import argparse
@@ -37,7 +39,7 @@ from common import QUIET  # noqa: E402
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 from wire import Connection, leaders, metadata  # noqa: E402
 
-MEASURES = ["idle", "kill", "controller", "stall", "managed", "rate", "latency", "partitions"]
+MEASURES = ["idle", "kill", "controller", "stall", "managed", "rate", "latency", "takeover", "partitions"]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -204,6 +206,25 @@ def latency(cluster, admin, options):
     return {f"{p} ms": statistics.median(found[p] for found in rounds) for p in ("p50", "p99", "p99.9", "max")}
 
 
+def takeover(cluster, admin, options):
+    for n in range(options.image // 5000):
+        admin.create_topics([NewTopic(f"image-{n}", 5000, 1)], operation_timeout=120, request_timeout=120)[f"image-{n}"].result(120)
+    time.sleep(5)
+    victim = cluster.controller()
+    number = cluster.nodes.index(victim) + 1
+    others = [node for node in cluster.nodes if node is not victim]
+    client = AdminClient({"bootstrap.servers": ",".join(node.address for node in others), **QUIET})
+    partitions_of(client, "image-0")
+    started = time.monotonic()
+    victim.kill()
+    harness.eventually("another leads the quorum", lambda: cluster.controller() not in (None, victim))
+    elected = time.monotonic() - started
+    client.create_topics([NewTopic("after", 1, 1)])["after"].result(60)
+    created = time.monotonic() - started
+    victim.spawn()
+    return {f"{options.image} partitions, until another leads, s": elected, "until it has created a topic, s": created}
+
+
 def partitions(cluster, admin, options):
     for n in range(10):
         admin.create_topics([NewTopic(f"many-{n}", options.partitions // 10, 3)], operation_timeout=120, request_timeout=120)[f"many-{n}"].result(120)
@@ -223,12 +244,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=str(HERE.parent / "target/release/tidelog"))
     parser.add_argument("--kafka-libs", type=Path, help="the folder with Kafka's jars; without it, only ours is measured")
-    parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES[:-1])
+    parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES[:-2])
     parser.add_argument("--faults", type=int, default=6, help="how often the leader is killed")
     parser.add_argument("--pause", type=float, default=12, help="seconds between two faults")
     parser.add_argument("--stall-seconds", type=float, default=20)
     parser.add_argument("--megabytes", type=int, default=512)
     parser.add_argument("--partitions", type=int, default=10_000)
+    parser.add_argument("--image", type=int, default=100_000, help="how many partitions `takeover` makes")
     parser.add_argument("--property", action="append", default=[], metavar="KEY=VALUE", help="a line for server.properties")
     options = parser.parse_args()
     kinds = ["tidelog"]
