@@ -6,7 +6,8 @@
 Records of 100 B and of 1 KiB without a key, to 4 partitions, uncompressed, acks=all, idempotent, linger 5 ms, the other settings as
 each client has them. Rounds alternate between the clients, on our broker (durability=page-cache) and, with --kafka-libs, on
 Apache Kafka. Given are the medians of records/s, of the client's processor time for a million records, and its largest
-resident memory. The load generator (examples/produce_load.rs) is built first, in release; --binary is the broker. A minute or two.
+resident memory; and, of 30 processes each that send one record and end, the median time of such a life. The load generator
+(examples/produce_load.rs) is built first, in release; --binary is the broker. A minute or two.
 
 `rdkafka_performance` builds with gcc from the folder librdkafka inside the crate rdkafka-sys: `./configure && make libs && make -C
 examples rdkafka_performance`.
@@ -27,6 +28,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").resolve() / "release"
 LOADS = {"100 B": (2_000_000, 100), "1 KiB": (400_000, 1024)}
 PARTITIONS = 4
+COLD_STARTS = 30
 
 
 def ours(address, topic, records, size, _):
@@ -75,6 +77,11 @@ def main():
                 for client, runs in figures.items():
                     rate, cpu, resident = (statistics.median(figure) for figure in zip(*runs))
                     print(f"{name}, {load}, {client}: {rate:,.0f} rec/s, {cpu:.2f} CPU s per million, {resident:.0f} MiB", flush=True)
+            broker.create_topic("cold", 1)
+            for client, make in (("tidelog-client", ours), ("librdkafka", librdkafka)):
+                command = make(f"127.0.0.1:{broker.port}", "cold", 1, 100, options.perf)
+                seconds = statistics.median(1 / run(command, 1)[0] for _ in range(COLD_STARTS))
+                print(f"{name}, one record by a new process, {client}: {seconds * 1000:.1f} ms", flush=True)
         finally:
             broker.end()
     shutil.rmtree(folder, ignore_errors=True)
