@@ -85,8 +85,9 @@ pub(crate) struct Partition {
     /// Where the log lies; it may move.
     place: RwLock<Place>,
     core: Mutex<Core>,
-    /// The transactions that are about to begin here. Whoever takes `core` as well takes this first.
-    beginnings: Mutex<Beginnings>,
+    /// The transactions that are about to begin here; none in most partitions, of which there are many. Whoever takes `core` as well
+    /// takes this first.
+    beginnings: Mutex<Option<Box<Beginnings>>>,
     published: Mutex<Published>,
     waiting_fetches: Mutex<Vec<Arc<Notify>>>,
     /// Where the replica leaves what it wants of other nodes.

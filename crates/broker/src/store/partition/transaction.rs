@@ -66,6 +66,7 @@ impl Partition {
         header: &BatchHeader,
     ) -> Result<Option<Beginning>, ErrorCode> {
         let mut beginnings = self.beginnings.lock();
+        let beginnings = beginnings.get_or_insert_default();
         let leadership = self.published().leadership;
         leadership.check_leader_epoch(LeaderEpoch::NONE)?;
         if self
@@ -88,6 +89,7 @@ impl Partition {
     /// What was about to begin does not.
     pub(crate) fn transaction_refused(&self, beginning: &Beginning) {
         let mut beginnings = self.beginnings.lock();
+        let beginnings = beginnings.get_or_insert_default();
         if beginnings.contains(beginning) {
             beginnings.by_producer.remove(&beginning.producer_id);
         }
@@ -103,6 +105,7 @@ impl Partition {
         waiter: Waiter,
     ) -> Result<Accepted, AppendRefused> {
         let mut beginnings = self.beginnings.lock();
+        let beginnings = beginnings.get_or_insert_default();
         let begins_now = beginning.filter(|beginning| beginnings.contains(beginning));
         if begins_now.is_none() && !self.is_open(batch.header())? {
             return Err(AppendRefused::Replica(ErrorCode::INVALID_TXN_STATE));
@@ -120,6 +123,7 @@ impl Partition {
         waiter: Waiter,
     ) -> Result<Accepted, AppendRefused> {
         let mut beginnings = self.beginnings.lock();
+        let beginnings = beginnings.get_or_insert_default();
         let takes = self.with_log(|log, _| {
             let state = log.producer(end.producer_id).map_err(AppendRefused::Log)?;
             Ok(state.is_none_or(|state| {
