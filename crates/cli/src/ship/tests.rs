@@ -64,7 +64,8 @@ impl Folder {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
 
-    /// Looks once and reads all there is: topics and values. All of it counts as acknowledged.
+    /// Looks once and reads all there is: topics and values, file by file, whose order among themselves is open. All of it counts as
+    /// acknowledged.
     fn read(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         self.tails.look(self.now, &mut lines);
@@ -73,6 +74,7 @@ impl Folder {
             true
         };
         while self.tails.read(self.now, &mut hand_on) {}
+        lines.sort_by(|a, b| a.source.topic.cmp(&b.source.topic));
         acknowledged(lines)
     }
 
