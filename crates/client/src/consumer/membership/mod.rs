@@ -86,7 +86,7 @@ enum Purpose {
     Leave,
 }
 
-/// See the [module](self).
+/// One member of a group, as a machine without I/O.
 #[derive(Debug)]
 pub struct Member {
     config: Config,
