@@ -30,6 +30,7 @@ VERSIONS = {
     "DeleteRecords": "0 to 2",
     "InitProducerId": "0 to 5",
     "OffsetForLeaderEpoch": "2 to 4",
+    "WriteTxnMarkers": "1 to 2",
     "DescribeConfigs": "1 to 4",
     "AlterConfigs": "0 to 2",
     "AlterReplicaLogDirs": "1 to 2",
