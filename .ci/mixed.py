@@ -255,7 +255,7 @@ def our_broker_follows(cluster):
 def our_broker_leads(cluster):
     """Kafka's brokers copy what it leads; librdkafka and Java write and read through it."""
     topic = create(cluster, "led", (OURS, FIRST, SECOND), (OURS, SECOND, FIRST), (FIRST, OURS, SECOND), min_insync_replicas=2)
-    expect("leaders", leaders(cluster, topic), {0: OURS, 1: OURS, 2: FIRST})
+    eventually("leaders", lambda: leaders(cluster, topic), {0: OURS, 1: OURS, 2: FIRST})
     for codec in CODECS:
         produce(cluster, topic, [{"value": f"{codec} {n}", "partition": n % 3} for n in range(300)], acks="all", compression_type=codec, enable_idempotence=True)
     tool(cluster, TOOLS + "ConsoleProducer", "--topic", topic, text="".join(f"Java {n}\n" for n in range(300)), through=OURS)
