@@ -31,6 +31,20 @@ def create_topic(name, partitions, config):
     return request(CREATE_TOPICS, 2, body + struct.pack(">ib", 30_000, 0))
 
 
+def resident_max(pid):
+    """The most memory that a process has had, in MiB; None if it has ended.
+
+    It begins anew where a program is executed. What is known of a process that was waited for (ru_maxrss) does not: it is at least
+    what the process had that started it.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.M)
+    return int(found.group(1)) / 1024 if found else None
+
+
 class Broker:
     """One broker on a new folder, formatted but not started."""
 
@@ -92,8 +106,7 @@ class Broker:
 
     def resident_max(self):
         """The most memory that the process has had, in MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.M).group(1)) / 1024
+        return resident_max(self.process.pid)
 
     def end(self, how=signal.SIGTERM):
         if self.process:

@@ -1,7 +1,7 @@
 //! Reads records of partition 0 with `tidelog-client` from the beginning: `consume_load BROKER TOPIC RECORDS [records|batches]`.
 //!
-//! It is started by `benches/consume.py`, beside librdkafka's `rdkafka_performance`, which is made alike: no group, every record looked
-//! at by one thread, one more for the rest. Prints its figures as `name value` lines.
+//! It is started by `benches/consume.py`, beside the same load by librdkafka (`benches/rdkafka`): no group, every record looked at by
+//! one thread, one more for the rest. Prints its figures as `name value` lines.
 #![allow(clippy::print_stdout, reason = "the report")]
 
 use std::error::Error;

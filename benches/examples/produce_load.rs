@@ -1,17 +1,20 @@
 //! Sends records with `tidelog-client`, as fast as they are taken: `produce_load BROKER TOPIC RECORDS BYTES`.
 //!
-//! It is started by `benches/produce.py`, beside librdkafka's `rdkafka_performance`, which is made alike: one thread that sends,
-//! one that does the rest, every delivery looked at. Prints its figures as `name value` lines.
+//! It is started by `benches/produce.py`, beside the same load by librdkafka (`benches/rdkafka`): one thread that sends and now and
+//! then looks at what was delivered, one that does the rest. Prints its figures as `name value` lines.
 #![allow(clippy::print_stdout, reason = "the report")]
 
+use std::collections::VecDeque;
 use std::error::Error;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use tidelog_client::{Client, Config, Producer, ProducerConfig, ProducerRecord};
-use tokio::sync::mpsc;
+use tidelog_client::{Client, Config, Delivery, Producer, ProducerConfig, ProducerRecord};
 
-/// How many deliveries may wait to be looked at.
-const DELIVERIES_MAX: usize = 1_000_000;
+/// After how many records the sender looks at deliveries.
+const LOOK_EACH: usize = 1000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,24 +28,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         let client = Client::connect(broker, Config::default()).await?;
         let producer = Producer::new(&client, ProducerConfig::default())?;
         producer.prepare(topic).await?;
-        let (deliveries, mut handed) = mpsc::channel(DELIVERIES_MAX);
         let begun = Instant::now();
-        let looked_at = tokio::spawn(async move {
-            let mut delivered = 0;
-            while let Some(delivery) = handed.recv().await {
-                let delivery: tidelog_client::Delivery = delivery;
-                delivered += usize::from(delivery.await.is_ok());
-            }
-            delivered
-        });
+        let (mut sent, mut delivered) = (VecDeque::new(), 0);
         let value = vec![b'x'; bytes];
-        for _ in 0..records {
+        for n in 1..=records {
             let record = ProducerRecord::to(topic).value(&value);
-            deliveries.send(producer.send(record).await?).await?;
+            sent.push_back(producer.send(record).await?);
+            if n % LOOK_EACH == 0 {
+                delivered += take_delivered(&mut sent)?;
+            }
         }
-        drop(deliveries);
         producer.flush().await;
-        let delivered = looked_at.await?;
+        delivered += take_delivered(&mut sent)?;
         let seconds = begun.elapsed().as_secs_f64();
         assert_eq!(delivered, records, "everything was delivered");
         println!("records_per_second {:.0}", records as f64 / seconds);
@@ -51,4 +48,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("retries {}", statistics.retries);
         Ok(())
     })
+}
+
+/// How many of the first ones have been delivered.
+fn take_delivered(sent: &mut VecDeque<Delivery>) -> Result<usize, Box<dyn Error>> {
+    let mut count = 0;
+    let mut cx = Context::from_waker(Waker::noop());
+    while let Some(first) = sent.front_mut()
+        && let Poll::Ready(outcome) = Pin::new(first).poll(&mut cx)
+    {
+        outcome?;
+        sent.pop_front();
+        count += 1;
+    }
+    Ok(count)
 }

@@ -72,7 +72,7 @@ impl Default for ProducerConfig {
             batch_bytes_max: 256 << 10,
             linger: Duration::from_millis(5),
             request_bytes_max: 1 << 20,
-            buffer_bytes_max: 32 << 20,
+            buffer_bytes_max: 8 << 20,
             delivery_timeout: Duration::from_secs(120),
             in_flight_max: IN_FLIGHT_MAX,
             topic_timeout: Duration::from_secs(5),

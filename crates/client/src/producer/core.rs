@@ -65,6 +65,8 @@ struct Buffer {
 #[derive(Debug)]
 struct Target {
     topic: TopicName,
+    /// Where among the topics that one is.
+    topic_index: usize,
     partition: PartitionIndex,
     /// How large the last batch became, which the next one makes room for.
     batch_bytes: usize,
@@ -92,7 +94,10 @@ pub(super) struct Chores {
 
 /// What became of a record that was to be put into a batch.
 pub(super) enum Put {
-    Done(Delivery),
+    /// It is in a batch that was open before, so that nothing else is to be done.
+    Joined(Delivery),
+    /// It is the first of a batch.
+    Opened(Delivery),
     /// There is no room.
     Full,
     /// The topic is not known, or not that it has so many partitions.
@@ -104,7 +109,8 @@ pub(super) enum Put {
 pub(super) struct Core {
     accumulator: Accumulator,
     effects: Vec<Effect>,
-    topics: FxHashMap<TopicName, Topic>,
+    topics: Vec<Topic>,
+    topic_indexes: FxHashMap<TopicName, usize>,
     targets: Vec<Target>,
     buffers: FxHashMap<BatchId, Buffer>,
     details: FxHashMap<BatchId, Details>,
@@ -125,7 +131,8 @@ impl Core {
         Self {
             accumulator: Accumulator::new(clock.now(), config.accumulator(client)),
             effects: Vec::new(),
-            topics: FxHashMap::default(),
+            topics: Vec::new(),
+            topic_indexes: FxHashMap::default(),
             targets: Vec::new(),
             buffers: FxHashMap::default(),
             details: FxHashMap::default(),
@@ -191,6 +198,11 @@ impl Core {
         let Some(slot) = self.slot(record)? else {
             return Ok(Put::Unknown);
         };
+        if let Some(batch) = self.accumulator.join(slot, bytes) {
+            let delivery = self.append(batch, record);
+            self.count(slot, record, bytes);
+            return Ok(Put::Joined(delivery));
+        }
         let now = self.clock.now();
         let input = Input::Record {
             partition: slot,
@@ -204,47 +216,58 @@ impl Core {
             self.carry_out();
             return Ok(Put::Full);
         };
-        let delivery = self.append(batch, slot, record, now.timestamp);
-        if record.partition.is_none() && record.key.is_none() {
-            self.count_sticky(record.topic, slot, bytes);
-        }
-        self.statistics.records += 1;
-        self.statistics.record_bytes += bytes as u64;
+        self.open(batch, slot);
+        let delivery = self.append(batch, record);
+        self.count(slot, record, bytes);
         self.carry_out();
-        Ok(Put::Done(delivery))
+        Ok(Put::Opened(delivery))
     }
 
-    fn append(
-        &mut self,
-        batch: BatchId,
-        slot: Slot,
-        record: &ProducerRecord<'_>,
-        now: Timestamp,
-    ) -> Delivery {
-        let buffer = self.buffers.entry(batch).or_insert_with(|| {
-            let target = &self.targets[slot];
-            let room = target.batch_bytes + target.batch_bytes / 8;
-            let builder = BatchBuilder::new(self.config.compression).capacity(room);
-            Buffer {
-                slot,
-                content: Content::Open(builder),
-                cell: Cell::new(target.topic.clone(), target.partition),
-            }
-        });
+    /// Begins to keep a batch.
+    fn open(&mut self, batch: BatchId, slot: Slot) {
+        let target = &self.targets[slot];
+        // Of a few sizes only, so that the memory of a batch that is over serves the next one as it is.
+        let room = target.batch_bytes.next_power_of_two();
+        let room = room.min(self.config.batch_bytes_max);
+        let builder = BatchBuilder::new(self.config.compression).capacity(room);
+        let buffer = Buffer {
+            slot,
+            content: Content::Open(builder),
+            cell: Cell::new(target.topic.clone(), target.partition),
+        };
+        self.buffers.insert(batch, buffer);
+    }
+
+    fn append(&mut self, batch: BatchId, record: &ProducerRecord<'_>) -> Delivery {
+        let buffer = self.buffers.get_mut(&batch);
+        let buffer = buffer.expect("a batch that takes records is kept");
         let Content::Open(builder) = &mut buffer.content else {
             unreachable!("what takes records has not been sent");
         };
         let index = builder.records_count() as u32;
-        let timestamp = record.timestamp.unwrap_or(now);
+        let clock = &mut self.clock;
+        let timestamp = record.timestamp.unwrap_or_else(|| clock.now().timestamp);
         builder.push(timestamp, record.key, record.value, &record.headers);
         Delivery::new(buffer.cell.clone(), index, timestamp)
     }
 
+    /// Takes note of a record that is in a batch.
+    fn count(&mut self, slot: Slot, record: &ProducerRecord<'_>, bytes: usize) {
+        self.statistics.records += 1;
+        self.statistics.record_bytes += bytes as u64;
+        if record.partition.is_none() && record.key.is_none() {
+            let sticky = &mut self.topics[self.targets[slot].topic_index].sticky;
+            let has_room = || self.accumulator.has_room_in_open(slot, bytes);
+            sticky.count(bytes, self.config.batch_bytes_max, has_room);
+        }
+    }
+
     /// What stands for the record's partition, if topic and partition are known.
     fn slot(&mut self, record: &ProducerRecord<'_>) -> Result<Option<Slot>, ProduceError> {
-        let Some(topic) = self.topics.get_mut(record.topic) else {
+        let Some(index) = self.topic_indexes.get(record.topic) else {
             return Ok(None);
         };
+        let topic = &mut self.topics[*index];
         let partitions = topic.slots.len() as i32;
         let partition = match (record.partition, record.key, &self.config.partitioner) {
             (Some(partition), _, _) => partition,
@@ -271,38 +294,37 @@ impl Core {
         Ok(topic.slots.get(partition as usize).copied())
     }
 
-    fn count_sticky(&mut self, topic: &str, slot: Slot, bytes: usize) {
-        let has_open = self.accumulator.has_room_in_open(slot, bytes);
-        if let Some(topic) = self.topics.get_mut(topic) {
-            let batch_bytes = self.config.batch_bytes_max;
-            topic.sticky.count(bytes, batch_bytes, has_open);
-        }
-    }
-
     /// Takes over what the client knows of a topic; false if that is nothing.
     pub(super) fn learn(&mut self, name: &TopicName, cluster: &Cluster) -> bool {
         let Some(known) = cluster.topics.get(name) else {
             return false;
         };
-        let mut topic = self.topics.remove(name).unwrap_or_default();
+        let topic_index = self.topic_indexes.get(name).copied();
+        if topic_index.is_none() && known.partitions.is_empty() {
+            return false;
+        }
+        let topic_index = topic_index.unwrap_or_else(|| {
+            self.topics.push(Topic::default());
+            let index = self.topics.len() - 1;
+            self.topic_indexes.insert(name.clone(), index);
+            index
+        });
         for (index, partition) in known.partitions.iter().enumerate() {
-            if index == topic.slots.len() {
-                topic.slots.push(self.accumulator.add_partition());
+            let slots = &mut self.topics[topic_index].slots;
+            if index == slots.len() {
+                slots.push(self.accumulator.add_partition());
                 self.targets.push(Target {
                     topic: name.clone(),
+                    topic_index,
                     partition: index as i32,
                     batch_bytes: 0,
                     failure: None,
                 });
             }
-            let (slot, leader) = (topic.slots[index], partition.leader);
+            let (slot, leader) = (slots[index], partition.leader);
             self.lead(slot, leader, partition.leader_epoch);
         }
-        let is_known = !topic.slots.is_empty();
-        if is_known {
-            self.topics.insert(name.clone(), topic);
-        }
-        is_known
+        true
     }
 
     fn lead(&mut self, partition: Slot, leader: Option<NodeId>, leader_epoch: LeaderEpoch) {
@@ -315,13 +337,13 @@ impl Core {
 
     /// The topics that the producer has to do with.
     pub(super) fn topics(&self) -> Vec<TopicName> {
-        self.topics.keys().cloned().collect()
+        self.topic_indexes.keys().cloned().collect()
     }
 
     /// How many partitions the topic has, as far as is known.
     pub(super) fn partitions(&self, topic: &str) -> i32 {
-        let topic = self.topics.get(topic);
-        topic.map_or(0, |topic| topic.slots.len() as i32)
+        let index = self.topic_indexes.get(topic);
+        index.map_or(0, |index| self.topics[*index].slots.len() as i32)
     }
 
     /// Those batches that are not over.

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tidelog_protocol::messages::init_producer_id::InitProducerIdRequest;
 use tidelog_record::BatchBuilder;
 use tidelog_types::{ErrorCode, Timestamp, TopicName};
@@ -157,7 +157,7 @@ impl Producer {
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery, ProduceError> {
         let shared = &self.handle.shared;
         match shared.put(&record)? {
-            Put::Done(delivery) => Ok(delivery),
+            Put::Joined(delivery) | Put::Opened(delivery) => Ok(delivery),
             Put::Unknown | Put::Full => shared.put_later(&record).await,
         }
     }
@@ -165,7 +165,7 @@ impl Producer {
     /// Hands a record over if that needs no waiting. Can be called from anywhere, also where nothing is asynchronous.
     pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<Delivery, ProduceError> {
         match self.handle.shared.put(record)? {
-            Put::Done(delivery) => Ok(delivery),
+            Put::Joined(delivery) | Put::Opened(delivery) => Ok(delivery),
             Put::Full => Err(ProduceError::Full),
             Put::Unknown => Err(ProduceError::TopicNotPrepared {
                 topic: record.topic.into(),
@@ -220,6 +220,11 @@ impl Shared {
     fn with_core<T>(self: &Arc<Self>, work: impl FnOnce(&mut Core) -> T) -> T {
         let mut core = self.core.lock();
         let done = work(&mut core);
+        self.follow_up(core);
+        done
+    }
+
+    fn follow_up(self: &Arc<Self>, mut core: MutexGuard<'_, Core>) {
         let chores = std::mem::take(&mut core.chores);
         let is_earlier = match (core.deadline(), core.timer_at) {
             (Some(due), Some(at)) => due < at,
@@ -245,7 +250,6 @@ impl Shared {
             }
             self.room.notify_waiters();
         }
-        done
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -253,7 +257,12 @@ impl Shared {
     }
 
     fn put(self: &Arc<Self>, record: &ProducerRecord<'_>) -> Result<Put, ProduceError> {
-        self.with_core(|core| core.put(record))
+        let mut core = self.core.lock();
+        let put = core.put(record);
+        if !matches!(put, Ok(Put::Joined(_))) {
+            self.follow_up(core);
+        }
+        put
     }
 
     /// Until there is room and the topic is known.
@@ -266,7 +275,7 @@ impl Shared {
             let mut room = std::pin::pin!(self.room.notified());
             room.as_mut().enable();
             match self.put(record)? {
-                Put::Done(delivery) => return Ok(delivery),
+                Put::Joined(delivery) | Put::Opened(delivery) => return Ok(delivery),
                 Put::Full => room.await,
                 Put::Unknown if was_looked_up => {
                     return Err(ProduceError::NoPartition {

@@ -91,9 +91,14 @@ impl Sticky {
 
     /// So much more went to the partition. It is left behind when that makes a batch; in the middle of an open batch only when it
     /// makes two, so that no batch leaves half full for it.
-    pub(super) fn count(&mut self, bytes: usize, batch_bytes: usize, has_open_batch: bool) {
+    pub(super) fn count(
+        &mut self,
+        bytes: usize,
+        batch_bytes: usize,
+        has_open_batch: impl FnOnce() -> bool,
+    ) {
         self.bytes += bytes;
-        let is_enough = self.bytes >= batch_bytes && !has_open_batch;
+        let is_enough = self.bytes >= batch_bytes && !has_open_batch();
         if is_enough || self.bytes >= 2 * batch_bytes {
             self.partition = None;
         }
@@ -189,14 +194,14 @@ mod tests {
         let mut sticky = Sticky::default();
         let mut at = |sticky: &mut Sticky| sticky.partition(1000, &mut random, Vec::new);
         let first = at(&mut sticky);
-        sticky.count(99, 100, false);
+        sticky.count(99, 100, || false);
         assert_eq!(at(&mut sticky), first);
-        sticky.count(1, 100, true);
+        sticky.count(1, 100, || true);
         assert_eq!(at(&mut sticky), first, "the open batch is filled first");
-        sticky.count(1, 100, false);
+        sticky.count(1, 100, || false);
         let second = at(&mut sticky);
         assert_ne!(second, first);
-        sticky.count(200, 100, true);
+        sticky.count(200, 100, || true);
         assert_ne!(at(&mut sticky), second);
     }
 }

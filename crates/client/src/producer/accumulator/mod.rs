@@ -185,7 +185,28 @@ impl Accumulator {
         self.next_id
     }
 
+    /// What [`Input::Record`] comes to for most records: one more in the open batch of its partition, and nothing to do. `None` if
+    /// it has to be that input.
+    pub(super) fn join(&mut self, slot: Slot, bytes: usize) -> Option<BatchId> {
+        if self.buffered_bytes + bytes > self.config.buffer_bytes_max {
+            return None;
+        }
+        let partition = &self.partitions[slot];
+        let id = *partition.batches.back()?;
+        let batch = self.batches.get_mut(&id)?;
+        if batch.state != State::Open || batch.bytes + bytes > partition.batch_bytes_max {
+            return None;
+        }
+        batch.bytes += bytes;
+        batch.records += 1;
+        self.buffered_bytes += bytes;
+        Some(id)
+    }
+
     fn record(&mut self, slot: Slot, bytes: usize, effects: &mut Vec<Effect>) {
+        if let Some(batch) = self.join(slot, bytes) {
+            return effects.push(Effect::Put { batch });
+        }
         let has_room = self.buffered_bytes + bytes <= self.config.buffer_bytes_max;
         if !has_room && self.buffered_bytes > 0 {
             if !self.is_starved {
@@ -195,18 +216,11 @@ impl Accumulator {
             return effects.push(Effect::Full);
         }
         self.buffered_bytes += bytes;
-        let partition = &self.partitions[slot];
-        let last = partition.batches.back().copied();
-        let open = last.and_then(|id| Some((id, self.batches.get_mut(&id)?)));
-        if let Some((id, batch)) = open
-            && batch.state == State::Open
+        let last = self.partitions[slot].batches.back();
+        if let Some(full) = last.and_then(|id| self.batches.get_mut(id))
+            && full.state == State::Open
         {
-            if batch.bytes + bytes <= partition.batch_bytes_max {
-                batch.bytes += bytes;
-                batch.records += 1;
-                return effects.push(Effect::Put { batch: id });
-            }
-            batch.state = State::Waiting {
+            full.state = State::Waiting {
                 not_before: self.now,
             };
         }
