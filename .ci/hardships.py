@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Three nodes to which happens what seldom happens, one thing after the other, under a producer: hardships.py [--binary PATH] [NAME ...]
 
-A minute without a sign of life, two nodes with one id, a node of another cluster, a metadata log that ends in a torn batch, a full disk, a
+A minute without a sign of life, two nodes with one id, a node of another cluster, a metadata log that ends in a torn batch, damaged snapshots, a full disk, a
 slow network. Each must leave a clear line in the log of a node that is concerned, and every acknowledged record must be there at the end. Run by
 hand: it takes some minutes. What this machine cannot do is left out with words.
 """
@@ -15,7 +15,7 @@ import subprocess
 import time
 import types
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 import harness
 from cluster import Cluster, Network, Pulse, settle
@@ -123,6 +123,39 @@ def a_metadata_log_ends_in_a_torn_batch(world):
     segment = sorted((victim.data / "__cluster_metadata-0").glob("*.log"))[-1]
     os.truncate(segment, segment.stat().st_size - 7)
     victim.start()
+
+
+@hardship
+def no_snapshot_of_the_metadata_is_whole(world):
+    """Of a node whose log does not go back to the beginning: all are cut short while it is down."""
+    victim = world.cluster.nodes[2]
+    folder = victim.data / "__cluster_metadata-0"
+    often = {"metadata.log.max.record.bytes.between.snapshots": 500, "metadata.max.retention.bytes": 0}
+    before = dict(victim.properties)
+    victim.properties.update(often)
+    victim.stop()
+    victim.start()
+
+    def has_snapshot():
+        world.admin.incremental_alter_configs([ConfigResource("topic", "hard", incremental_configs=[ConfigEntry(
+            "retention.ms", str(random.randrange(1 << 40, 1 << 41)), incremental_operation=AlterConfigOpType.SET)])])
+        return any(not path.name.startswith("0" * 20) for path in folder.glob("*.checkpoint"))
+
+    eventually("a snapshot was made", has_snapshot)
+    victim.kill()
+    for first in folder.glob(f"{0:020}.*"):
+        first.unlink()
+    victim.start()
+    settle(world.admin, ["hard", "pulse"])
+    victim.kill()
+    expect_that("the log begins with a snapshot", not (folder / f"{0:020}.log").exists())
+    for snapshot in folder.glob("*.checkpoint"):
+        os.truncate(snapshot, snapshot.stat().st_size // 2)
+    victim.properties = before
+    mark = len(said(victim))
+    victim.start()
+    says(victim, "a part of the metadata was lost from this disk", mark)
+    says(victim, "all of the metadata is there again", mark)
 
 
 @hardship

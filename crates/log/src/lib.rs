@@ -82,7 +82,7 @@ pub use fs::FsDir;
 pub use log::{Appended, Log, LogEnd};
 pub use meta_properties::MetaProperties;
 pub use producers::{EPOCH_PER_TRANSACTION_VERSION, ProducerBatch, ProducerState};
-pub use quorum_files::{QuorumState, SnapshotId};
+pub use quorum_files::{LostLog, QuorumState, SnapshotId};
 pub use reader::{Batches, FileSlice, LogReader, Slice, TimestampAndOffset};
 pub use recovery::{Recovery, Start};
 pub use rest::{LogSummary, PendingRest};

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::path::Path;
+use std::str::FromStr;
 
 use tidelog_types::{NodeId, Offset, Uuid};
 
@@ -11,8 +12,11 @@ use crate::error::Context;
 use crate::json;
 
 const QUORUM_STATE: &str = "quorum-state";
+pub(crate) const LOST_LOG: &str = "lost-log";
 /// What the name of a snapshot ends with that is not whole.
 const PART: &str = ".part";
+/// What the name of a snapshot ends with that cannot be read.
+pub(crate) const DAMAGED: &str = ".damaged";
 
 impl LogDirectory {
     /// Reads `quorum-state` in the folder of the metadata log; `None` if there is none.
@@ -48,6 +52,43 @@ impl LogDirectory {
             self.dir.sync_dir(root).context("sync", root)?;
         }
         Ok(())
+    }
+
+    /// Reads where the metadata log ended before a part of it was lost; `None` if nothing was, or all of it is back.
+    pub fn read_lost_log(&self, folder: &str) -> Result<Option<LostLog>, DirectoryError> {
+        let path = Path::new(folder).join(LOST_LOG);
+        let Some(bytes) = self.read(&path)? else {
+            return Ok(None);
+        };
+        let lost = LostLog::parse(&String::from_utf8_lossy(&bytes));
+        lost.map(Some).map_err(|reason| DirectoryError::Damaged {
+            path,
+            reason,
+            mend: "restore it from a copy; without it this node could vote as if it had never had what it lost",
+        })
+    }
+
+    /// Writes where the metadata log ended, durably, before a part of it is removed.
+    pub fn write_lost_log(&self, folder: &str, lost: LostLog) -> Result<(), DirectoryError> {
+        let path = Path::new(folder).join(LOST_LOG);
+        Ok(self.replace(&path, lost.encode().as_bytes())?)
+    }
+
+    /// Forgets that a part of the metadata log was lost: all of it is back.
+    pub fn remove_lost_log(&self, folder: &str) -> Result<(), DirectoryError> {
+        let path = Path::new(folder).join(LOST_LOG);
+        Ok(remove_if_exists(&*self.dir, &path).context("remove", &path)?)
+    }
+
+    /// Gives a snapshot that cannot be read another name, durably, so that nobody takes it for one.
+    pub fn set_aside_snapshot(&self, folder: &str, id: SnapshotId) -> Result<(), DirectoryError> {
+        let path = Path::new(folder).join(id.file_name());
+        let aside = Path::new(folder).join(id.file_name() + DAMAGED);
+        let set_aside = || {
+            self.dir.rename(&path, &aside)?;
+            self.dir.sync_dir(Path::new(folder))
+        };
+        Ok(set_aside().context("rename", &path)?)
     }
 
     /// The snapshots in the folder of the metadata log, oldest first.
@@ -211,13 +252,7 @@ pub struct QuorumState {
 
 impl QuorumState {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let number = |name: &str| {
-            let value = json::field(text, name);
-            let value = value.ok_or_else(|| format!("the field {name} is missing"))?;
-            value
-                .parse::<i32>()
-                .map_err(|_| format!("{name} is {value:?}, expected a number"))
-        };
+        let number = |name: &str| number::<i32>(text, name);
         match number("data_version")? {
             0 | 1 => {}
             version => return Err(format!("data_version is {version}, expected 0 or 1")),
@@ -242,6 +277,38 @@ impl QuorumState {
             self.voted_directory_id,
         )
     }
+}
+
+/// Where the metadata log ended before a part of it was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostLog {
+    /// The log end offset.
+    pub end_offset: Offset,
+    /// The leader epoch of the last record.
+    pub leader_epoch: i32,
+}
+
+impl LostLog {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self {
+            end_offset: Offset::new(number(text, "endOffset")?),
+            leader_epoch: number(text, "leaderEpoch")?,
+        })
+    }
+
+    fn encode(self) -> String {
+        format!(
+            "{{\"endOffset\":{},\"leaderEpoch\":{},\"data_version\":0}}",
+            self.end_offset, self.leader_epoch
+        )
+    }
+}
+
+fn number<T: FromStr>(text: &str, name: &str) -> Result<T, String> {
+    let value = json::field(text, name);
+    let value = value.ok_or_else(|| format!("the field {name} is missing"))?;
+    let parsed = value.parse();
+    parsed.map_err(|_| format!("{name} is {value:?}, expected a number"))
 }
 
 /// Which part of the metadata log a snapshot replaces (KIP-630).
@@ -317,6 +384,36 @@ mod tests {
         assert_eq!(SnapshotId::parse(&id.file_name()), Some(id));
         assert_eq!(SnapshotId::parse("bootstrap.checkpoint"), None);
         assert_eq!(SnapshotId::parse(&format!("{}.part", id.file_name())), None);
+    }
+
+    #[test]
+    fn what_was_lost_is_remembered_until_it_is_back() {
+        let dir = FaultDir::new();
+        let directory = LogDirectory::open(Arc::new(dir.clone())).unwrap();
+        let id = SnapshotId {
+            end_offset: Offset::new(90),
+            epoch: 3,
+        };
+        let state = QuorumState::parse(
+            "{\"leaderId\":-1,\"leaderEpoch\":4,\"votedId\":-1,\"data_version\":1}",
+        );
+        directory
+            .write_quorum_state("meta", &state.unwrap())
+            .unwrap();
+        directory.write_snapshot("meta", id, b"bad").unwrap();
+        assert_eq!(directory.read_lost_log("meta").unwrap(), None);
+        let lost = LostLog {
+            end_offset: Offset::new(120),
+            leader_epoch: 4,
+        };
+        directory.write_lost_log("meta", lost).unwrap();
+        directory.set_aside_snapshot("meta", id).unwrap();
+        dir.crash(Crash::LoseUnsynced);
+        let directory = LogDirectory::open(Arc::new(dir)).unwrap();
+        assert_eq!(directory.snapshots("meta").unwrap(), []);
+        assert_eq!(directory.read_lost_log("meta").unwrap(), Some(lost));
+        directory.remove_lost_log("meta").unwrap();
+        assert_eq!(directory.read_lost_log("meta").unwrap(), None);
     }
 
     #[test]

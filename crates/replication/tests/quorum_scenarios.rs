@@ -17,8 +17,9 @@ use tidelog_replication::quorum::message::{
     UpdateRaftVoterRequest, VoteRequest, VoteResponse, VoterChangeResponse,
 };
 use tidelog_replication::quorum::{
-    Appended, Config, ControlRecord, Destination, Effect, Endpoint, EpochStart, Input, Quorum,
-    QuorumState, ReplicaKey, Restored, Role, Snapshot, SnapshotId, VersionRange, Voter, VoterSet,
+    Appended, Config, ControlRecord, Destination, Effect, Endpoint, EpochStart, Input, LogEnd,
+    Quorum, QuorumState, ReplicaKey, Restored, Role, Snapshot, SnapshotId, VersionRange, Voter,
+    VoterSet,
 };
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Now, Offset, Str, Timestamp, Uuid};
 
@@ -428,6 +429,10 @@ fn restored(command: &Command<'_>) -> Restored {
         snapshots: snapshots(command),
         control_records: control_records(command),
         high_watermark: offset("hw").unwrap_or_default(),
+        lost: snapshot_id(command, "lost").map(|id| LogEnd {
+            epoch: id.epoch,
+            offset: id.end_offset,
+        }),
     }
 }
 
@@ -619,6 +624,9 @@ fn describe(world: &mut World) -> String {
     }
     if !quorum.is_voter() {
         text.push_str(", observer");
+    }
+    if let Some(lost) = quorum.lost_end() {
+        write!(text, ", had {}-{}", lost.offset, lost.epoch).expect("writing to a string");
     }
     if let Some(deadline) = quorum.deadline() {
         let wait = deadline.saturating_duration_since(world.now.instant);

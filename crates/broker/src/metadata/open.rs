@@ -1,6 +1,7 @@
 //! Opens the metadata log, and starts the thread that owns it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -64,10 +65,12 @@ pub(crate) fn open(
         reason,
     };
     let files = &directory.files;
+    let machine = quorum_config(&setup);
     let opened = tidelog_node::metadata::open(
         files,
         log_config(config),
         directory.was_clean,
+        has_others(&machine),
         clock.steady(),
     );
     let Opened {
@@ -76,7 +79,6 @@ pub(crate) fn open(
         applied,
         restored,
     } = opened.map_err(refuse)?;
-    let machine = quorum_config(&setup);
     check_alone(config, &machine, &restored.control_records).map_err(refuse)?;
     tracing::debug!(snapshot_end = %applied.offset, end = %restored.log_end_offset, "the metadata log is open");
     let cluster = cluster(&setup, &machine.listener);
@@ -280,6 +282,22 @@ fn check_alone(
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether there may be others in the quorum, from whom this node could fetch what it has lost.
+fn has_others(machine: &quorum::Config) -> bool {
+    let is_own = |server: &Endpoint| {
+        let host = server.host.as_str();
+        let is_local = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        let mut own = machine.endpoints.iter();
+        own.any(|own| own.port == server.port && (is_local || own.host == server.host))
+    };
+    let mut voters = machine.voters.keys();
+    voters.any(|voter| voter.id != machine.node.id)
+        || machine
+            .bootstrap_servers
+            .iter()
+            .any(|server| !is_own(server))
 }
 
 fn log_config(config: &BrokerConfig) -> LogConfig {

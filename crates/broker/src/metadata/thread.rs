@@ -15,7 +15,7 @@ use tidelog_metadata::controller::{
 use tidelog_metadata::image::Image;
 use tidelog_node::metadata::{
     Applied, Plan, Retention, Snapshots, append_control, append_fetched, apply_committed, control,
-    everything, install_snapshot, store_quorum_state, trim,
+    everything, forget_lost_log, install_snapshot, store_quorum_state, trim,
 };
 use tidelog_protocol::Response;
 use tidelog_record::Batch;
@@ -102,6 +102,8 @@ pub(super) struct MetadataThread {
     leads: Option<LeaderEpoch>,
     /// Until when the thread hands over.
     stopping: Option<Instant>,
+    /// A part of the log was lost, and is not back yet.
+    lacks_records: bool,
     /// When it was last said that nodes of another cluster ask.
     pub(super) strangers_said_at: Option<Instant>,
 }
@@ -112,6 +114,7 @@ pub(super) type Fatal = String;
 impl MetadataThread {
     pub(super) fn new(setup: Setup) -> Self {
         let mut thread = Self {
+            lacks_records: setup.quorum.lost_end().is_some(),
             clock: setup.clock,
             node_id: setup.node_id,
             log: setup.log,
@@ -309,6 +312,11 @@ impl MetadataThread {
             self.apply_committed(offset)?;
         }
         self.announce_kraft_version()?;
+        if self.lacks_records && self.quorum.lost_end().is_none() {
+            self.lacks_records = false;
+            forget_lost_log(&self.files)?;
+            tracing::warn!("all of the metadata is there again; this node votes like others");
+        }
         if let Some(leader_epoch) = self.leads.take()
             && self.quorum.is_leader()
             && self.quorum.leader_epoch() == leader_epoch

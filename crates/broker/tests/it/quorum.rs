@@ -484,3 +484,55 @@ async fn a_node_whose_snapshot_is_cut_short_goes_by_what_is_whole() {
         sees(&mut client, name).await;
     }
 }
+
+/// No snapshot of a node is whole, and its log is of no use without: it fetches all anew, and does not lead before it has all.
+#[tokio::test]
+async fn a_node_without_a_snapshot_that_is_whole_fetches_one() {
+    for voters in [Voters::Fixed, Voters::InLog] {
+        let mut cluster = Cluster::new(THREE, voters);
+        for member in cluster.members.values_mut() {
+            member.set("metadata.log.max.record.bytes.between.snapshots", "200");
+            member.set("metadata.max.retention.bytes", "0");
+        }
+        cluster.run(&[1, 2, 3]).await;
+        for round in 0..5 {
+            create(&mut cluster.client(1).await, &format!("t-{round}")).await;
+        }
+        let others = [1, 3];
+        cluster.crash(2);
+        shows(&mut cluster.client(1).await, &others).await;
+        // Its log begins with a snapshot from now on.
+        let (log, snapshots) = metadata_files(&cluster, 2);
+        assert!(snapshots.len() > 1, "{snapshots:?}");
+        std::fs::remove_file(&log).unwrap();
+        cluster.run(&[2]).await;
+        sees(&mut cluster.client(2).await, "t-4").await;
+        cluster.crash(2);
+        shows(&mut cluster.client(1).await, &others).await;
+        let (first, snapshots) = metadata_files(&cluster, 2);
+        assert!(!first.exists());
+        for snapshot in &snapshots {
+            cut(snapshot, len(snapshot) / 2);
+        }
+        create(&mut cluster.client(1).await, "meanwhile").await;
+        cluster.run(&[2]).await;
+        let mut client = cluster.client(2).await;
+        for name in ["t-0", "t-1", "t-2", "t-3", "t-4", "meanwhile"] {
+            sees(&mut client, name).await;
+        }
+        let folder = cluster.members[&2].dir.path().join("__cluster_metadata-0");
+        let names = std::fs::read_dir(&folder).unwrap();
+        let names: Vec<_> = names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(
+            names.iter().any(|name| name.ends_with(".damaged")),
+            "{names:?}"
+        );
+        assert!(!names.iter().any(|name| name == "lost-log"), "{names:?}");
+        // It counts again: with one of the others gone, the quorum goes on.
+        cluster.crash(3);
+        shows(&mut client, &[1, 2]).await;
+        create(&mut client, "afterwards").await;
+    }
+}

@@ -14,6 +14,7 @@ use crate::error::Context;
 use crate::inspect::{Content, FileKind, InspectError, StoredBatch, StoredBatches};
 use crate::names;
 use crate::producers::{ProducerState, Producers, marker_of};
+use crate::quorum_files::{DAMAGED, LOST_LOG};
 
 /// A walk over the log of a partition.
 struct Walk {
@@ -98,6 +99,10 @@ impl Verifier<'_> {
             })
             .collect();
         for name in names {
+            if is_metadata && let Some(text) = left_of_a_loss(name) {
+                self.note(path.join(name), text);
+                continue;
+            }
             let belongs = match FileKind::of(name) {
                 Some(
                     FileKind::OffsetIndex(base)
@@ -415,4 +420,15 @@ fn describe(said: Option<Said>) -> String {
         text.push_str(&format!(", transaction since offset {first}"));
     }
     text
+}
+
+/// What a node keeps that has lost a part of its metadata.
+fn left_of_a_loss(name: &str) -> Option<&'static str> {
+    if name == LOST_LOG {
+        Some("the log lacks what this node once had, and will fetch from the leader")
+    } else if name.ends_with(DAMAGED) {
+        Some("a snapshot that could not be read; nobody needs it")
+    } else {
+        None
+    }
 }

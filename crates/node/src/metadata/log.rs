@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidelog_log::{Log, LogConfig, LogDirectory, LogReader, SnapshotId, Start};
+use tidelog_log::{Log, LogConfig, LogDirectory, LogReader, LostLog, SnapshotId, Start};
 use tidelog_metadata::Delta;
 use tidelog_metadata::bootstrap::{MetadataVersion, record_version};
 use tidelog_metadata::image::Image;
@@ -10,7 +10,7 @@ use tidelog_protocol::records::control::VotersRecord;
 use tidelog_protocol::records::metadata::MetadataRecord;
 use tidelog_record::{Batch, BatchBuilder, Codec};
 use tidelog_replication::quorum::{
-    self, Appended, ControlRecord, EpochStart, Input, QuorumState, ReplicaKey, Restored,
+    self, Appended, ControlRecord, EpochStart, Input, LogEnd, QuorumState, ReplicaKey, Restored,
 };
 use tidelog_types::{LeaderEpoch, Now, Offset, Timestamp, TopicId};
 
@@ -47,20 +47,38 @@ pub struct Opened {
 }
 
 /// Opens the log behind the newest snapshot that is whole. An older one does as well as long as the log reaches back to it.
-/// `clean` says that the last stop was in order.
+/// If it does not, what there is of the log is of no use, and it is begun anew for the leader to fill, which
+/// [`Restored::lost`] tells; without others in the quorum (`has_others`) nothing is touched, and it is an error. `clean` says
+/// that the last stop was in order.
 pub fn open(
     files: &Arc<LogDirectory>,
     config: LogConfig,
     clean: bool,
+    has_others: bool,
     now: Now,
 ) -> Result<Opened, String> {
     let Loaded {
         image,
         applied,
         mut control_records,
+        damaged,
     } = load_snapshot(files)?;
     let snapshot_end = applied.offset;
-    let log = open_log(files, config, clean, snapshot_end, now)?;
+    let mut log = open_log(files, config, clean, &applied, now)?;
+    let lost = lost_log(files, &log, &applied, &damaged)?;
+    if let Some(lost) = lost {
+        if !has_others {
+            return Err(format!(
+                "the log begins at offset {}, and no snapshot that can be read reaches so far; restore one from a copy",
+                log.log_start_offset()
+            ));
+        }
+        begin_anew(files, &mut log, snapshot_end, lost, now)?;
+    }
+    for id in damaged {
+        let set_aside = files.set_aside_snapshot(METADATA_FOLDER, id);
+        set_aside.map_err(text)?;
+    }
     for batch in log.reader().batches(snapshot_end, log.log_end_offset()) {
         let batch = batch.map_err(text)?;
         control_records.extend(control::control_records(&batch)?);
@@ -77,6 +95,7 @@ pub fn open(
         snapshots: Snapshots::new(Arc::clone(files)).all()?,
         control_records,
         high_watermark: snapshot_end,
+        lost,
     };
     Ok(Opened {
         log,
@@ -91,16 +110,20 @@ struct Loaded {
     image: Image,
     applied: Applied,
     control_records: Vec<ControlRecord>,
+    /// Later ones that cannot be read.
+    damaged: Vec<SnapshotId>,
 }
 
 fn load_snapshot(files: &LogDirectory) -> Result<Loaded, String> {
     let ids = files.snapshots(METADATA_FOLDER).map_err(text)?;
+    let mut damaged = Vec::new();
     for id in ids.into_iter().rev() {
         let bytes = files.read_snapshot(METADATA_FOLDER, id).map_err(text)?;
         match read_snapshot(bytes.unwrap_or_default()) {
-            Ok(snapshot) => return load(&snapshot, id),
+            Ok(snapshot) => return load(&snapshot, id, damaged),
             Err(error) => {
-                tracing::warn!(snapshot = id.file_name(), %error, "a damaged snapshot is passed over");
+                tracing::warn!(snapshot = id.file_name(), %error, "a damaged snapshot is set aside");
+                damaged.push(id);
             }
         }
     }
@@ -114,14 +137,16 @@ fn load_snapshot(files: &LogDirectory) -> Result<Loaded, String> {
             bytes: 0,
         },
         control_records: Vec::new(),
+        damaged,
     })
 }
 
-fn load(snapshot: &Snapshot, id: SnapshotId) -> Result<Loaded, String> {
+fn load(snapshot: &Snapshot, id: SnapshotId, damaged: Vec<SnapshotId>) -> Result<Loaded, String> {
     Ok(Loaded {
         image: image_of(snapshot).map_err(|error| format!("{}: {error}", id.file_name()))?,
         control_records: control::control_records_of(snapshot, id.end_offset + -1),
         applied: applied_by(snapshot, id.end_offset, LeaderEpoch::new(id.epoch)),
+        damaged,
     })
 }
 
@@ -148,7 +173,7 @@ fn open_log(
     files: &LogDirectory,
     config: LogConfig,
     clean: bool,
-    snapshot_end: Offset,
+    applied: &Applied,
     now: Now,
 ) -> Result<Log, String> {
     let start = Start {
@@ -159,12 +184,7 @@ fn open_log(
     };
     let opened = Log::open(files.dir(), METADATA_FOLDER, config, start, now);
     let (mut log, _) = opened.map_err(text)?;
-    let (log_start, log_end) = (log.log_start_offset(), log.log_end_offset());
-    if log_start > snapshot_end {
-        return Err(format!(
-            "the log begins at offset {log_start}, and no snapshot that can be read reaches so far; restore one from a copy"
-        ));
-    }
+    let (log_end, snapshot_end) = (log.log_end_offset(), applied.offset);
     if log_end < snapshot_end {
         // Everything in the log is in the snapshot too, which came from elsewhere or was flushed earlier.
         tracing::warn!(%log_end, %snapshot_end, "the metadata log ends before its snapshot, and is begun anew there");
@@ -172,6 +192,64 @@ fn open_log(
             .map_err(text)?;
     }
     Ok(log)
+}
+
+/// Where the log ended that this node once had, if it can no longer vouch for having all of that.
+fn lost_log(
+    files: &LogDirectory,
+    log: &Log,
+    applied: &Applied,
+    damaged: &[SnapshotId],
+) -> Result<Option<LogEnd>, String> {
+    let remembered = files.read_lost_log(METADATA_FOLDER).map_err(text)?;
+    let remembered = remembered.map(|lost| LogEnd {
+        epoch: LeaderEpoch::new(lost.leader_epoch),
+        offset: lost.end_offset,
+    });
+    let replaced = damaged.iter().map(|id| LogEnd {
+        epoch: LeaderEpoch::new(id.epoch),
+        offset: id.end_offset,
+    });
+    let last = log.leader_epochs().last().map(|entry| entry.epoch);
+    let end = LogEnd {
+        epoch: last.unwrap_or(applied.epoch),
+        offset: log.log_end_offset(),
+    };
+    let is_of_use = log.log_start_offset() <= applied.offset;
+    let had = remembered.into_iter().chain(replaced).chain([end]).max();
+    Ok(had.filter(|had| !is_of_use || *had > end))
+}
+
+/// Keeps in mind, on the disk, where the log ended, and removes what is of no use of it: all of it, if it does not reach
+/// back to where the snapshot ends.
+fn begin_anew(
+    files: &LogDirectory,
+    log: &mut Log,
+    snapshot_end: Offset,
+    lost: LogEnd,
+    now: Now,
+) -> Result<(), String> {
+    let remembered = LostLog {
+        end_offset: lost.offset,
+        leader_epoch: lost.epoch.value(),
+    };
+    let written = files.write_lost_log(METADATA_FOLDER, remembered);
+    written.map_err(text)?;
+    tracing::error!(
+        end_offset = %lost.offset, leader_epoch = %lost.epoch,
+        "a part of the metadata was lost from this disk; it is fetched from the leader of the quorum, and until all of it is \
+         back this node votes for nobody who may have less, and does not stand for election"
+    );
+    if log.log_start_offset() > snapshot_end {
+        log.truncate_fully_and_start_at(snapshot_end, now)
+            .map_err(text)?;
+    }
+    Ok(())
+}
+
+/// All that was lost is there again ([`Restored::lost`]): it need not be kept in mind any more.
+pub fn forget_lost_log(files: &LogDirectory) -> Result<(), String> {
+    files.remove_lost_log(METADATA_FOLDER).map_err(text)
 }
 
 fn epochs(log: &Log) -> Vec<EpochStart> {

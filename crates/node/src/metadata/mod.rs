@@ -10,7 +10,7 @@ mod snapshots;
 
 pub use self::log::{
     Applied, Opened, append_control, append_fetched, apply_committed, batch_of, everything,
-    install_snapshot, open, store_quorum_state, trim,
+    forget_lost_log, install_snapshot, open, store_quorum_state, trim,
 };
 pub use self::roles::{broker, role};
 pub use self::snapshot::{Snapshot, SnapshotError, read_snapshot};

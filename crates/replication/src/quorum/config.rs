@@ -103,6 +103,18 @@ pub struct Restored {
     pub control_records: Vec<ControlRecord>,
     /// Everything below it is known to be committed: the end of the latest snapshot.
     pub high_watermark: Offset,
+    /// Where the log ended before some of it was lost, as long as it has not come so far again. What this replica has said of
+    /// its log still counts: it votes as if it had all of that, and does not stand for election.
+    pub lost: Option<LogEnd>,
+}
+
+/// Where a log ends. The later end is that of the log that has everything the other one may have (Raft, section 5.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogEnd {
+    /// The epoch of the last record.
+    pub epoch: LeaderEpoch,
+    /// The log end offset.
+    pub offset: Offset,
 }
 
 impl Default for Restored {
@@ -117,6 +129,7 @@ impl Default for Restored {
             snapshots: Vec::new(),
             control_records: Vec::new(),
             high_watermark: Offset::ZERO,
+            lost: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use tidelog_types::{LeaderEpoch, Offset};
 
-use super::config::Restored;
+use super::config::{LogEnd, Restored};
 use super::event::{Appended, EpochStart};
 use super::message::Fetched;
 use super::snapshot::{Snapshot, SnapshotId};
@@ -114,9 +114,25 @@ impl LogState {
             .unwrap_or(LeaderEpoch::new(0))
     }
 
-    /// Whether a log that ends like this has everything that this one has (Raft, section 5.4.1).
-    pub(super) fn is_reached_by(&self, last_epoch: LeaderEpoch, end: Offset) -> bool {
-        (last_epoch, end) >= (self.last_epoch(), self.end)
+    pub(super) fn log_end(&self) -> LogEnd {
+        LogEnd {
+            epoch: self.last_epoch(),
+            offset: self.end,
+        }
+    }
+
+    /// Where the log would end after a power failure.
+    pub(super) fn durable_log_end(&self) -> LogEnd {
+        let offset = self.durable_end;
+        let begun = self.epochs.partition_point(|e| e.start_offset < offset);
+        let in_log = begun.checked_sub(1).map(|i| self.epochs[i].leader_epoch);
+        let snapshots = self.snapshots.iter().rev().map(|snapshot| snapshot.id);
+        let snapshot = snapshots.filter(|id| id.end_offset <= offset).max();
+        let epoch = in_log.or_else(|| snapshot.map(|id| id.epoch));
+        LogEnd {
+            epoch: epoch.unwrap_or(LeaderEpoch::new(0)),
+            offset,
+        }
     }
 
     /// The latest epoch that is not later than `epoch`, and where it ends.
@@ -310,10 +326,26 @@ mod tests {
     }
 
     #[test]
-    fn a_vote_needs_a_log_that_reaches_as_far() {
-        let log = log(0, 30, &[(1, 0), (3, 10)], &[]);
-        let reached = |epoch, end| log.is_reached_by(LeaderEpoch::new(epoch), Offset::new(end));
-        assert!(reached(3, 30) && reached(3, 31) && reached(4, 1));
-        assert!(!reached(3, 29) && !reached(2, 99));
+    fn a_later_epoch_reaches_further_than_a_longer_log() {
+        let end = |epoch, offset| LogEnd {
+            epoch: LeaderEpoch::new(epoch),
+            offset: Offset::new(offset),
+        };
+        let own = log(0, 30, &[(1, 0), (3, 10)], &[]).log_end();
+        assert!(end(3, 30) >= own && end(3, 31) >= own && end(4, 1) >= own);
+        assert!(end(3, 29) < own && end(2, 99) < own);
+    }
+
+    #[test]
+    fn what_is_flushed_ends_in_an_epoch_of_its_own() {
+        let mut log = log(20, 40, &[(3, 20), (5, 30)], &[(20, 2)]);
+        let mut durable = |offset| {
+            log.durable_end = Offset::new(offset);
+            log.durable_log_end().epoch.value()
+        };
+        assert_eq!(
+            [durable(20), durable(21), durable(30), durable(31)],
+            [2, 3, 3, 5]
+        );
     }
 }

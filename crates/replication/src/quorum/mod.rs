@@ -87,7 +87,7 @@ use std::time::Instant;
 
 use tidelog_types::{LeaderEpoch, NodeId, Now, Offset};
 
-pub use self::config::{Config, Restored};
+pub use self::config::{Config, LogEnd, Restored};
 use self::connections::{Connections, Peer};
 pub use self::describe::{QuorumDescription, ReplicaDescription};
 pub use self::event::{
@@ -118,6 +118,8 @@ pub struct Quorum {
     log: LogState,
     history: VoterHistory,
     high_watermark: Offset,
+    /// Where the log ended before some of it was lost.
+    lost: Option<LogEnd>,
     connections: Connections,
     random: Random,
     announced: Option<Announced>,
@@ -150,6 +152,7 @@ impl Quorum {
             to_store: QuorumState::NOTHING,
             parked: Vec::new(),
             high_watermark: restored.high_watermark.min(log.end()),
+            lost: restored.lost.filter(|lost| log.durable_log_end() < *lost),
             log,
             history,
             connections,
@@ -230,6 +233,8 @@ impl Quorum {
                 self.is_shutting_down = true;
             }
         }
+        let lost = self.lost.take();
+        self.lost = lost.filter(|lost| self.log.durable_log_end() < *lost);
         self.advance_high_watermark(now, effects);
         self.poll(now, effects);
         self.announce(effects);
@@ -428,9 +433,22 @@ impl Quorum {
 
     /// Whether this replica stands for election. One that is not among the voters any more still does as long as that is not
     /// known to be committed: the others may need the records that only it has (Ongaro's dissertation, section 4.2.2).
+    /// Nor does one whose log lacks what it once had: it may have been what made that committed.
     fn may_stand(&self) -> bool {
         let (own, committed) = (&self.config.node, self.high_watermark);
-        self.config.can_become_voter && self.history.may_vote(own, committed)
+        self.config.can_become_voter
+            && self.lost_end().is_none()
+            && self.history.may_vote(own, committed)
+    }
+
+    /// Where the log ended before some of it was lost, as long as the leader has not brought all of that back
+    /// ([`Restored::lost`]).
+    pub fn lost_end(&self) -> Option<LogEnd> {
+        #[cfg(test)]
+        if self.has(tests::Planted::ForgetsLoss) {
+            return None;
+        }
+        self.lost
     }
 
     /// The voters, as the last record in the log says, committed or not.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Now};
 
 use super::Quorum;
+use super::config::LogEnd;
 use super::event::{Anomaly, Effect};
 use super::leader::WaitingFetch;
 use super::message::{
@@ -132,7 +133,12 @@ impl Quorum {
             self.become_unattached(now, epoch, None, effects);
         }
         self.check_addressee(request.voter)?;
-        let is_log_up_to_date = self.log.is_reached_by(last_epoch, request.last_offset);
+        let candidate = LogEnd {
+            epoch: last_epoch,
+            offset: request.last_offset,
+        };
+        let is_log_up_to_date =
+            candidate >= self.log.log_end() && self.lost_end().is_none_or(|lost| candidate >= lost);
         #[cfg(test)]
         let is_log_up_to_date =
             is_log_up_to_date || self.has(super::tests::Planted::VotesForShorterLogs);

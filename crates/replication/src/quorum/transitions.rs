@@ -15,10 +15,14 @@ impl Quorum {
     /// The role to begin with.
     pub(super) fn restore(&mut self, now: Now, stored: Option<QuorumState>) {
         let mut state = stored.unwrap_or(QuorumState::NOTHING);
-        if self.log.last_epoch() > state.leader_epoch {
+        let last_epoch = self.log.last_epoch();
+        let last_epoch = self
+            .lost
+            .map_or(last_epoch, |lost| lost.epoch.max(last_epoch));
+        if last_epoch > state.leader_epoch {
             // The file is older than the log, or lost. Each start finds out again.
             state = QuorumState {
-                leader_epoch: self.log.last_epoch(),
+                leader_epoch: last_epoch,
                 ..QuorumState::NOTHING
             };
         }

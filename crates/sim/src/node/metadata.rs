@@ -111,7 +111,7 @@ impl Process {
             image,
             applied,
             restored,
-        } = open(&files, log_config(), false, now)?;
+        } = open(&files, log_config(), false, true, now)?;
         let seed = io.random.next();
         let config = quorum_config(node.id, settings, seed);
         let quorum = Quorum::new(now, config, restored);

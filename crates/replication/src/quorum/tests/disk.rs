@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidelog_types::{LeaderEpoch, Offset};
 
 use super::super::{
-    ControlRecord, EpochStart, QuorumState, Restored, Snapshot, SnapshotId, VoterSet,
+    ControlRecord, EpochStart, LogEnd, QuorumState, Restored, Snapshot, SnapshotId, VoterSet,
 };
 
 /// A record of the log.
@@ -81,6 +81,8 @@ pub(super) struct Disk {
     pub(super) stored: Option<QuorumState>,
     /// What is on the way to `stored`.
     pub(super) storing: Vec<QuorumState>,
+    /// Where the log ended before its snapshot was damaged.
+    pub(super) lost: Option<LogEnd>,
 }
 
 impl Disk {
@@ -126,6 +128,24 @@ impl Disk {
         self.start = snapshot.id.end_offset.value();
         self.flushed = self.start;
         self.snapshots = vec![snapshot.clone()];
+    }
+
+    /// All snapshots are damaged: a log that does not go back to the beginning is of no use without, so it begins anew.
+    pub(super) fn lose_snapshots(&mut self) {
+        let ids = self.snapshots.iter().map(|snapshot| LogEnd {
+            epoch: snapshot.id.epoch,
+            offset: snapshot.id.end_offset,
+        });
+        let last = self.records.last().map(|record| LogEnd {
+            epoch: record.epoch,
+            offset: Offset::new(self.end()),
+        });
+        self.lost = ids.chain(last).chain(self.lost).max();
+        self.snapshots.clear();
+        if self.start > 0 {
+            self.records.clear();
+            (self.start, self.flushed) = (0, 0);
+        }
     }
 
     /// All records below `end`, those of the snapshot too.
@@ -181,6 +201,7 @@ impl Disk {
             snapshots: self.snapshot_infos(),
             control_records,
             high_watermark: high_watermark.unwrap_or_default(),
+            lost: self.lost,
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Planted {
     FetchesUnflushed,
     /// Voters are changed again before the last change is committed.
     OverlappingChanges,
+    /// A voter that has lost a part of its log stands for election, and votes by what is left.
+    ForgetsLoss,
 }
 
 mod disk;
@@ -54,11 +56,12 @@ fn seeds() -> u64 {
 }
 
 /// What has to go wrong, and come right, in any number of worlds.
-const HAPPENINGS: [&str; 15] = [
+const HAPPENINGS: [&str; 16] = [
     "change of voters",
     "crash",
     "cut link",
     "cut node",
+    "damaged snapshot",
     "doubled message",
     "election",
     "failed disk",
@@ -115,6 +118,7 @@ fn planted_defects_are_found() {
         (Planted::CountsUnflushed, 0),
         (Planted::FetchesUnflushed, 22),
         (Planted::OverlappingChanges, 44),
+        (Planted::ForgetsLoss, 0),
     ] {
         let found = is_found(planted, first_seed..first_seed + 1500);
         assert!(found, "{planted:?} was not found");

@@ -156,6 +156,8 @@ pub(super) struct World {
     pub(super) loss: usize,
     is_calm: bool,
     has_lost_a_disk: bool,
+    /// The node whose snapshots were damaged.
+    damaged: Option<usize>,
     /// All that any node has ever held for committed.
     pub(super) committed: Vec<Record>,
     /// In which epoch each of them was known to be.
@@ -190,6 +192,7 @@ impl World {
             loss: 0,
             is_calm: true,
             has_lost_a_disk: false,
+            damaged: None,
             committed: Vec::new(),
             committed_in: Vec::new(),
             leaders: BTreeMap::new(),

@@ -34,6 +34,25 @@ impl World {
         n.key = key(node, 1, true);
     }
 
+    /// A node stops, and no snapshot of it can be read when it starts again.
+    fn damage_snapshots(&mut self, node: usize) {
+        self.count("damaged snapshot");
+        self.damaged = Some(node);
+        self.crash(node);
+        self.nodes[node].disk.lose_snapshots();
+    }
+
+    /// Whether the others can do without what a node has: they are enough to elect a leader, and stay enough.
+    fn can_spare_snapshots(&self, node: usize) -> bool {
+        let disk = &self.nodes[node].disk;
+        let has_more_than_format_wrote = disk
+            .snapshots
+            .last()
+            .is_some_and(|s| s.id != SnapshotId::BOOTSTRAP);
+        let is_other = self.damaged.is_some_and(|damaged| damaged != node);
+        has_more_than_format_wrote && !is_other && !self.has_lost_a_disk && self.agreed_voters() > 2
+    }
+
     pub(super) fn mishap(&mut self) {
         if self.is_calm {
             return;
@@ -44,7 +63,7 @@ impl World {
         let what = if self.options.churns {
             [0, 4, 7, 9, 10, 20, 20, 20, 20][self.below(9) as usize]
         } else {
-            self.below(25)
+            self.below(27)
         };
         match what {
             0..=3 if is_up => self.crash(node),
@@ -82,6 +101,7 @@ impl World {
             18..=19 if is_up => self.shorten_log(node),
             20..=22 => self.change_voters(node),
             23 if is_up && self.can_spare_a_disk() => self.lose_disk(node),
+            25..=26 if is_up && self.can_spare_snapshots(node) => self.damage_snapshots(node),
             24 => {
                 self.count("pause");
                 self.nodes[node].paused_until = self.time + 20_000 + self.below(6_000_000);
@@ -143,16 +163,19 @@ impl World {
 
     /// Whether a voter less is no harm: no other is lost, all agree that there are enough, and nobody takes any away later.
     fn can_spare_a_disk(&self) -> bool {
+        let is_first = !self.has_lost_a_disk && self.damaged.is_none();
+        is_first && self.options.dynamic && self.agreed_voters() > 2
+    }
+
+    /// How many voters there are, if all nodes run and say the same.
+    fn agreed_voters(&self) -> usize {
         let mut sets = self
             .nodes
             .iter()
             .map(|node| node.quorum.as_ref().map(Quorum::voters));
         let first = sets.next().flatten();
         let agreed = sets.all(|voters| voters == first);
-        agreed
-            && !self.has_lost_a_disk
-            && self.options.dynamic
-            && first.is_some_and(|v| v.len() > 2)
+        first.filter(|_| agreed).map_or(0, |voters| voters.len())
     }
 
     /// Who leads, and in which epoch.
@@ -172,7 +195,7 @@ impl World {
 
     /// Somebody asks a leader to make a node a voter, or not one.
     fn change_voters(&mut self, node: usize) {
-        if !self.options.dynamic || self.has_lost_a_disk {
+        if !self.options.dynamic || self.has_lost_a_disk || self.damaged.is_some() {
             return;
         }
         for leader in self.leaders_now() {
