@@ -43,6 +43,8 @@ pub(crate) enum Event {
         life: u32,
     },
     Fault(usize),
+    /// A node is to stop, in order.
+    ShutDown(NodeId),
     /// A fault is over.
     Relief(usize),
     Restart(NodeId),
@@ -68,6 +70,8 @@ pub(crate) enum Timer {
     Changes,
     Checkpoint,
     Kick(NodeId),
+    /// The process ends.
+    Stop,
     /// The groups of a partition are loaded.
     LoadGroups(i32),
     /// Something is due in the groups of a partition.

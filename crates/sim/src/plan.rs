@@ -15,6 +15,8 @@ pub struct Plan {
     pub seed: u64,
     pub(crate) nodes: i32,
     pub(crate) voters: i32,
+    /// Whether voters come and go.
+    pub(crate) dynamic: bool,
     pub(crate) partitions: i32,
     /// How many consumers share the work, and how.
     pub(crate) consumers: usize,
@@ -62,6 +64,14 @@ pub(crate) enum Fault {
     DeleteTopic(u64),
     /// The coordinator of the group goes to other nodes, which the number chooses.
     MoveCoordinator(u64),
+    /// A node stops in order, and starts again.
+    ShutDown(Place),
+    /// All nodes do, one after the other.
+    RollingRestart,
+    /// Nodes become voters, are none any more, or are reached at another port (KIP-853).
+    AddVoter(Place),
+    RemoveVoter(Place),
+    UpdateVoter(Place, u16),
     /// The process of a consumer is gone, and a new member comes.
     KillConsumer(usize),
     PauseConsumer(usize),
@@ -89,6 +99,11 @@ impl Fault {
             Self::CreateTopic(_) => "topic created",
             Self::DeleteTopic(_) => "topic deleted",
             Self::MoveCoordinator(_) => "coordinator moved",
+            Self::ShutDown(_) => "orderly restart",
+            Self::RollingRestart => "rolling restart",
+            Self::AddVoter(_) => "voter added",
+            Self::RemoveVoter(_) => "voter removed",
+            Self::UpdateVoter(..) => "voter updated",
             Self::KillConsumer(_) => "consumer killed",
             Self::PauseConsumer(_) => "consumer paused",
             Self::LeaveGroup(_) => "consumer leaves",
@@ -97,7 +112,7 @@ impl Fault {
 }
 
 /// How many kinds of faults there are.
-const KINDS: u64 = 20;
+const KINDS: u64 = 25;
 
 const PROTOCOLS: [Protocol; 5] = [
     Protocol::Consumer,
@@ -118,6 +133,7 @@ impl Plan {
             seed,
             nodes,
             voters: voters.min(nodes),
+            dynamic: random.one_in(2),
             partitions: random.between(1, 4) as i32,
             consumers: random.pick(&[0, 0, 1, 2, 3, 3]),
             protocol: random.pick(&PROTOCOLS),
@@ -175,6 +191,11 @@ impl Plan {
                     _ => Fault::LeaveGroup(consumer),
                 }
             }
+            19 => Fault::ShutDown(a),
+            20 if random.one_in(3) => Fault::RollingRestart,
+            21 if self.dynamic => Fault::AddVoter(a),
+            22 if self.dynamic => Fault::RemoveVoter(a),
+            23 if self.dynamic => Fault::UpdateVoter(a, random.between(9_093, 9_100) as u16),
             _ if random.one_in(2) => Fault::FillDisk(a, random.below(3_000)),
             _ => {
                 let op = random.pick(&[Op::Write, Op::Sync, Op::Change, Op::Mutation]);
@@ -208,9 +229,10 @@ impl Plan {
     /// What will go wrong, a line for each.
     pub fn describe(&self) -> Vec<String> {
         let head = format!(
-            "{} nodes, {} of them voters, {} partitions, a batch each {} ms, {} consumers ({:?}), calm after {} s",
+            "{} nodes, {} of them {} voters, {} partitions, a batch each {} ms, {} consumers ({:?}), calm after {} s",
             self.nodes,
             self.voters,
+            if self.dynamic { "changing" } else { "fixed" },
             self.partitions,
             self.interval / MS,
             self.consumers,

@@ -27,11 +27,13 @@ pub enum Bug {
     HandsOutBeforeRevoked,
     /// A coordinator that takes over does not know how far groups have come.
     ForgetsOffsetsWhenLoaded,
+    /// A node that starts anew knows the voters that there were at first.
+    ForgetsVoterChanges,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AcknowledgesTooEarly,
         Self::FlushLies,
         Self::MetadataFlushLies,
@@ -44,5 +46,6 @@ impl Bug {
         Self::ForgetsGenerations,
         Self::HandsOutBeforeRevoked,
         Self::ForgetsOffsetsWhenLoaded,
+        Self::ForgetsVoterChanges,
     ];
 }

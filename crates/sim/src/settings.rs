@@ -13,13 +13,15 @@ pub(crate) const CLUSTER_ID: &str = "simulated-cluster-----";
 pub(crate) struct Settings {
     /// The nodes 1 to this are voters of the metadata quorum.
     pub(crate) voters: i32,
+    /// Whether voters come and go (KIP-853); those were there first.
+    pub(crate) dynamic: bool,
     pub(crate) broker: Arc<BrokerConfig>,
     /// After so many bytes of metadata a snapshot is made.
     pub(crate) snapshot_bytes: i64,
 }
 
 impl Settings {
-    pub(crate) fn new(voters: i32, snapshot_bytes: i64) -> Self {
+    pub(crate) fn new(voters: i32, dynamic: bool, snapshot_bytes: i64) -> Self {
         let configs = [
             ("node.id", "1"),
             ("broker.session.timeout.ms", "3000"),
@@ -33,6 +35,7 @@ impl Settings {
         let (broker, _) = broker.expect("the configuration is in order");
         Self {
             voters,
+            dynamic,
             broker: Arc::new(broker),
             snapshot_bytes,
         }

@@ -14,7 +14,11 @@ use tidelog_protocol::messages::create_topics::{
 };
 use tidelog_protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use tidelog_protocol::messages::elect_leaders::ElectLeadersRequest;
-use tidelog_types::{NodeId, Offset, TopicName};
+use tidelog_replication::quorum::Voter;
+use tidelog_replication::quorum::message::{
+    self as quorum, AddRaftVoterRequest, RemoveRaftVoterRequest, UpdateRaftVoterRequest,
+};
+use tidelog_types::{LeaderEpoch, NodeId, Offset, TopicName};
 
 use crate::check::Oracle;
 use crate::client::Producer;
@@ -24,7 +28,7 @@ use crate::event::{Event, Queue};
 use crate::io::{Io, Trace};
 use crate::message::{Message, Partition, Request, Response};
 use crate::network::{CLIENTS, CONSUMERS, Network, Place};
-use crate::node::Node;
+use crate::node::{Node, voter};
 use crate::plan::{Fault, Plan};
 use crate::planted::Bug;
 use crate::random::Random;
@@ -93,7 +97,7 @@ impl World {
             Node::new(NodeId::new(id), Clock::new(base, drift, skew))
         });
         let nodes: Vec<_> = nodes.collect();
-        let settings = Settings::new(plan.voters, plan.snapshot_bytes);
+        let settings = Settings::new(plan.voters, plan.dynamic, plan.snapshot_bytes);
         let producers = (0..plan.partitions).map(|index| {
             let topic = TopicName::from(TOPIC);
             Producer::new(index as usize, topic, index, plan.nodes, plan.interval)
@@ -253,6 +257,7 @@ impl World {
             Event::Fault(index) => self.fault(index),
             Event::Relief(index) => self.relieve(index),
             Event::Restart(node) => self.restart(node),
+            Event::ShutDown(node) => self.shut_down(node),
             Event::Gone { node, gone } => self.with_process(node, None, Event::Gone { node, gone }),
             Event::Look => self.look(),
         }
@@ -324,12 +329,48 @@ impl World {
             _ => {}
         }
         node.keep_checkpoints();
+        let has_stopped = node
+            .process
+            .as_ref()
+            .is_some_and(|process| process.has_stopped());
         let failure = node
             .process
             .as_ref()
             .and_then(|process| process.failure.clone());
         if let Some(failure) = failure {
             self.process_failed(id, &failure);
+        } else if has_stopped {
+            self.trace
+                .say(self.now, || format!("node {id}: has stopped"));
+            self.crash(id, Crash::KeepAll);
+            let down = self.random.between(100 * MS, 3 * SECOND);
+            self.queue.push(self.now + down, Event::Restart(id));
+        }
+    }
+
+    fn shut_down(&mut self, id: NodeId) {
+        let (node, mut io) = self.at(id);
+        if !node.paused
+            && let Some(process) = &mut node.process
+        {
+            process.shut_down(&mut io);
+        }
+    }
+
+    /// Asks whoever leads the quorum for another voter, or one less.
+    fn change_voters(&mut self, request: impl Fn(LeaderEpoch) -> quorum::Request) {
+        let leaders = self.nodes.iter().filter_map(|node| {
+            let process = node.process.as_ref()?;
+            let leads = process.quorum.is_leader();
+            leads.then(|| (node.id, process.quorum.leader_epoch()))
+        });
+        let leaders: Vec<_> = leaders.collect();
+        for (node, epoch) in leaders {
+            self.admin_id += 1;
+            let id = self.admin_id;
+            let request = Request::Quorum(request(epoch));
+            let (_, mut io) = self.at(node);
+            io.send(ADMIN, node.value(), Message::Request { id, request });
         }
     }
 
@@ -457,6 +498,42 @@ impl World {
                 return self.create_topic(&format!("passing-{number}"), 2);
             }
             Fault::DeleteTopic(number) => return self.delete_topic(&format!("passing-{number}")),
+            Fault::ShutDown(node) => return self.shut_down(NodeId::new(node)),
+            Fault::RollingRestart => {
+                for id in 1..=self.plan.nodes {
+                    let at = self.now + (id - 1) as Time * 4 * SECOND;
+                    self.queue.push(at, Event::ShutDown(NodeId::new(id)));
+                }
+                return;
+            }
+            Fault::AddVoter(node) => {
+                let Voter { key, endpoints, .. } = voter(NodeId::new(node), true);
+                return self.change_voters(|_| {
+                    quorum::Request::AddRaftVoter(AddRaftVoterRequest {
+                        voter: key,
+                        endpoints: endpoints.clone(),
+                        ack_when_committed: true,
+                    })
+                });
+            }
+            Fault::RemoveVoter(node) => {
+                let voter = voter(NodeId::new(node), true).key;
+                return self.change_voters(|_| {
+                    quorum::Request::RemoveRaftVoter(RemoveRaftVoterRequest { voter })
+                });
+            }
+            Fault::UpdateVoter(node, port) => {
+                let mut voter = voter(NodeId::new(node), true);
+                voter.endpoints.iter_mut().for_each(|it| it.port = port);
+                return self.change_voters(|current_leader_epoch| {
+                    quorum::Request::UpdateRaftVoter(UpdateRaftVoterRequest {
+                        current_leader_epoch,
+                        voter: voter.key,
+                        endpoints: voter.endpoints.clone(),
+                        kraft_versions: voter.kraft_versions,
+                    })
+                });
+            }
             Fault::MoveCoordinator(seed) => {
                 return self.reassign(TopicName::CONSUMER_OFFSETS, 0, seed);
             }
@@ -525,7 +602,12 @@ impl World {
             | Fault::Elect
             | Fault::CreateTopic(_)
             | Fault::DeleteTopic(_)
-            | Fault::MoveCoordinator(_) => {}
+            | Fault::MoveCoordinator(_)
+            | Fault::ShutDown(_)
+            | Fault::RollingRestart
+            | Fault::AddVoter(_)
+            | Fault::RemoveVoter(_)
+            | Fault::UpdateVoter(..) => {}
         }
     }
 

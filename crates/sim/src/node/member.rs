@@ -14,8 +14,9 @@ use tidelog_protocol::messages::broker_registration::{
 use tidelog_replication::partition::{AlterPartition, AlteredPartition, Input};
 use tidelog_types::{ErrorCode, Offset, Str, TopicId, Uuid};
 
+use super::metadata::Brought;
 use super::{Context, Process};
-use crate::clock::{MS, Time};
+use crate::clock::{MS, SECOND, Time};
 use crate::event::Timer;
 use crate::io::Io;
 use crate::message::{Partition, Request};
@@ -23,6 +24,8 @@ use crate::settings::CLUSTER_ID;
 
 const RETRY: Time = 100 * MS;
 const HEARTBEAT: Time = 500 * MS;
+/// How long it may take until others lead what a broker leads that is to stop.
+const DRAIN_MAX: Time = 5 * SECOND;
 
 /// How far a broker has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,17 @@ pub(super) enum Stage {
     Serving {
         broker_epoch: i64,
     },
+}
+
+/// How far a broker has come that is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopping {
+    No,
+    /// Others are to lead what it leads.
+    Draining,
+    /// The quorum is told.
+    Leaving,
+    Stopped,
 }
 
 impl Stage {
@@ -60,6 +74,9 @@ impl Process {
             return self.arm_in(io, Timer::Member, RETRY);
         };
         match self.stage {
+            Stage::Registering | Stage::CatchingUp { .. } if self.stopping != Stopping::No => {
+                self.leave(io);
+            }
             Stage::Registering => {
                 let request = ControllerRequest::BrokerRegistration(self.registration());
                 self.ask(
@@ -74,6 +91,7 @@ impl Process {
                 let request = ControllerRequest::BrokerHeartbeat(BrokerHeartbeatRequest {
                     broker_id: self.id,
                     broker_epoch,
+                    want_shut_down: self.stopping != Stopping::No,
                     current_metadata_offset: Offset::new(self.metadata_offset().value() - 1),
                     ..Default::default()
                 });
@@ -85,6 +103,46 @@ impl Process {
                 );
             }
         }
+    }
+
+    /// Begins an orderly stop: others are to lead what this broker leads.
+    pub(crate) fn shut_down(&mut self, io: &mut Io<'_>) {
+        if self.stopping == Stopping::No {
+            let id = self.id;
+            io.say(|| format!("node {id}: is to stop"));
+            self.stopping = Stopping::Draining;
+            self.arm_in(io, Timer::Stop, DRAIN_MAX);
+            self.arm_in(io, Timer::Member, MS);
+        }
+    }
+
+    /// Others lead, or it takes too long: whoever follows in the quorum is told.
+    fn leave(&mut self, io: &mut Io<'_>) {
+        if self.stopping == Stopping::Draining {
+            self.stopping = Stopping::Leaving;
+            self.drive(
+                io,
+                tidelog_replication::quorum::Input::Shutdown,
+                Brought::Nothing,
+            );
+            self.timers.remove(&Timer::Stop);
+            self.arm_in(io, Timer::Stop, 100 * MS);
+        }
+    }
+
+    pub(super) fn stop(&mut self, io: &mut Io<'_>) {
+        match self.stopping {
+            Stopping::Draining => self.leave(io),
+            Stopping::Leaving => {
+                self.stopping = Stopping::Stopped;
+                self.close_partitions(io);
+            }
+            Stopping::No | Stopping::Stopped => {}
+        }
+    }
+
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.stopping == Stopping::Stopped
     }
 
     fn registration(&self) -> BrokerRegistrationRequest {
@@ -150,7 +208,12 @@ impl Process {
                 self.arm_in(io, Timer::Member, RETRY);
             }
             (Context::Heartbeat, Some(ControllerResponse::BrokerHeartbeat(Ok(answer)))) => {
-                let wait = if answer.is_fenced { RETRY } else { HEARTBEAT };
+                let is_stopping = self.stopping != Stopping::No;
+                if is_stopping && answer.should_shut_down {
+                    return self.leave(io);
+                }
+                let is_urgent = is_stopping || answer.is_fenced;
+                let wait = if is_urgent { RETRY } else { HEARTBEAT };
                 self.arm_in(io, Timer::Member, wait);
             }
             (Context::Heartbeat, _) => self.arm_in(io, Timer::Member, RETRY),

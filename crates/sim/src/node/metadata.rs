@@ -11,20 +11,22 @@ use tidelog_metadata::controller::{
     Config as ControllerConfig, Controller, ControllerRequest, Effect as ControllerEffect,
     Input as ControllerInput, Restored,
 };
+use tidelog_metadata::image::Image;
 use tidelog_node::metadata::{
-    Opened, Plan, Retention, Snapshots, append_control, append_fetched, apply_committed, batch_of,
-    control, everything, install_snapshot, open, store_quorum_state, trim,
+    METADATA_FOLDER, Opened, Plan, Retention, Snapshots, append_control, append_fetched,
+    apply_committed, batch_of, control, everything, install_snapshot, open, store_quorum_state,
+    trim,
 };
 use tidelog_record::Batch;
-use tidelog_replication::quorum::message::{self, Fetched};
+use tidelog_replication::quorum::message::{self, ApiVersionsResponse, Fetched};
 use tidelog_replication::quorum::{
-    Appended, Config, Destination, Effect, Endpoint, Input, Quorum, QuorumState, ReplicaKey,
-    SnapshotId, VersionRange, Voter, VoterSet,
+    Appended, Config, ControlRecord, Destination, Effect, Endpoint, Input, Quorum, QuorumState,
+    ReplicaKey, SnapshotId, VersionRange, Voter, VoterSet,
 };
-use tidelog_types::{NodeId, Offset, Str, Uuid};
+use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Now, Offset, Str, Uuid};
 
 use super::groups::Coordinators;
-use super::member::Stage;
+use super::member::{Stage, Stopping};
 use super::{Context, Inputs, Node, Process, batches};
 use crate::clock::SECOND;
 use crate::event::{DiskWork, Timer};
@@ -76,16 +78,52 @@ pub(crate) fn voter(node: NodeId, dynamic: bool) -> Voter {
 }
 
 fn quorum_config(node: NodeId, settings: &Settings, seed: u64) -> Config {
-    let voters = (1..=settings.voters).map(|id| voter(NodeId::new(id), false));
+    let voters = first_voters(settings, false);
     let key = ReplicaKey {
         id: node,
         directory_id: directory_id(node),
     };
-    Config {
-        endpoints: voter(node, false).endpoints,
-        can_become_voter: node.value() <= settings.voters,
-        ..Config::new(key, VoterSet::new(voters.collect()), seed)
+    let endpoints = voter(node, false).endpoints;
+    if settings.dynamic {
+        // The voters are in the log; whoever has none yet asks those who were there first.
+        let servers = voters.iter().flat_map(|voter| voter.endpoints.clone());
+        return Config {
+            endpoints,
+            bootstrap_servers: servers.collect(),
+            ..Config::new(key, VoterSet::new(Vec::new()), seed)
+        };
     }
+    Config {
+        endpoints,
+        can_become_voter: node.value() <= settings.voters,
+        ..Config::new(key, voters, seed)
+    }
+}
+
+fn first_voters(settings: &Settings, dynamic: bool) -> VoterSet {
+    let voters = (1..=settings.voters).map(|id| voter(NodeId::new(id), dynamic));
+    VoterSet::new(voters.collect())
+}
+
+/// What `format` leaves in the directory of a voter: a snapshot of nothing but the voters.
+fn format(files: &Arc<LogDirectory>, settings: &Settings, now: Now) -> Result<(), Fatal> {
+    let voters = first_voters(settings, true);
+    let plan = Plan {
+        id: SnapshotId {
+            end_offset: Offset::ZERO,
+            epoch: LeaderEpoch::new(0),
+        },
+        image: Image::default(),
+        voters: Some(control::voters_record(&voters)),
+        last_contained_log_timestamp: now.timestamp,
+        now: now.timestamp,
+    };
+    files
+        .dir()
+        .create_dir(std::path::Path::new(METADATA_FOLDER))
+        .map_err(text)?;
+    Snapshots::new(Arc::clone(files)).write(&plan)?;
+    Ok(())
 }
 
 fn log_config() -> LogConfig {
@@ -106,12 +144,22 @@ impl Process {
         let now = node.clock.now(io.now);
         let dir = Arc::new(node.disk.clone());
         let files = Arc::new(LogDirectory::open(dir).map_err(text)?);
+        if settings.dynamic && node.life == 1 && node.id.value() <= settings.voters {
+            format(&files, settings, now)?;
+        }
         let Opened {
             log,
             image,
             applied,
-            restored,
+            mut restored,
         } = open(&files, log_config(), false, true, now)?;
+        if io.has(Bug::ForgetsVoterChanges) {
+            for record in &mut restored.control_records {
+                if let ControlRecord::Voters { voters, .. } = record {
+                    *voters = first_voters(settings, true);
+                }
+            }
+        }
         let seed = io.random.next();
         let config = quorum_config(node.id, settings, seed);
         let quorum = Quorum::new(now, config, restored);
@@ -137,6 +185,7 @@ impl Process {
             asked: BTreeMap::new(),
             waiting: BTreeMap::new(),
             stage: Stage::Registering,
+            stopping: Stopping::No,
             member_seed: io.random.next(),
             changes: Vec::new(),
             changes_in_flight: false,
@@ -388,6 +437,13 @@ impl Process {
         asker: (Place, u64),
         request: message::Request,
     ) {
+        if matches!(request, message::Request::ApiVersions) {
+            let answer = message::Response::ApiVersions(ApiVersionsResponse {
+                error: ErrorCode::NONE,
+                kraft_versions: Some(VersionRange { min: 0, max: 1 }),
+            });
+            return self.answer(io, asker, Response::Quorum(answer, Bytes::new()));
+        }
         let request_id = self.id();
         self.asked.insert(request_id, asker);
         let input = Input::Request {

@@ -19,7 +19,8 @@ use tidelog_replication::quorum::Quorum;
 use tidelog_types::{LeaderEpoch, NodeId, Offset, Uuid};
 
 use self::groups::Coordinators;
-use self::member::Stage;
+use self::member::{Stage, Stopping};
+pub(crate) use self::metadata::voter;
 pub(crate) use self::partitions::Local;
 use self::partitions::Parked;
 use crate::clock::{Clock, MS, SECOND, Time};
@@ -52,6 +53,8 @@ struct Checkpoint {
     log_start: Offset,
     recovery_point: Offset,
     high_watermark: Offset,
+    /// Whether the log was closed in order, and not used since.
+    clean: bool,
 }
 
 /// What a start of a node has in memory.
@@ -81,6 +84,7 @@ pub(crate) struct Process {
     waiting: BTreeMap<u64, (Place, u64)>,
 
     stage: Stage,
+    stopping: Stopping,
     member_seed: u64,
     changes: Vec<(Partition, AlterPartition)>,
     changes_in_flight: bool,
@@ -219,6 +223,7 @@ impl Process {
             Timer::Changes => self.send_changes(io),
             Timer::Checkpoint => self.checkpoint_due(io),
             Timer::Kick(leader) => self.kick(io, leader),
+            Timer::Stop => self.stop(io),
             Timer::LoadGroups(index) => self.load_groups(io, index),
             Timer::Groups(index) => self.groups_due(io, index),
         }

@@ -125,6 +125,30 @@ impl Process {
         local.is_some_and(|local| local.name.topic == TopicName::CONSUMER_OFFSETS)
     }
 
+    /// Closes all logs, so that the next start need not look through them.
+    pub(super) fn close_partitions(&mut self, io: &mut Io<'_>) {
+        let now = self.now(io);
+        for (partition, mut local) in std::mem::take(&mut self.partitions) {
+            let (marks, _) = local.core.readers_see();
+            let mut after = After::default();
+            if let Some(flush) = local.flush.take() {
+                let result = flush.run();
+                local.core.flush_finished(now, flush, result, &mut after);
+            }
+            if let Err(error) = local.core.close(now, &mut after) {
+                return self.fail(error.to_string());
+            }
+            let checkpoint = Checkpoint {
+                log_start: marks.log_start_offset,
+                recovery_point: local.core.log().log_end_offset(),
+                high_watermark: marks.high_watermark,
+                clean: true,
+            };
+            self.checkpoints.insert(partition, checkpoint);
+        }
+        self.checkpoints_changed = true;
+    }
+
     fn open_partition(&mut self, io: &mut Io<'_>, partition: Partition) -> Result<Local, String> {
         let topic = self
             .image
@@ -140,6 +164,10 @@ impl Process {
             .copied()
             .unwrap_or_default();
         let text = |error: &dyn std::fmt::Display| error.to_string();
+        if let Some(checkpoint) = self.checkpoints.get_mut(&partition) {
+            checkpoint.clean = false;
+            self.checkpoints_changed = true;
+        }
         // A folder of the same name may belong to a topic that was deleted while this node was away.
         let other = self
             .files
@@ -159,7 +187,7 @@ impl Process {
         let start = Start {
             log_start_offset: found.log_start,
             recovery_point: found.recovery_point,
-            clean: false,
+            clean: found.clean,
             topic_id: Some(partition.0),
         };
         let (log, _) = Log::open(self.files.dir(), &folder, log_config, start, self.now(io))
@@ -434,6 +462,7 @@ impl Process {
             log_start: marks.log_start_offset,
             recovery_point: local.core.log().recovery_point(),
             high_watermark: marks.high_watermark,
+            clean: false,
         };
         self.checkpoints.insert(partition, checkpoint);
         self.checkpoints_changed = true;
