@@ -11,6 +11,8 @@ pub(crate) const CLUSTER_ID: &str = "simulated-cluster-----";
 /// The settings of a cluster.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// How many nodes there are.
+    pub(crate) nodes: i32,
     /// The nodes 1 to this are voters of the metadata quorum.
     pub(crate) voters: i32,
     /// Whether voters come and go (KIP-853); those were there first.
@@ -21,7 +23,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn new(voters: i32, dynamic: bool, snapshot_bytes: i64) -> Self {
+    pub(crate) fn new(nodes: i32, voters: i32, dynamic: bool, snapshot_bytes: i64) -> Self {
         let configs = [
             ("node.id", "1"),
             ("broker.session.timeout.ms", "3000"),
@@ -34,6 +36,7 @@ impl Settings {
         let broker = BrokerConfig::new(configs);
         let (broker, _) = broker.expect("the configuration is in order");
         Self {
+            nodes,
             voters,
             dynamic,
             broker: Arc::new(broker),

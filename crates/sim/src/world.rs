@@ -97,7 +97,7 @@ impl World {
             Node::new(NodeId::new(id), Clock::new(base, drift, skew))
         });
         let nodes: Vec<_> = nodes.collect();
-        let settings = Settings::new(plan.voters, plan.dynamic, plan.snapshot_bytes);
+        let settings = Settings::new(plan.nodes, plan.voters, plan.dynamic, plan.snapshot_bytes);
         let producers = (0..plan.partitions).map(|index| {
             let topic = TopicName::from(TOPIC);
             Producer::new(index as usize, topic, index, plan.nodes, plan.interval)

@@ -85,8 +85,9 @@ fn quorum_config(node: NodeId, settings: &Settings, seed: u64) -> Config {
     };
     let endpoints = voter(node, false).endpoints;
     if settings.dynamic {
-        // The voters are in the log; whoever has none yet asks those who were there first.
-        let servers = voters.iter().flat_map(|voter| voter.endpoints.clone());
+        // The voters are in the log; whoever does not know the leader asks anybody.
+        let nodes = (1..=settings.nodes).map(NodeId::new);
+        let servers = nodes.flat_map(|node| voter(node, false).endpoints);
         return Config {
             endpoints,
             bootstrap_servers: servers.collect(),
