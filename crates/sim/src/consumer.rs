@@ -683,7 +683,8 @@ impl Consumer {
         for ((topic, _), ((id, _), _)) in &running.known {
             names.insert(*id, topic.clone());
         }
-        let counted = std::mem::take(&mut running.counts).into_iter();
+        // Who has just started may not know the topic yet, so that is told again and again.
+        let counted = running.counts.iter().cloned();
         let counts: BTreeMap<TopicName, i32> = counted
             .map(|topic| {
                 let of = running.known.keys().filter(|(name, _)| *name == topic);
