@@ -232,6 +232,7 @@ impl Story {
                 return Vec::new();
             }
             "reload" => self.world.reload(),
+            "take-over" => self.world.take_over(),
             "unload" => self.world.handle(Input::Unload),
             "fail" => {
                 let mut known = ErrorCode::ALL.iter();

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use tidelog_coordinator::group::{
-    ClientInfo, ClusterView, Config, DeletedTopic, GroupCoordinator, GroupRequest, GroupResponse,
-    Input, TopicChange, resolve_regexes,
+    ClientInfo, ClusterView, Config, DeletedTopic, GroupRequest, GroupResponse, Input, TopicChange,
+    resolve_regexes,
 };
-use tidelog_node::groups::{After, Shard as Core, replay};
+use tidelog_node::groups::{After, Replayed, Shard as Core, replay};
 use tidelog_record::Batch;
 use tidelog_record::control::TransactionResult;
-use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Now, Str};
+use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Now, Offset, Str};
 use tokio::sync::oneshot;
 
 use super::{Groups, explain};
@@ -59,9 +59,9 @@ impl Shard {
             return;
         };
         match self.replay(&groups) {
-            Ok(machine) => {
+            Ok(replayed) => {
                 let view = groups.view();
-                self.call(|core, now, append, after| core.open(now, machine, view, append, after));
+                self.call(|core, now, append, after| core.open(now, replayed, view, append, after));
             }
             Err(error) => {
                 tracing::error!(partition = %self.partition.name, %error, "cannot load the groups");
@@ -70,7 +70,7 @@ impl Shard {
         }
     }
 
-    fn replay(&self, groups: &Groups) -> Result<GroupCoordinator, String> {
+    fn replay(&self, groups: &Groups) -> Result<Replayed, String> {
         let published = self.partition.published();
         // Where the log has failed, loading again would go round in circles.
         published
@@ -82,15 +82,14 @@ impl Shard {
             seed: random_seed(),
             ..groups.config.clone()
         };
-        let range = (marks.log_start_offset, marks.log_end_offset);
         let reader = self.partition.reader();
-        let replayed = replay(groups.clock.now(), config, epoch, &reader, range);
-        let (machine, skipped) = replayed.map_err(|error| error.to_string())?;
-        for (offset, error) in skipped {
+        let replayed = replay(groups.clock.now(), config, epoch, &reader, marks);
+        let replayed = replayed.map_err(|error| error.to_string())?;
+        for (offset, error) in &replayed.skipped {
             let partition = &self.partition.name;
             tracing::error!(%partition, %offset, %error, "a record of a group cannot be read and is left out");
         }
-        Ok(machine)
+        Ok(replayed)
     }
 
     /// Answers what is parked with `NOT_COORDINATOR`, and everything from now on.
@@ -134,12 +133,13 @@ impl Shard {
         waiter: Waiter,
     ) -> Result<Accepted, AppendRefused> {
         let is_committed = end.marker.result == TransactionResult::Commit;
+        let result = (end.producer_id, is_committed);
         let write = || self.partition.end_transaction(end, waiter);
-        let ended = self
-            .core
-            .lock()
-            .end_transaction(end.producer_id, is_committed, write);
-        self.settle();
+        let end_of = |accepted: &Accepted| accepted.appended.end.offset;
+        let mut ended = None;
+        self.call(|core, now, _, after| {
+            ended = core.end_transaction(now, result, write, end_of, after);
+        });
         // While it is not loaded, the coordinator of the transaction tries again.
         ended.unwrap_or(Err(AppendRefused::Replica(
             ErrorCode::NOT_LEADER_OR_FOLLOWER,
@@ -196,6 +196,9 @@ impl Shard {
         for (group_id, rebalance) in &after.reports {
             explain::log(group_id, rebalance);
         }
+        for (number, end) in after.waits {
+            self.await_committed(number, end);
+        }
         for (group_id, regexes) in after.regexes {
             self.resolve(groups, group_id, regexes);
         }
@@ -228,13 +231,28 @@ impl Shard {
         }
     }
 
+    fn waiter(&self, number: u64) -> Option<Waiter> {
+        let target = self.this.upgrade()?;
+        let token = number;
+        Some(Waiter { target, token })
+    }
+
+    /// Has the machine told when the log is committed up to `end`: later, also if it is so at once.
+    fn await_committed(&self, number: u64, end: Offset) {
+        let Some(waiter) = self.waiter(number) else {
+            return;
+        };
+        let result = match self.partition.await_committed(end, waiter) {
+            Ok(false) => return,
+            Ok(true) => Ok(()),
+            Err(code) => Err(code),
+        };
+        self.acknowledged.lock().push((number, result));
+    }
+
     /// Writes a batch to the partition. That it is committed is reported later, also if it is so at once.
     fn append(&self, append_id: u64, batch: &Batch) -> Result<(), ErrorCode> {
-        let target = self.this.upgrade().ok_or(ErrorCode::NOT_COORDINATOR)?;
-        let waiter = Waiter {
-            target,
-            token: append_id,
-        };
+        let waiter = self.waiter(append_id).ok_or(ErrorCode::NOT_COORDINATOR)?;
         match self
             .partition
             .append(batch, LeaderEpoch::NONE, Acks::All, waiter)

@@ -183,6 +183,11 @@ impl Partition {
         })
     }
 
+    /// Has `waiter` told when the log is committed up to `end`, unless it is already.
+    pub(crate) fn await_committed(&self, end: Offset, waiter: Waiter) -> Result<bool, ErrorCode> {
+        self.with_core(|core, _, _| core.await_committed(end, waiter))
+    }
+
     /// Takes over what the metadata says of the partition's leadership.
     pub(crate) fn role_changed(&self, role: Input) {
         self.input(role);

@@ -51,6 +51,8 @@ pub(super) struct Classic {
     pub(super) subscribed_topics: Option<Box<[TopicName]>>,
     /// How many members have ever joined.
     pub(super) joined: u64,
+    /// The newest append with a generation of this group.
+    pub(super) last_append: u64,
     pub(super) history: History,
 }
 
@@ -75,6 +77,7 @@ impl Classic {
             sync_timer: None,
             subscribed_topics: None,
             joined: 0,
+            last_append: 0,
             history: History::default(),
         }
     }
@@ -220,6 +223,7 @@ impl Classic {
         let append_id = cx
             .appends
             .push(cx.after(cx.config.offset_commit_timeout_ms));
+        self.last_append = append_id;
         let records = vec![record];
         cx.effects.push(Effect::Append { append_id, records });
         append_id

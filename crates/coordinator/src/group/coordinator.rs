@@ -2,7 +2,7 @@ mod events;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidelog_protocol::messages::consumer_group_describe::ConsumerGroupDescribeResponse;
 use tidelog_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
@@ -55,6 +55,8 @@ pub struct GroupCoordinator {
     new_topics_version: i64,
     /// The newest append that removed a group: whoever asks for a group that is not there waits for it.
     last_removal: u64,
+    /// The append to which belongs what is replayed; 0 if that is committed.
+    replayed_append: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,7 @@ impl GroupCoordinator {
             topic_hashes: TopicHashes::default(),
             new_topics_version: -1,
             last_removal: 0,
+            replayed_append: 0,
         }
     }
 
@@ -98,6 +101,14 @@ impl GroupCoordinator {
     /// How many groups there are.
     pub fn groups_count(&self) -> usize {
         self.groups.len()
+    }
+
+    /// What is replayed from now on lies beyond the high watermark: it is in the log, and may yet be lost. Gives the id of the append
+    /// as which it counts, for [`Input::Committed`]; until then nobody hears of it.
+    pub fn replay_uncommitted(&mut self, now: Now) -> u64 {
+        assert_eq!(self.phase, Phase::Loading, "a shard is loaded once");
+        self.replayed_append = self.push_append(now);
+        self.replayed_append
     }
 
     /// Takes in one record of the log, in the order of the log. `producer_id` is that of the batch if it is transactional,
@@ -116,7 +127,9 @@ impl GroupCoordinator {
             .get_mut(group_id)
             .expect("inserted if it was missing");
         group.apply(producer_id, record);
+        group.note_append(record, self.replayed_append);
         if record.is_tombstone() && group.is_void() {
+            self.last_removal = self.last_removal.max(self.replayed_append);
             if self.phase == Phase::Active {
                 assert!(group.is_empty(), "only groups without members are removed");
             }
@@ -139,8 +152,33 @@ impl GroupCoordinator {
         for group_id in self.transactions.remove(&producer_id).unwrap_or_default() {
             if let Some(group) = self.groups.get_mut(&group_id) {
                 group.offsets.end_transaction(producer_id, committed);
+                group.last_append = group.last_append.max(self.replayed_append);
             }
         }
+    }
+
+    /// Takes in a marker that was appended just now. If it concerns a group, gives the id of the append as which it counts, for
+    /// [`Input::Committed`].
+    pub fn end_transaction(
+        &mut self,
+        now: Now,
+        producer_id: ProducerId,
+        committed: bool,
+    ) -> Option<u64> {
+        if !self.transactions.contains_key(&producer_id) {
+            return None;
+        }
+        let append_id = self.push_append(now);
+        self.replayed_append = append_id;
+        self.replay_end_transaction(producer_id, committed);
+        self.replayed_append = 0;
+        Some(append_id)
+    }
+
+    fn push_append(&mut self, now: Now) -> u64 {
+        let timeout_ms = self.config.offset_commit_timeout_ms.max(0).unsigned_abs();
+        let timeout = Duration::from_millis(timeout_ms.into());
+        self.appends.push(now.instant + timeout)
     }
 
     /// Handles one input; what is to be done is added to `effects`, in no particular order but that of the appends.
@@ -233,7 +271,13 @@ impl GroupCoordinator {
     fn loaded(&mut self, now: Now, effects: &mut Vec<Effect>) {
         assert_eq!(self.phase, Phase::Loading, "a shard is loaded once");
         self.phase = Phase::Active;
-        self.groups.retain(|_, group| !group.is_void());
+        self.replayed_append = 0;
+        self.groups.retain(|_, group| {
+            if group.is_void() {
+                self.last_removal = self.last_removal.max(group.last_append);
+            }
+            !group.is_void()
+        });
         let (groups, mut cx) = self.split(now, effects);
         for group in groups.values_mut() {
             group.restore(&mut cx);
@@ -302,10 +346,14 @@ impl GroupCoordinator {
                     ..Default::default()
                 };
                 let response = GroupResponse::DescribeGroups(response);
-                effects.push(Effect::Reply {
-                    request_id,
-                    response,
+                let group_ids = request.groups.iter();
+                let appends = group_ids.filter_map(|id| match &self.groups.get(id)?.kind {
+                    Kind::Classic(classic) => Some(classic.last_append),
+                    Kind::Consumer(_) => None,
                 });
+                let after = appends.max().unwrap_or(0);
+                let (_, mut cx) = self.split(now, effects);
+                cx.reply_after(after, request_id, response);
             }
             request => self.request_to_group(now, parked, &request, effects),
         }

@@ -90,6 +90,16 @@ impl Group {
         }
     }
 
+    /// Whoever is told of what this record says waits for the append, 0 if there is nothing to wait for.
+    pub(super) fn note_append(&mut self, record: &GroupRecord, append_id: u64) {
+        let last = match (record, &mut self.kind) {
+            (GroupRecord::OffsetCommit { .. }, _) => &mut self.last_append,
+            (_, Kind::Classic(classic)) => &mut classic.last_append,
+            (_, Kind::Consumer(consumer)) => &mut consumer.last_append,
+        };
+        *last = append_id.max(*last);
+    }
+
     /// Whether nothing of the group is in the log.
     pub(super) fn is_void(&self) -> bool {
         self.offsets.is_empty()

@@ -250,6 +250,7 @@ pub(super) fn downgrade(
         let append_id = cx
             .appends
             .push(cx.after(cx.config.offset_commit_timeout_ms));
+        classic.last_append = append_id;
         cx.effects.push(Effect::Append { append_id, records });
     }
     let members: Vec<Str> = classic.members.keys().cloned().collect();

@@ -10,6 +10,10 @@
 //! somebody about them waits for [`Input::Committed`]. So nobody ever sees what could still be lost, and there is nothing to
 //! roll back: if an append fails, the shard is dropped and another one is loaded from the log.
 //!
+//! The same goes for what a shard was loaded with and is not committed yet ([`GroupCoordinator::replay_uncommitted`]): the leader of
+//! a partition has everything that was ever committed, but does not know at first how far that goes, and what lies at the end of
+//! its log may be lost with it. A group that has nothing there is answered at once.
+//!
 //! Who is in the middle of joining, and when a session ends, is not written down. A new coordinator starts with the newest
 //! generation whose assignment was written, and gives every member a whole session to show up.
 

@@ -54,8 +54,8 @@ impl Classic {
             State::Stable => {
                 self.sync_received(cx, member_id);
                 self.renew_own_session(cx, member_id);
-                let response = self.assignment_for(member_id);
-                cx.reply(parked.request_id, GroupResponse::SyncGroup(response));
+                let response = GroupResponse::SyncGroup(self.assignment_for(member_id));
+                cx.reply_after(self.last_append, parked.request_id, response);
             }
         }
     }

@@ -296,15 +296,41 @@ impl World {
         effects
     }
 
+    /// Another node takes over, with the same log; what was not committed is not yet. Gives what the former one answers.
+    pub fn take_over(&mut self) -> Vec<Effect> {
+        let mut effects = self.handle(Input::Unload);
+        self.epoch += 1;
+        self.log_ends = vec![self.committed];
+        self.shard = self.loaded_up_to(self.committed);
+        if self.committed < self.log.len() {
+            let append_id = self.shard.replay_uncommitted(self.now);
+            assert_eq!(append_id, 1, "it comes before all appends");
+            self.log_ends.push(self.log.len());
+            replay(&mut self.shard, &self.log[self.committed..]);
+        }
+        self.appended = self.log_ends.len() as u64 - 1;
+        effects.extend(self.show_cluster(Vec::new()));
+        effects.extend(self.handle(Input::Loaded));
+        effects
+    }
+
     /// Another shard with the same log.
     pub fn loaded_anew(&self) -> GroupCoordinator {
+        self.loaded_up_to(self.log.len())
+    }
+
+    fn loaded_up_to(&self, end: usize) -> GroupCoordinator {
         let epoch = LeaderEpoch::new(self.epoch);
         let mut shard = GroupCoordinator::new(self.now, self.config.clone(), epoch);
-        for (key, value) in &self.log {
-            let record = GroupRecord::decode(key, value.as_ref()).expect("it was written so");
-            shard.replay(ProducerId::NONE, &record.expect("it is of a known kind"));
-        }
+        replay(&mut shard, &self.log[..end]);
         shard
+    }
+}
+
+fn replay(shard: &mut GroupCoordinator, records: &[(Bytes, Option<Bytes>)]) {
+    for (key, value) in records {
+        let record = GroupRecord::decode(key, value.as_ref()).expect("it was written so");
+        shard.replay(ProducerId::NONE, &record.expect("it is of a known kind"));
     }
 }
 

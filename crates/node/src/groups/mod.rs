@@ -19,6 +19,7 @@ use tidelog_coordinator::group::{
 use tidelog_log::{LogError, LogReader};
 use tidelog_record::control::ControlType;
 use tidelog_record::{Batch, BatchBuilder, Codec};
+use tidelog_replication::partition::Watermarks;
 use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Now, Offset, ProducerId, Str, Timestamp};
 
 pub use self::view::{View, topic_changes};
@@ -32,6 +33,8 @@ pub struct After<R> {
     pub regexes: Vec<(GroupId, Vec<Str>)>,
     /// Rebalances that have begun or ended, for whoever watches.
     pub reports: Vec<(GroupId, Box<Rebalance>)>,
+    /// To be reported by [`Shard::appended`] under the number as soon as the log is committed up to the offset.
+    pub waits: Vec<(u64, Offset)>,
     /// The log has refused a write: the shard is to be loaded anew.
     pub reload: bool,
     /// What could not be written, and why.
@@ -44,6 +47,7 @@ impl<R> Default for After<R> {
             replies: Vec::new(),
             regexes: Vec::new(),
             reports: Vec::new(),
+            waits: Vec::new(),
             reload: false,
             refused: Vec::new(),
         }
@@ -61,6 +65,15 @@ pub struct Shard<R> {
     /// How many appends machines before this one have made. Of some of them it may become known only now what became of them.
     appends_before: u64,
     appends: u64,
+    /// What the machine was loaded with and is not committed yet, which is its first append.
+    loaded: Option<Loaded>,
+}
+
+/// The end of what was loaded, and the number under which it is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Loaded {
+    number: u64,
+    end: Offset,
 }
 
 #[derive(Debug)]
@@ -87,6 +100,7 @@ impl<R> Default for Shard<R> {
             state: State::Loading,
             appends_before: 0,
             appends: 0,
+            loaded: None,
         }
     }
 }
@@ -97,12 +111,11 @@ impl<R> Shard<R> {
         matches!(self.state, State::Loading)
     }
 
-    /// Opens the shard for requests, with a machine into which the log was [replayed](replay). A shard that was let go of meanwhile
-    /// stays as it is.
+    /// Opens the shard for requests, with what was [replayed](replay). A shard that was let go of meanwhile stays as it is.
     pub fn open(
         &mut self,
         now: Now,
-        machine: GroupCoordinator,
+        replayed: Replayed,
         view: Option<Arc<dyn ClusterView>>,
         append: Append<'_>,
         after: &mut After<R>,
@@ -111,8 +124,9 @@ impl<R> Shard<R> {
             return;
         }
         self.appends_before = self.appends;
+        self.await_loaded(replayed.uncommitted, after);
         self.state = State::Active(Box::new(Active {
-            machine,
+            machine: replayed.machine,
             parked: BTreeMap::new(),
             request_id: 0,
             effects: Vec::new(),
@@ -123,6 +137,20 @@ impl<R> Shard<R> {
             self.handle(now, Input::ClusterChanged { view, changes }, append, after);
         }
         self.handle(now, Input::Loaded, append, after);
+    }
+
+    /// A log that refuses writes may be loaded over and over, and ends where it ended before.
+    fn await_loaded(&mut self, uncommitted: Option<Offset>, after: &mut After<R>) {
+        let Some(end) = uncommitted else {
+            self.loaded = None;
+            return;
+        };
+        if self.loaded.is_none_or(|loaded| loaded.end != end) {
+            self.appends += 1;
+            let number = self.appends;
+            self.loaded = Some(Loaded { number, end });
+            after.waits.push((number, end));
+        }
     }
 
     /// The log cannot be loaded: every request gets `code`.
@@ -187,9 +215,14 @@ impl<R> Shard<R> {
         append: Append<'_>,
         after: &mut After<R>,
     ) {
-        // A machine that was dropped has no use for it.
-        let Some(append_id) = number.checked_sub(self.appends_before).filter(|id| *id > 0) else {
-            return;
+        let loaded = self.loaded.take_if(|loaded| loaded.number == number);
+        let append_id = match loaded {
+            Some(_) => 1,
+            // A machine that was dropped has no use for it.
+            None => match number.checked_sub(self.appends_before) {
+                None | Some(0) => return,
+                Some(append_id) => append_id,
+            },
         };
         let input = match result {
             Ok(()) => Input::Committed { append_id },
@@ -253,21 +286,27 @@ impl<R> Shard<R> {
         }
     }
 
-    /// Has `write` append how a transaction ended, and takes that over if it works; `None` if no machine is loaded.
+    /// Has `write` append how a transaction ended, and takes that over if it works; `None` if no machine is loaded. `end` is where
+    /// what was written ends.
     pub fn end_transaction<T, E>(
         &mut self,
-        producer_id: ProducerId,
-        is_committed: bool,
+        now: Now,
+        (producer_id, is_committed): (ProducerId, bool),
         write: impl FnOnce() -> Result<T, E>,
+        end: impl FnOnce(&T) -> Offset,
+        after: &mut After<R>,
     ) -> Option<Result<T, E>> {
         let State::Active(active) = &mut self.state else {
             return None;
         };
         let written = write();
-        if written.is_ok() {
-            active
+        if let Ok(accepted) = &written
+            && let Some(append_id) = active
                 .machine
-                .replay_end_transaction(producer_id, is_committed);
+                .end_transaction(now, producer_id, is_committed)
+        {
+            self.appends = self.appends_before + append_id;
+            after.waits.push((self.appends, end(accepted)));
         }
         Some(written)
     }
@@ -298,27 +337,48 @@ fn encode(records: &[GroupRecord], now: Timestamp) -> Result<Batch, ErrorCode> {
     batch.build().map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)
 }
 
-/// A machine with what the log says from `from` to `to`; and what of that cannot be read and is left out, with its offset. The
-/// groups that it does not concern are served all the same.
+/// What was read of a log.
+#[derive(Debug)]
+pub struct Replayed {
+    /// A machine that knows all of it, and has yet to be [opened](Shard::open).
+    pub machine: GroupCoordinator,
+    /// The end of the log, if not all that was read is committed.
+    pub uncommitted: Option<Offset>,
+    /// What cannot be read and is left out, with its offset. The groups that it does not concern are served all the same.
+    pub skipped: Vec<(Offset, String)>,
+}
+
+/// Reads all that is in a log of which so much is committed.
 pub fn replay(
     now: Now,
     config: Config,
     epoch: LeaderEpoch,
     reader: &LogReader,
-    (from, to): (Offset, Offset),
-) -> Result<(GroupCoordinator, Vec<(Offset, String)>), LogError> {
-    let mut machine = GroupCoordinator::new(now, config, epoch);
-    let mut skipped = Vec::new();
+    marks: Watermarks,
+) -> Result<Replayed, LogError> {
+    let (from, to) = (marks.log_start_offset, marks.log_end_offset);
+    let mut replayed = Replayed {
+        machine: GroupCoordinator::new(now, config, epoch),
+        uncommitted: None,
+        skipped: Vec::new(),
+    };
     for batch in reader.batches(from, to) {
         match batch {
-            Ok(batch) => replay_batch(&mut machine, &batch, &mut skipped),
+            Ok(batch) => {
+                let is_committed = batch.header().last_offset() < marks.high_watermark;
+                if !is_committed && replayed.uncommitted.is_none() {
+                    replayed.uncommitted = Some(to);
+                    replayed.machine.replay_uncommitted(now);
+                }
+                replay_batch(&mut replayed.machine, &batch, &mut replayed.skipped);
+            }
             Err(error @ LogError::DamagedBatch { .. }) => {
-                skipped.push((from, error.to_string()));
+                replayed.skipped.push((from, error.to_string()));
             }
             Err(error) => return Err(error),
         }
     }
-    Ok((machine, skipped))
+    Ok(replayed)
 }
 
 /// Replays one batch of the partition: records, or how a transaction with commits ended.
@@ -368,6 +428,8 @@ mod tests {
     use tidelog_protocol::messages::offset_commit::{
         OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
     };
+    use tidelog_protocol::messages::offset_fetch::OffsetFetchRequestGroup;
+    use tidelog_protocol::records::group::classic::OffsetCommitValue;
 
     use super::*;
 
@@ -386,6 +448,81 @@ mod tests {
         })
     }
 
+    fn fetch() -> GroupRequest {
+        GroupRequest::OffsetFetch {
+            group: OffsetFetchRequestGroup {
+                group_id: "billing".into(),
+                ..Default::default()
+            },
+            require_stable: false,
+        }
+    }
+
+    /// A log with one commit, which ends at `uncommitted` if it is not committed yet.
+    fn loaded(now: Now, uncommitted: Option<i64>) -> Replayed {
+        let mut machine = GroupCoordinator::new(now, Config::default(), LeaderEpoch::new(0));
+        if uncommitted.is_some() {
+            machine.replay_uncommitted(now);
+        }
+        let record = GroupRecord::OffsetCommit {
+            group_id: "billing".into(),
+            topic: "orders".into(),
+            partition: 0,
+            value: Some(OffsetCommitValue::default()),
+        };
+        machine.replay(ProducerId::NONE, &record);
+        Replayed {
+            machine,
+            uncommitted: uncommitted.map(Offset::new),
+            skipped: Vec::new(),
+        }
+    }
+
+    /// The log of a partition that lacks replicas ends where it ended, however often it is loaded.
+    #[test]
+    fn what_was_loaded_is_waited_for_once() {
+        let now = Now {
+            instant: Instant::now(),
+            timestamp: Timestamp::from_millis(1_700_000_000_000),
+        };
+        let mut shard = Shard::default();
+        let refuses = |_, _: &Batch| Err(ErrorCode::NOT_ENOUGH_REPLICAS);
+        let open = |shard: &mut Shard<u32>, end: Option<i64>| {
+            let mut after = After::default();
+            let mut append = refuses;
+            shard.open(now, loaded(now, end), None, &mut append, &mut after);
+            let client = ClientInfo::default();
+            shard.request(now, 8, client, fetch(), 1, &mut append, &mut after);
+            (after.waits, after.replies.len())
+        };
+        let fail = |shard: &mut Shard<u32>| {
+            let (client, mut after) = (ClientInfo::default(), After::default());
+            let mut append = refuses;
+            shard.request(now, 8, client, commit(), 2, &mut append, &mut after);
+            assert!(after.reload, "the log took it");
+        };
+        let reached = |shard: &mut Shard<u32>, number| {
+            let mut after = After::default();
+            let mut nothing = |_, _: &Batch| Ok(());
+            shard.appended(now, number, Ok(()), &mut nothing, &mut after);
+            after.replies.len()
+        };
+
+        let (waits, answered) = open(&mut shard, Some(7));
+        assert_eq!((&waits[..], answered), (&[(1, Offset::new(7))][..], 0));
+        fail(&mut shard);
+        assert_eq!(open(&mut shard, Some(7)), (vec![], 0));
+        assert_eq!(reached(&mut shard, 1), 1);
+        fail(&mut shard);
+        // Another batch was taken meanwhile.
+        let (waits, _) = open(&mut shard, Some(8));
+        assert_eq!(waits[0].1, Offset::new(8));
+        assert_eq!(reached(&mut shard, 1), 0, "this is no news");
+        assert_eq!(reached(&mut shard, waits[0].0), 1);
+        fail(&mut shard);
+        assert_eq!(open(&mut shard, None), (vec![], 1));
+    }
+
     /// The log may have taken an append, refused the next one, and tell only then that the first one is committed.
     #[test]
     fn a_machine_hears_nothing_of_what_the_one_before_has_written() {
@@ -393,7 +530,7 @@ mod tests {
             instant: Instant::now(),
             timestamp: Timestamp::from_millis(1_700_000_000_000),
         };
-        let machine = || GroupCoordinator::new(now, Config::default(), LeaderEpoch::new(0));
+        let replayed = || loaded(now, None);
         let mut shard = Shard::default();
         let mut written = Vec::new();
         let mut ask = |shard: &mut Shard<u32>, asker, result: Result<(), ErrorCode>| {
@@ -408,12 +545,12 @@ mod tests {
         };
         let mut nothing = |_, _: &Batch| Ok(());
         let mut after = After::default();
-        shard.open(now, machine(), None, &mut nothing, &mut after);
+        shard.open(now, replayed(), None, &mut nothing, &mut after);
         let (first, _) = ask(&mut shard, 1, Ok(()));
         let (_, refused) = ask(&mut shard, 2, Err(ErrorCode::NOT_ENOUGH_REPLICAS));
         assert!(refused.reload && refused.replies.len() == 2 && shard.is_loading());
 
-        shard.open(now, machine(), None, &mut nothing, &mut after);
+        shard.open(now, replayed(), None, &mut nothing, &mut after);
         let (third, _) = ask(&mut shard, 3, Ok(()));
         let mut appended = |number: Option<u64>| {
             let mut after = After::default();

@@ -62,6 +62,12 @@ impl<W> PartitionCore<W> {
         }
     }
 
+    /// Has `waiter` wait until the log of this leader is committed up to `end`; tells whether it is, and there is nothing to wait for.
+    pub fn await_committed(&mut self, end: Offset, waiter: W) -> Result<bool, ErrorCode> {
+        self.replica.check_leader_epoch(LeaderEpoch::NONE)?;
+        Ok(self.wait(Acks::All, end, waiter))
+    }
+
     /// Notes who waits for an append that ends at `end`; tells whether there is nothing to wait for.
     pub(super) fn wait(&mut self, acks: Acks, end: Offset, waiter: W) -> bool {
         let marks = self.replica.watermarks();

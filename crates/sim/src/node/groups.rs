@@ -13,7 +13,7 @@ use tidelog_node::groups::{After, Append, Shard, View, replay, topic_changes};
 use tidelog_node::partition::{Acks, AppendRefused};
 use tidelog_protocol::messages::offset_commit::OffsetCommitRequest;
 use tidelog_record::Batch;
-use tidelog_types::{ErrorCode, LeaderEpoch, Now, ProducerId, TopicName};
+use tidelog_types::{ErrorCode, LeaderEpoch, Now, Offset, ProducerId, TopicName};
 
 use super::Process;
 use crate::clock::MS;
@@ -97,23 +97,23 @@ impl Process {
         };
         let (marks, leadership) = local.core.readers_see();
         let (epoch, seed) = (leadership.leader_epoch(), io.random.next());
-        let range = (marks.log_start_offset, marks.log_end_offset);
         let reader = local.core.log().reader();
         let id = self.id;
         io.say(|| format!("node {id}: loads the groups of partition {index}, epoch {epoch}"));
-        match replay(now, config(seed), epoch, &reader, range) {
-            Ok((machine, skipped)) => {
-                for (offset, error) in skipped {
+        match replay(now, config(seed), epoch, &reader, marks) {
+            Ok(mut replayed) => {
+                for (offset, error) in &replayed.skipped {
                     io.oracle
                         .wrong(format!("the record of a group at {offset}: {error}"));
                 }
-                let machine = match io.has(Bug::ForgetsOffsetsWhenLoaded) {
-                    true => without_offsets(now, machine.records(), epoch, seed),
-                    false => machine,
-                };
+                if io.has(Bug::ForgetsOffsetsWhenLoaded) {
+                    let records = replayed.machine.records();
+                    replayed.machine = without_offsets(now, records, epoch, seed);
+                    replayed.uncommitted = None;
+                }
                 let view = self.view();
                 self.with_shard(io, index, |shard, now, append, after| {
-                    shard.open(now, machine, Some(view), append, after);
+                    shard.open(now, replayed, Some(view), append, after);
                 });
             }
             Err(error) => self.fail(error.to_string()),
@@ -234,6 +234,9 @@ impl Process {
             self.check_answer(io, index, asker, &response);
             self.answer(io, asker, Response::Group(Box::new(response)));
         }
+        for (number, end) in after.waits {
+            self.await_committed(io, index, number, end);
+        }
         let view = (!after.regexes.is_empty()).then(|| self.view());
         for ((group_id, regexes), view) in after.regexes.into_iter().zip(view) {
             let resolved = resolve_regexes(&*view, &regexes);
@@ -289,6 +292,26 @@ impl Process {
             Err(refused) => {
                 self.coordinators.appends.remove(&waiter);
                 Err(refused.error_code())
+            }
+        }
+    }
+
+    /// Has a shard told when its log is committed up to `end`.
+    fn await_committed(&mut self, io: &mut Io<'_>, index: i32, number: u64, end: Offset) {
+        let waiter = self.id();
+        self.coordinators.appends.insert(waiter, (index, number));
+        let waits = self.offsets_partition(index).and_then(|partition| {
+            self.with(io, partition, |core, _, _| {
+                core.await_committed(end, waiter)
+            })
+        });
+        match waits.unwrap_or(Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.group_appended(waiter, Ok(()));
+            }
+            Err(code) => {
+                self.group_appended(waiter, Err(code));
             }
         }
     }

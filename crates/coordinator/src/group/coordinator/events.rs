@@ -234,9 +234,7 @@ impl GroupCoordinator {
         effects: &mut Vec<Effect>,
     ) {
         for records in batches(records, self.config.append_bytes_max) {
-            let timeout_ms = self.config.offset_commit_timeout_ms.max(0).unsigned_abs();
-            let deadline = now.instant + Duration::from_millis(timeout_ms.into());
-            let append_id = self.appends.push(deadline);
+            let append_id = self.push_append(now);
             self.last_removal = append_id;
             for record in &records {
                 self.replay(ProducerId::NONE, record);
