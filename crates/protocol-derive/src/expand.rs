@@ -24,7 +24,7 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
         Some(_) => (
             TokenStream::new(),
             quote!(let start = reader.start();),
-            quote!(reader.check_message::<Self>(start, version)?;),
+            quote!(reader.check_message(start, version, <Self as ::tidelog_protocol::Message>::SCHEMA)?;),
         ),
         // Into the loop over the elements of an array.
         None => (
@@ -69,7 +69,13 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
                 reader: &mut ::tidelog_protocol::Reader,
                 version: ::tidelog_protocol::Version,
             ) -> Self {
-                ::tidelog_protocol::Reader::whole(reader, version)
+                match <Self as ::tidelog_protocol::Wire>::try_decode(reader, version) {
+                    ::core::result::Result::Ok(whole) => whole,
+                    ::core::result::Result::Err(error) => {
+                        reader.fail_again(error);
+                        ::core::default::Default::default()
+                    }
+                }
             }
 
             #inline
@@ -106,6 +112,10 @@ pub(crate) fn expand(schema: &Struct) -> TokenStream {
         impl ::tidelog_protocol::Show for #name {
             fn show(&self, line: &mut ::tidelog_protocol::Line<'_>) -> ::core::fmt::Result {
                 line.fields(self)
+            }
+
+            fn show_all(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::tidelog_protocol::debug(#name_text, self, f)
             }
         }
 
@@ -404,7 +414,9 @@ fn encode_tags(schema: &Struct) -> TokenStream {
         };
         quote! {
             if #present {
-                writer.put_tag(&mut tags, #tag, |writer| { #value });
+                let mark = writer.begin_tag(&mut tags, #tag);
+                #value;
+                writer.end_tag(mark);
             }
         }
     });

@@ -148,6 +148,12 @@ impl EncodeError {
         }))
     }
 
+    /// A message that has no such version.
+    #[cold]
+    pub(crate) fn unsupported(message: &'static str, version: i16) -> Self {
+        Self::new(EncodeErrorKind::UnsupportedVersion { version }).in_field(message, "version")
+    }
+
     /// A field with content that `version` has no place for.
     #[cold]
     pub fn not_carried(version: Version) -> Self {

@@ -307,7 +307,9 @@ pub fn struct_from_json(
                 field_from_json(field, value, &mut field_writer, version)?;
             }
             let bytes = field_writer.finish_contiguous()?;
-            writer.put_tag(&mut tags, tag, |writer| writer.put_slice(&bytes));
+            let mark = writer.begin_tag(&mut tags, tag);
+            writer.put_slice(&bytes);
+            writer.end_tag(mark);
         }
         writer.end_tags(tags);
     }

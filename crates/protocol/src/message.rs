@@ -1,9 +1,6 @@
 use bytes::Bytes;
 
-use crate::{
-    DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind, Reader, Schema, Version,
-    VersionRange, Wire, Writer,
-};
+use crate::{DecodeError, EncodeError, Reader, Schema, Version, VersionRange, Wire, Writer};
 
 /// A whole message or record: a struct with versions of its own.
 ///
@@ -33,32 +30,26 @@ pub trait Message: Wire + Default {
 
     /// The version of this number, if it exists.
     fn version(number: i16) -> Option<Version> {
-        Self::VERSIONS.contains(number).then(|| Version {
-            number,
-            flexible: Self::FLEXIBLE.contains(number),
-        })
+        Version::of(Self::VERSIONS, Self::FLEXIBLE, number)
     }
 
     /// Reads the message in `version`; what follows it is left in the reader.
     fn read(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
         match Self::version(version) {
             Some(version) => Self::try_decode(reader, version),
-            None => Err(reader
-                .error(DecodeErrorKind::UnsupportedVersion { version })
-                .in_field(Self::NAME, "version")),
+            None => Err(reader.unsupported(Self::NAME, version)),
         }
     }
 
     /// Writes the message in `version`.
     fn write(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        let Some(version) = Self::version(version) else {
-            return Err(
-                EncodeError::new(EncodeErrorKind::UnsupportedVersion { version })
-                    .in_field(Self::NAME, "version"),
-            );
-        };
-        self.encode(writer, version);
-        writer.check()
+        match Self::version(version) {
+            Some(version) => {
+                self.encode(writer, version);
+                writer.check()
+            }
+            None => Err(EncodeError::unsupported(Self::NAME, version)),
+        }
     }
 
     /// How many bytes the message has in `version`. Finding out writes it, without copying its

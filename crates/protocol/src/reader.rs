@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use tidelog_types::{Str, Uuid};
 
-use crate::{DecodeError, DecodeErrorKind, Message, UnknownTags, Version, Wire};
+use crate::{DecodeError, DecodeErrorKind, Schema, UnknownTags, Version};
 
 /// No array of a message has more elements; Kafka's reader draws the same line.
 const ARRAY_LEN_MAX: u32 = 1_000_000;
@@ -367,16 +367,20 @@ impl Reader {
     /// on the wire, so that no more is reserved in advance than has arrived.
     #[inline]
     pub fn take_room<T>(&mut self, len: usize) -> Vec<T> {
-        let size = size_of::<T>().max(1);
+        Vec::with_capacity(self.room(len, size_of::<T>().max(1)))
+    }
+
+    /// For how many of `len` elements of `size` bytes room is reserved.
+    fn room(&mut self, len: usize, size: usize) -> usize {
         let Some(memory) = self.memory.checked_sub(len.saturating_mul(size)) else {
             self.fail(DecodeErrorKind::LongArray {
                 count: u32::try_from(len).unwrap_or(u32::MAX),
             });
-            return Vec::new();
+            return 0;
         };
         self.memory = memory;
         let room = self.remaining().max(RESERVED_BYTES_MIN) / size;
-        Vec::with_capacity(len.min(room.max(1)))
+        len.min(room.max(1))
     }
 
     /// Passes over the tagged fields of a struct that has none of its own.
@@ -455,6 +459,13 @@ impl Reader {
         }
     }
 
+    /// A message that has no such version.
+    #[cold]
+    pub(crate) fn unsupported(&self, message: &'static str, version: i16) -> DecodeError {
+        self.error(DecodeErrorKind::UnsupportedVersion { version })
+            .in_field(message, "version")
+    }
+
     /// Remembers a failure at the current position, unless there has been one. Nothing is left to
     /// be read.
     #[cold]
@@ -466,8 +477,9 @@ impl Reader {
     }
 
     /// Remembers a failure that was already told.
+    #[doc(hidden)]
     #[cold]
-    pub(crate) fn fail_again(&mut self, error: DecodeError) {
+    pub fn fail_again(&mut self, error: DecodeError) {
         self.failure = Some(error);
     }
 
@@ -478,15 +490,6 @@ impl Reader {
             None => Ok(()),
             Some(failure) => Err(failure),
         }
-    }
-
-    /// A struct within another, for the derive.
-    #[doc(hidden)]
-    pub fn whole<T: Wire + Default>(&mut self, version: Version) -> T {
-        T::try_decode(self, version).unwrap_or_else(|error| {
-            self.fail_again(error);
-            T::default()
-        })
     }
 
     /// The value, if reading has not failed.
@@ -511,11 +514,11 @@ impl Reader {
 
     /// Ends the message that began at `start`, and fails if reading has failed; for the derive.
     #[doc(hidden)]
-    #[inline]
-    pub fn check_message<M: Message>(
+    pub fn check_message(
         &mut self,
         start: Start,
         version: Version,
+        schema: &Schema,
     ) -> Result<(), DecodeError> {
         if start.to_the_end && self.position != self.end {
             let count = self.remaining();
@@ -524,7 +527,7 @@ impl Reader {
         }
         match self.failure.take() {
             None => Ok(()),
-            Some(failure) => Err(M::SCHEMA.locate(failure, self.again(start), version)),
+            Some(failure) => Err(schema.locate(failure, self.again(start), version)),
         }
     }
 

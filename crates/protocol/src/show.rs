@@ -18,9 +18,12 @@ const TEXT_LEN_MAX: usize = 80;
 const LINE_LEN_MAX: usize = 500;
 
 /// A value that can be shown in a line.
-pub trait Show: fmt::Debug {
+pub trait Show {
     /// Shows the value.
     fn show(&self, line: &mut Line<'_>) -> fmt::Result;
+
+    /// Shows the value in full, as `{:?}` does.
+    fn show_all(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
     /// Whether the value says nothing, so that a line leaves it out.
     fn is_blank(&self) -> bool {
@@ -43,13 +46,47 @@ pub struct Line<'a> {
 /// What stands for a field that must not be shown.
 pub struct Secret;
 
+/// The elements of an array of any type. With them what shows an array is compiled once, and not for each of some
+/// 270 types.
+trait Elements {
+    fn len(&self) -> usize;
+    fn element(&self, index: usize) -> &dyn Show;
+}
+
+impl<T: Show> Elements for Vec<T> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn element(&self, index: usize) -> &dyn Show {
+        &self[index]
+    }
+}
+
+/// What is shown in full.
+struct All<'a>(&'a dyn Show);
+
+impl fmt::Debug for All<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.show_all(f)
+    }
+}
+
 /// The struct with all its fields, as `#[derive(Debug)]` would show it, without the secrets.
 pub fn debug(name: &str, fields: &dyn Fields, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut shown = f.debug_struct(name);
     fields.fields(&mut |name, value| {
-        shown.field(name, &value);
+        shown.field(name, &All(value));
     });
     shown.finish()
+}
+
+fn all_elements(elements: &dyn Elements, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut list = f.debug_list();
+    for index in 0..elements.len() {
+        list.entry(&All(elements.element(index)));
+    }
+    list.finish()
 }
 
 /// The value in a line.
@@ -74,12 +111,12 @@ impl Line<'_> {
         self.write_char('}')
     }
 
-    fn elements<T: Show>(&mut self, elements: &[T]) -> fmt::Result {
+    fn elements(&mut self, elements: &dyn Elements) -> fmt::Result {
         self.write_char('[')?;
         let mut between = "";
-        for element in elements.iter().take(ELEMENTS_MAX) {
+        for index in 0..elements.len().min(ELEMENTS_MAX) {
             self.write_str(between)?;
-            element.show(self)?;
+            elements.element(index).show(self)?;
             between = ", ";
         }
         match elements.len().checked_sub(ELEMENTS_MAX) {
@@ -119,15 +156,13 @@ impl fmt::Debug for Line<'_> {
     }
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 impl Show for Secret {
     fn show(&self, line: &mut Line<'_>) -> fmt::Result {
         line.write_str("***")
+    }
+
+    fn show_all(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 
@@ -136,6 +171,10 @@ macro_rules! plain {
         $(impl Show for $type {
             fn show(&self, line: &mut Line<'_>) -> fmt::Result {
                 write!(line, "{self}")
+            }
+
+            fn show_all(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self, f)
             }
         })*
     };
@@ -161,6 +200,10 @@ macro_rules! text {
                 line.text(self)
             }
 
+            fn show_all(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self, f)
+            }
+
             fn is_blank(&self) -> bool {
                 self.is_empty()
             }
@@ -177,6 +220,10 @@ macro_rules! bytes {
                 write!(line, "{} bytes", self.len())
             }
 
+            fn show_all(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self, f)
+            }
+
             fn is_blank(&self) -> bool {
                 self.is_empty()
             }
@@ -191,6 +238,10 @@ impl<T: Show> Show for Vec<T> {
         line.elements(self)
     }
 
+    fn show_all(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        all_elements(self, f)
+    }
+
     fn is_blank(&self) -> bool {
         self.is_empty()
     }
@@ -201,6 +252,13 @@ impl<T: Show> Show for Option<T> {
         match self {
             None => line.write_str("null"),
             Some(value) => value.show(line),
+        }
+    }
+
+    fn show_all(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            None => f.write_str("None"),
+            Some(value) => f.debug_tuple("Some").field(&All(value)).finish(),
         }
     }
 

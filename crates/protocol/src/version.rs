@@ -12,6 +12,16 @@ pub struct Version {
     pub flexible: bool,
 }
 
+impl Version {
+    /// The version of this number, if it is one of `versions`.
+    pub(crate) fn of(versions: VersionRange, flexible: VersionRange, number: i16) -> Option<Self> {
+        versions.contains(number).then(|| Self {
+            number,
+            flexible: flexible.contains(number),
+        })
+    }
+}
+
 /// Versions from `min` to `max`, both included; empty if `min` is larger than `max`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct VersionRange {

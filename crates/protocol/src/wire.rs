@@ -28,7 +28,8 @@ pub trait Wire: Sized {
     /// Structs are made here, and only if all of their fields are there.
     fn try_decode(reader: &mut Reader, version: Version) -> Result<Self, DecodeError> {
         let value = Self::decode(reader, version);
-        reader.checked(value)
+        reader.check()?;
+        Ok(value)
     }
 
     /// Whether the value is the one that a field has if nothing else was said.
@@ -243,8 +244,8 @@ newtype! {
 
 /// Types with a length before them. Null is a length of its own: -1, or 0 if lengths are compact.
 macro_rules! lengthy {
-    (<$($t:ident)?> $type:ty, $kind:expr, $encode:expr, $take_len:ident, $take:expr) => {
-        impl<$($t: Wire)?> Wire for $type {
+    ($type:ty, $kind:expr, $encode:expr, $take_len:ident, $take:expr) => {
+        impl Wire for $type {
             const KIND: Kind = $kind;
 
             #[inline]
@@ -287,7 +288,7 @@ macro_rules! lengthy {
 }
 
 lengthy!(
-    <> Str,
+    Str,
     Kind::String,
     |value: Option<&Self>, writer: &mut Writer, version| {
         match value {
@@ -300,7 +301,7 @@ lengthy!(
 );
 
 lengthy!(
-    <> Bytes,
+    Bytes,
     Kind::Bytes,
     |value: Option<&Self>, writer: &mut Writer, version| {
         writer.put_len(value.map(Self::len), version);
@@ -313,7 +314,7 @@ lengthy!(
 );
 
 lengthy!(
-    <> Payload,
+    Payload,
     Kind::Records,
     |value: Option<&Self>, writer: &mut Writer, version| {
         writer.put_len(value.map(Self::len), version);
@@ -327,21 +328,50 @@ lengthy!(
     |reader, len, _| Self::Bytes(reader.take_slice(len))
 );
 
-lengthy!(
-    <T> Vec<T>,
-    Kind::Array(&T::KIND),
-    |value: Option<&Self>, writer: &mut Writer, version| {
-        writer.put_len(value.map(Self::len), version);
-        T::encode_elements(value.map_or(&[], |v| v), writer, version);
-    },
-    take_array_len,
-    |reader, len, version| T::decode_elements(reader, len, version)
-);
+impl<T: Wire> Wire for Vec<T> {
+    const KIND: Kind = Kind::Array(&T::KIND);
+
+    #[inline]
+    fn encode(&self, writer: &mut Writer, version: Version) {
+        writer.put_len(Some(self.len()), version);
+        T::encode_elements(self, writer, version);
+    }
+
+    #[inline]
+    fn decode(reader: &mut Reader, version: Version) -> Self {
+        match reader.take_array_len(version) {
+            Some(len) => T::decode_elements(reader, len, version),
+            None => {
+                reader.fail(DecodeErrorKind::Null);
+                Self::new()
+            }
+        }
+    }
+
+    #[inline]
+    fn is_default(&self) -> bool {
+        self.is_empty()
+    }
+
+    #[inline]
+    fn encode_nullable(value: Option<&Self>, writer: &mut Writer, version: Version) {
+        match value {
+            Some(value) => value.encode(writer, version),
+            None => writer.put_len(None, version),
+        }
+    }
+
+    #[inline]
+    fn decode_nullable(reader: &mut Reader, version: Version) -> Option<Self> {
+        let len = reader.take_array_len(version)?;
+        Some(T::decode_elements(reader, len, version))
+    }
+}
 
 macro_rules! name {
     ($($type:ty),*) => {
         $(lengthy!(
-            <> $type,
+            $type,
             Kind::String,
             |value: Option<&Self>, writer, version| {
                 Str::encode_nullable(value.map(Self::as_inner), writer, version)

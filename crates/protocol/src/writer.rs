@@ -270,7 +270,7 @@ impl Writer {
         self.end_tags(tags);
     }
 
-    /// Begins the tagged fields of a struct, of which `count` will be [put](Self::put_tag).
+    /// Begins the tagged fields of a struct, of which `count` [begin](Self::begin_tag) next.
     #[inline]
     pub fn begin_tags(&mut self, count: u32) -> TagsWritten {
         if self.unknown.structs.is_empty() {
@@ -284,8 +284,8 @@ impl Writer {
         }
     }
 
-    /// Writes a tagged field. Tags must come in ascending order.
-    pub fn put_tag(&mut self, tags: &mut TagsWritten, tag: u32, value: impl FnOnce(&mut Self)) {
+    /// Begins a tagged field, whose value is written next. Tags must come in ascending order.
+    pub fn begin_tag(&mut self, tags: &mut TagsWritten, tag: u32) -> Mark {
         let unknown = tags.unknown.iter_mut();
         for unknown in unknown {
             while let Some((tag, value)) = unknown.next_if(|(unknown, _)| *unknown < tag) {
@@ -293,9 +293,12 @@ impl Writer {
             }
         }
         self.put_uvarint(tag);
-        let mark = self.mark();
-        value(self);
-        self.insert_len(mark);
+        self.mark()
+    }
+
+    /// Ends the tagged field that began there.
+    pub fn end_tag(&mut self, begin: Mark) {
+        self.insert_len(begin);
     }
 
     /// Ends the tagged fields of a struct.
@@ -480,10 +483,10 @@ mod tests {
         let large = Bytes::from(vec![7; SPLICED_LEN_MIN]);
         let mut writer = Writer::new();
         let mut tags = writer.begin_tags(1);
-        writer.put_tag(&mut tags, 3, |w| {
-            w.put_i8(5);
-            w.put_bytes(&large);
-        });
+        let mark = writer.begin_tag(&mut tags, 3);
+        writer.put_i8(5);
+        writer.put_bytes(&large);
+        writer.end_tag(mark);
         writer.end_tags(tags);
         let whole = writer.finish_contiguous().unwrap();
         assert_eq!(whole[..5], [1, 3, 0x81, 0x08, 5]);

@@ -1,8 +1,9 @@
 //! Why a group rebalanced, for the log and as JSON for who asks over the wire (ADR 7).
 
-use serde_json::{Value, json};
-use tidelog_coordinator::group::history::{Cause, Outcome, Rebalance};
+use tidelog_coordinator::group::history::{Cause, Move, Outcome, PhaseTime, Rebalance, Wait};
 use tidelog_types::{GroupId, TopicName};
+
+use super::json::Value;
 
 /// Says in the broker's log that a rebalance has begun or ended.
 pub(super) fn log(group_id: &GroupId, rebalance: &Rebalance) {
@@ -36,83 +37,87 @@ pub(super) fn log(group_id: &GroupId, rebalance: &Rebalance) {
 
 /// The rebalances of a group, oldest first.
 pub(super) fn to_json<'a>(history: impl Iterator<Item = &'a Rebalance>) -> String {
-    Value::Array(history.map(rebalance).collect()).to_string()
+    Value::array(history, rebalance).to_string()
 }
 
 fn rebalance(rebalance: &Rebalance) -> Value {
-    let phases = rebalance.phases.iter();
-    let waits = rebalance.waited_for.iter();
-    let moves = rebalance.moves.iter();
-    json!({
-        "protocol": rebalance.protocol.name(),
-        "epoch": rebalance.epoch,
-        "startedMs": rebalance.started.as_millis(),
-        "outcome": rebalance.outcome.name(),
-        "members": rebalance.members,
-        "causes": rebalance.causes.iter().map(cause).collect::<Vec<_>>(),
-        "causesOmitted": rebalance.causes_omitted,
-        "phases": phases
-            .map(|phase| json!({"phase": phase.phase.name(), "ms": phase.millis}))
-            .collect::<Vec<_>>(),
-        "waitedFor": waits
-            .map(|wait| json!({
-                "memberId": &*wait.who.member_id,
-                "instanceId": wait.who.instance_id.as_deref(),
-                "clientId": &*wait.who.client_id,
-                "clientHost": &*wait.who.client_host,
-                "phase": wait.phase.name(),
-                "ms": wait.millis,
-                "gaveUp": wait.gave_up,
-            }))
-            .collect::<Vec<_>>(),
-        "moves": moves
-            .map(|one| json!({
-                "topic": &*one.topic,
-                "partition": one.partition,
-                "from": one.from.as_deref(),
-                "to": one.to.as_deref(),
-            }))
-            .collect::<Vec<_>>(),
-        "movesCount": rebalance.moves_count,
-    })
+    Value::object([
+        ("protocol", rebalance.protocol.name().into()),
+        ("epoch", rebalance.epoch.into()),
+        ("startedMs", rebalance.started.as_millis().into()),
+        ("outcome", rebalance.outcome.name().into()),
+        ("members", rebalance.members.into()),
+        ("causes", Value::array(&rebalance.causes, cause)),
+        ("causesOmitted", rebalance.causes_omitted.into()),
+        ("phases", Value::array(&rebalance.phases, phase)),
+        ("waitedFor", Value::array(&rebalance.waited_for, wait)),
+        ("moves", Value::array(&rebalance.moves, one_move)),
+        ("movesCount", rebalance.moves_count.into()),
+    ])
+}
+
+fn phase(phase: &PhaseTime) -> Value {
+    let name = phase.phase.name().into();
+    Value::object([("phase", name), ("ms", phase.millis.into())])
+}
+
+fn wait(wait: &Wait) -> Value {
+    Value::object([
+        ("memberId", (*wait.who.member_id).into()),
+        ("instanceId", wait.who.instance_id.as_deref().into()),
+        ("clientId", (*wait.who.client_id).into()),
+        ("clientHost", (*wait.who.client_host).into()),
+        ("phase", wait.phase.name().into()),
+        ("ms", wait.millis.into()),
+        ("gaveUp", wait.gave_up.into()),
+    ])
+}
+
+fn one_move(one: &Move) -> Value {
+    Value::object([
+        ("topic", (*one.topic).into()),
+        ("partition", one.partition.into()),
+        ("from", one.from.as_deref().into()),
+        ("to", one.to.as_deref().into()),
+    ])
 }
 
 fn cause(cause: &Cause) -> Value {
-    let names = |topics: &[TopicName]| topics.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let mut value = json!({"cause": cause.name(), "text": cause.to_string()});
+    let names = |topics: &[TopicName]| Value::array(topics, |topic| (**topic).into());
+    let text = cause.to_string();
+    let mut fields = vec![
+        ("cause", cause.name().into()),
+        ("text", text.as_str().into()),
+    ];
     if let Some(who) = cause.who() {
-        value["memberId"] = (*who.member_id).into();
-        value["instanceId"] = who.instance_id.as_deref().into();
-        value["clientId"] = (*who.client_id).into();
-        value["clientHost"] = (*who.client_host).into();
+        fields.push(("memberId", (*who.member_id).into()));
+        fields.push(("instanceId", who.instance_id.as_deref().into()));
+        fields.push(("clientId", (*who.client_id).into()));
+        fields.push(("clientHost", (*who.client_host).into()));
     }
     match cause {
         Cause::Joined { reason, .. }
         | Cause::Rejoined { reason, .. }
-        | Cause::Left { reason, .. } => {
-            value["reason"] = reason.as_deref().into();
-        }
+        | Cause::Left { reason, .. } => fields.push(("reason", reason.as_deref().into())),
         Cause::SessionTimedOut { after_ms, .. } | Cause::RebalanceTimedOut { after_ms, .. } => {
-            value["afterMs"] = (*after_ms).into();
+            fields.push(("afterMs", (*after_ms).into()));
         }
         Cause::SubscriptionChanged { added, removed, .. } => {
-            value["added"] = names(added).into();
-            value["removed"] = names(removed).into();
+            fields.extend([("added", names(added)), ("removed", names(removed))]);
         }
         Cause::RegexResolved {
             regex,
             added,
             removed,
         } => {
-            value["regex"] = (**regex).into();
-            value["added"] = names(added).into();
-            value["removed"] = names(removed).into();
+            fields.push(("regex", (**regex).into()));
+            fields.extend([("added", names(added)), ("removed", names(removed))]);
         }
-        Cause::TopicChanged { topic, .. } => value["topic"] = (**topic).into(),
+        Cause::TopicChanged { topic, .. } => fields.push(("topic", (**topic).into())),
         Cause::StaticMemberReplaced { old_member_id, .. } => {
-            value["oldMemberId"] = (**old_member_id).into();
+            fields.push(("oldMemberId", (**old_member_id).into()));
         }
         Cause::Upgraded | Cause::Downgraded | Cause::TakenOver | Cause::AssignmentRefused => {}
     }
-    value
+    Value::Object(fields)
 }

@@ -4,6 +4,7 @@
 //! batch, and an answer leaves when the records behind it are committed.
 
 mod explain;
+mod json;
 mod shard;
 
 use std::sync::{Arc, Weak};

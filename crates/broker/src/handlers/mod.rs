@@ -57,8 +57,8 @@ use tidelog_log::FileSlice;
 use tidelog_metadata::controller::{ControllerRequest, ControllerResponse};
 use tidelog_metadata::image::Image;
 use tidelog_protocol::{
-    ApiKey, ApiResponse, Chunk, DecodeErrorKind, Reader, Request, RequestHeader, Writer,
-    encode_response,
+    ApiKey, ApiResponse, Chunk, DecodeErrorKind, EncodeError, Reader, Request, RequestHeader,
+    Writer, encode_response,
 };
 use tidelog_types::{ErrorCode, Offset, Str};
 
@@ -322,21 +322,29 @@ impl<R> Context<R> {
         files: Vec<FileSlice>,
     ) -> Answer {
         let mut writer = Writer::new();
-        let RequestHeader {
-            api_version,
-            correlation_id,
-            ..
-        } = self.header;
-        match encode_response(&mut writer, api_version, correlation_id, message) {
-            Ok(()) => Answer::Send(Response {
-                chunks: writer.finish(),
-                files,
-            }),
-            Err(error) => {
-                // A response that its own version cannot express is a defect of the handler; the client must not wait.
-                tracing::error!(api = %self.header.api_key, api_version, %error, "cannot encode a response");
-                Answer::Close(Closed::BadRequest(error.to_string()))
-            }
+        let (version, id) = (self.header.api_version, self.header.correlation_id);
+        let encoded = encode_response(&mut writer, version, id, message);
+        encoded_answer(&self.header, writer, encoded, files)
+    }
+}
+
+/// What is sent, once for all types of messages.
+fn encoded_answer(
+    header: &RequestHeader,
+    mut writer: Writer,
+    encoded: Result<(), EncodeError>,
+    files: Vec<FileSlice>,
+) -> Answer {
+    match encoded {
+        Ok(()) => Answer::Send(Response {
+            chunks: writer.finish(),
+            files,
+        }),
+        Err(error) => {
+            // A response that its own version cannot express is a defect of the handler; the client must not wait.
+            let (api, version) = (header.api_key, header.api_version);
+            tracing::error!(%api, version, %error, "cannot encode a response");
+            Answer::Close(Closed::BadRequest(error.to_string()))
         }
     }
 }

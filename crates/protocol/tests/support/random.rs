@@ -53,9 +53,9 @@ fn write_struct(numbers: &mut Numbers, writer: &mut Writer, version: Version, sc
         let mut tags = writer.begin_tags(tagged.len() as u32);
         for field in tagged {
             let tag = field.tag.expect("only tagged fields are left");
-            writer.put_tag(&mut tags, tag, |writer| {
-                write_field(numbers, writer, version, field)
-            });
+            let mark = writer.begin_tag(&mut tags, tag);
+            write_field(numbers, writer, version, field);
+            writer.end_tag(mark);
         }
         writer.end_tags(tags);
     }
