@@ -1,10 +1,11 @@
 //! Which broker to ask, and a connection to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use regex::Regex;
 use tidelog_protocol::ApiRequest;
 use tidelog_protocol::messages::find_coordinator::{
     FindCoordinatorRequest, FindCoordinatorResponse,
@@ -270,6 +271,20 @@ impl Client {
         ClientError::check(answer.error_code, None, || "the metadata".into())?;
         self.note(|cluster| cluster.update(answer));
         Ok(())
+    }
+
+    /// The topics with such a name, but for those in which brokers keep their own records.
+    pub(crate) async fn topics_matching(
+        &self,
+        regex: &Regex,
+    ) -> Result<BTreeSet<TopicName>, ClientError> {
+        let answer = self.metadata(None).await?;
+        ClientError::check(answer.error_code, None, || "the metadata".into())?;
+        let topics = answer.topics.into_iter();
+        let topics = topics.filter(|topic| topic.error_code.is_ok() && !topic.is_internal);
+        let names = topics.filter_map(|topic| topic.name);
+        let names = names.filter(|name| regex.is_match(name));
+        Ok(names.map(|name| name.detach()).collect())
     }
 
     /// Sends a request that any broker can answer.

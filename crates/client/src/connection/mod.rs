@@ -4,7 +4,9 @@ mod authentication;
 mod driver;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub struct Connection {
     channel: Arc<Channel>,
     /// The task that authenticates again.
     renewal: Option<AbortHandle>,
+    /// Whether there is a way to connect again, to ask why a connection has ended.
+    may_ask_why: bool,
 }
 
 /// The way by which requests go.
@@ -212,7 +216,9 @@ impl Connection {
             .await
             .map_err(|_| connect(io::ErrorKind::TimedOut.into()))?
             .map_err(connect)?;
-        Self::greet(stream, address, config, counters, probes).await
+        let mut connection = Self::greet(stream, address, config, counters, probes).await?;
+        connection.may_ask_why = !probes;
+        Ok(connection)
     }
 
     /// Speaks to a broker over something that is connected already. `address` is its name in errors, and the one that its certificate
@@ -270,7 +276,11 @@ impl Connection {
             tokio::spawn(renewal).abort_handle()
         });
         tracing::debug!(address, "connected");
-        Ok(Self { channel, renewal })
+        Ok(Self {
+            channel,
+            renewal,
+            may_ask_why: false,
+        })
     }
 
     /// The address, as it was given.
@@ -304,8 +314,29 @@ impl Connection {
         request: &R,
         limit: i16,
     ) -> Result<R::Response, ClientError> {
-        let mut pending = self.submit(request, limit, true).await?;
-        pending.answer().await
+        let answer = match self.submit(request, limit, true).await {
+            Ok(mut pending) => pending.answer().await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Err(error @ ClientError::Closed { .. }) if self.may_ask_why && self.is_cut_off() => {
+                Err(self.why(error).await)
+            }
+            answer => answer,
+        }
+    }
+
+    /// What a broker says that has closed the connection where it would if it wanted to know who the client is.
+    async fn why(&self, error: ClientError) -> ClientError {
+        let (address, config) = (self.address(), self.channel.config.clone());
+        let counters = self.channel.shared.counters.clone();
+        // The way back to here is too long for the compiler.
+        let asked: Pin<Box<dyn Future<Output = _> + Send>> =
+            Box::pin(Self::counted(address, config, counters, true));
+        match asked.await {
+            Err(asked @ ClientError::SaslExpected { .. }) => asked,
+            _ => error,
+        }
     }
 
     /// Hands a request over to be sent, behind all that were handed over before.
@@ -406,6 +437,8 @@ impl Channel {
             let ranges: HashMap<_, _> = ranges.collect();
             if !is_refused {
                 ClientError::check(answer.error_code, None, || self.address().to_owned())?;
+                // It is one greeting, also where it was said twice.
+                self.shared.answers.store(1, Ordering::Relaxed);
                 return Ok(ranges);
             }
             let known = ranges

@@ -47,7 +47,7 @@ pub(super) async fn say(shared: Arc<Shared>, effect: Effect) {
 impl Shared {
     async fn join(&self, request: RequestId, join: Join) -> Result<Input, ClientError> {
         let message = messages::join(&self.config, &join)?;
-        let connection = match self.coordinator().await {
+        let connection = match self.coordinator_over(&self.joining).await {
             // A group that is denied is denied by whoever knows its coordinator.
             Err(ClientError::Refused { code, .. }) if !code.is_retriable() => {
                 let answer = Err((code, join.member_id));
@@ -74,7 +74,7 @@ impl Shared {
     ) -> Result<Input, ClientError> {
         let config = &self.config;
         let message = messages::sync(config, generation_id, member_id, assignor, assignments)?;
-        let connection = self.coordinator().await?;
+        let connection = self.coordinator_over(&self.joining).await?;
         // The coordinator waits for the leader.
         let within = self.client.config().request_timeout + self.config.poll_interval_max;
         let answer = connection.send_within(&message, within).await;

@@ -169,7 +169,7 @@ const fn advice(code: ErrorCode) -> &'static str {
             "; another consumer has joined with the same group_instance_id"
         }
         ErrorCode::UNSUPPORTED_VERSION => {
-            "; the consumer protocol (KIP-848) needs Kafka 4.0 or newer, with group.version 1"
+            "; the consumer protocol (KIP-848) needs Kafka 4.0 or newer, with group.version 1; GroupProtocol::Auto does without where there is none"
         }
         ErrorCode::UNRELEASED_INSTANCE_ID => {
             "; another member has this group_instance_id, or had it less than a session timeout ago"

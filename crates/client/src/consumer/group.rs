@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use regex::Regex;
 use tidelog_types::{ErrorCode, Now, Str, TopicId, TopicName, TopicPartition, Uuid};
 
 use super::core::{Core, Ready};
@@ -44,6 +45,8 @@ pub(super) struct Group {
     member: AnyMember,
     effects: Vec<Effect>,
     subscription: Subscription,
+    /// The expression of the subscription, if nobody else resolves it.
+    matching: Option<Regex>,
     /// Topics without a known name.
     nameless: BTreeSet<TopicId>,
     /// Topics whose partitions the leader of a classic group has to know.
@@ -55,9 +58,19 @@ pub(super) struct Group {
 
 impl Core {
     /// Becomes a member, or changes what it subscribes to.
-    pub(super) fn subscribe(&mut self, config: &ConsumerConfig, subscription: Subscription) {
-        let Some(group_id) = &config.group_id else {
-            return;
+    pub(super) fn subscribe(
+        &mut self,
+        config: &ConsumerConfig,
+        subscription: Subscription,
+    ) -> Result<(), ConsumeError> {
+        let group_id = config.group_id.as_ref().ok_or(ConsumeError::NoGroup)?;
+        let is_classic = match self.group {
+            Some(_) => self.is_classic(),
+            None => config.group_protocol == GroupProtocol::Classic,
+        };
+        let matching = match is_classic {
+            true => expression(&subscription).map_err(|text| invalid(group_id, &text))?,
+            false => None,
         };
         if self.group.is_none() {
             for partition in self.assignment() {
@@ -69,6 +82,7 @@ impl Core {
                 member,
                 effects: Vec::new(),
                 subscription: Subscription::default(),
+                matching: None,
                 nameless: BTreeSet::new(),
                 counted: BTreeSet::new(),
                 is_closing: false,
@@ -77,11 +91,26 @@ impl Core {
         }
         if let Some(group) = &mut self.group {
             group.subscription = subscription.clone();
+            group.matching = matching;
             group.has_left = false;
         }
         self.chores.refresh = true;
         self.name_topics();
         self.handle_member(Input::Subscribe { subscription });
+        Ok(())
+    }
+
+    /// The expression whose topics the member waits for, or wants to know of.
+    pub(super) fn matching(&self) -> Option<Regex> {
+        self.group.as_ref()?.matching.clone()
+    }
+
+    /// Tells the member what its expression matches, unless it has another one by now.
+    pub(super) fn matched(&mut self, matching: &Regex, topics: BTreeSet<TopicName>) {
+        let current = self.matching();
+        if current.is_some_and(|it| it.as_str() == matching.as_str()) {
+            self.handle_member(Input::Matched { topics });
+        }
     }
 
     /// Has the member take in what has happened, and does what it wants.
@@ -180,15 +209,11 @@ impl Core {
         }
     }
 
-    /// Whether the coordinator lacks the protocol, and the other one may be tried. Nobody would resolve an expression there.
+    /// Whether the coordinator lacks the protocol, and the other one may be tried.
     fn may_fall_back(&self, code: ErrorCode) -> bool {
         self.config.group_protocol == GroupProtocol::Auto
             && code == ErrorCode::UNSUPPORTED_VERSION
             && !self.is_classic()
-            && self
-                .group
-                .as_ref()
-                .is_some_and(|it| it.subscription.regex.is_none())
     }
 
     /// Becomes a member by the classic protocol.
@@ -201,6 +226,16 @@ impl Core {
         group.member = member;
         group.nameless.clear();
         let subscription = group.subscription.clone();
+        match expression(&subscription) {
+            Ok(matching) => group.matching = matching,
+            Err(text) => {
+                group.has_left = true;
+                let error = invalid(&group.group_id, &text);
+                self.chores.left = true;
+                return self.tell(error);
+            }
+        }
+        self.chores.refresh = true;
         self.handle_member(Input::Subscribe { subscription });
     }
 
@@ -290,6 +325,21 @@ impl Core {
 
     pub(super) fn member_deadline(&self) -> Option<std::time::Instant> {
         self.group.as_ref()?.member.deadline()
+    }
+}
+
+/// The expression of a subscription, which has to match a whole name; or what is wrong with it.
+fn expression(subscription: &Subscription) -> Result<Option<Regex>, String> {
+    let regex = subscription.regex.as_ref();
+    let regex = regex.map(|regex| Regex::new(&format!(r"\A(?:{regex})\z")));
+    regex.transpose().map_err(|error| error.to_string())
+}
+
+fn invalid(group: &tidelog_types::GroupId, text: &str) -> ConsumeError {
+    ConsumeError::Group {
+        group: group.clone(),
+        code: ErrorCode::INVALID_REGULAR_EXPRESSION,
+        message: Some(text.into()),
     }
 }
 

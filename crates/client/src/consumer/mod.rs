@@ -140,8 +140,10 @@ struct Shared {
     client: Client,
     /// Fetches wait at the broker, and so does what follows them on the same connection.
     fetching: Client,
-    /// So do requests of groups.
+    /// What groups are asked, but for what follows.
     coordinating: Client,
+    /// A coordinator lets whoever joins wait for the other members. Who wants to commit or to leave meanwhile does not wait behind that.
+    joining: Client,
     coordinator: tokio::sync::Mutex<Option<Broker>>,
     config: ConsumerConfig,
     core: Mutex<Core>,
@@ -172,6 +174,7 @@ impl Consumer {
             client: client.clone(),
             fetching: client.apart(),
             coordinating: client.apart(),
+            joining: client.apart(),
             coordinator: tokio::sync::Mutex::default(),
             core: Mutex::new(Core::new(config.clone(), client.clone())),
             config,
@@ -208,24 +211,19 @@ impl Consumer {
         self.subscribe_to(Subscription { topics, regex })
     }
 
-    /// Like [`subscribe`](Self::subscribe), for every topic whose whole name the expression matches, in the syntax of RE2. The broker
-    /// resolves it, and goes on to do so; that of a classic group does not.
+    /// Like [`subscribe`](Self::subscribe), for every topic whose whole name the expression matches, also those that come later. The
+    /// broker resolves it, in the syntax of RE2. In a classic group the consumer does so itself, in the syntax of the crate `regex`, which is nearly the same,
+    /// whenever it looks at the metadata ([`Config::metadata_age_max`](crate::Config::metadata_age_max)), and leaves out the topics in which
+    /// brokers keep their own records.
     pub fn subscribe_matching(&self, regex: &str) -> Result<(), ConsumeError> {
-        let is_classic = self.shared.config.group_protocol == GroupProtocol::Classic;
-        if is_classic || self.shared.core.lock().is_classic() {
-            let what = "in a classic group nobody resolves expressions; name the topics";
-            return Err(ConsumeError::Config { what });
-        }
         let topics = Vec::new();
         let regex = Some(regex.into());
         self.subscribe_to(Subscription { topics, regex })
     }
 
     fn subscribe_to(&self, subscription: Subscription) -> Result<(), ConsumeError> {
-        self.shared.group()?;
         let shared = &self.shared;
-        shared.with_core(|core| core.subscribe(&shared.config, subscription));
-        Ok(())
+        shared.with_core(|core| core.subscribe(&shared.config, subscription))
     }
 
     /// Leaves the group, after what it owns was given up.
@@ -666,6 +664,23 @@ impl Shared {
         }
     }
 
+    /// Finds the topics that an expression matches, if that is the consumer's own business.
+    async fn look_for_matches(self: &Arc<Self>) {
+        let Some(matching) = self.core.lock().matching() else {
+            return;
+        };
+        match self.client.topics_matching(&matching).await {
+            Ok(topics) => self.with_core(|core| core.matched(&matching, topics)),
+            Err(error) => {
+                tracing::debug!(%error, "nobody says what topics there are");
+                self.with_core(|core| {
+                    core.failed(error);
+                    core.chores.refresh = true;
+                });
+            }
+        }
+    }
+
     /// Gives everything up, and waits until the group knows.
     async fn leave(self: &Arc<Self>) {
         let mut left = std::pin::pin!(self.left.notified());
@@ -752,6 +767,7 @@ async fn keep_metadata(shared: Arc<Shared>) {
             () = shared.refresh.notified() => true,
             () = tokio::time::sleep(config.metadata_age_max) => false,
         };
+        shared.look_for_matches().await;
         let (topics, nameless, counted) = {
             let core = shared.core.lock();
             (core.topics(), core.subscribed().1, core.counted())

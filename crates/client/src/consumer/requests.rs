@@ -34,7 +34,7 @@ use crate::offsets::{
     NO_GENERATION, OFFSET_COMMIT_BY_NAME, OFFSET_FETCH_BY_NAME, SEVERAL_GROUPS_FROM_VERSION,
     by_topic, committed, offset_at,
 };
-use crate::{ClientError, CommittedOffset, Connection, OffsetSpec};
+use crate::{Client, ClientError, CommittedOffset, Connection, OffsetSpec};
 
 /// The last version of Fetch that names topics.
 const FETCH_BY_NAME: i16 = 12;
@@ -431,8 +431,16 @@ impl Shared {
 
     /// A connection to the group's coordinator, which is found first if it is not known.
     pub(super) async fn coordinator(&self) -> Result<Arc<Connection>, ClientError> {
+        self.coordinator_over(&self.coordinating).await
+    }
+
+    /// The same by a connection of this client.
+    pub(super) async fn coordinator_over(
+        &self,
+        client: &Client,
+    ) -> Result<Arc<Connection>, ClientError> {
         let Some(group) = &self.config.group_id else {
-            return self.coordinating.any().await;
+            return client.any().await;
         };
         let mut known = self.coordinator.lock().await;
         let broker = match &*known {
@@ -440,7 +448,7 @@ impl Shared {
             None => known.insert(self.client.coordinator(group).await?).clone(),
         };
         drop(known);
-        let connection = self.coordinating.at(&broker.address()).await;
+        let connection = client.at(&broker.address()).await;
         self.heed(connection).await
     }
 
@@ -517,8 +525,12 @@ impl Shared {
         F: Future<Output = Result<T, ClientError>>,
     {
         let may = |error: &ClientError| {
-            // The next heartbeat brings the epoch that the coordinator has in mind.
-            error.is_retriable() || error.code() == Some(ErrorCode::STALE_MEMBER_EPOCH)
+            // The next heartbeat brings the epoch that the coordinator has in mind, and the end of the rebalance another generation.
+            let passes = [
+                ErrorCode::STALE_MEMBER_EPOCH,
+                ErrorCode::REBALANCE_IN_PROGRESS,
+            ];
+            error.is_retriable() || error.code().is_some_and(|code| passes.contains(&code))
         };
         self.client.with_retries_if(call, may).await
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidelog_client::{
-    Assignor, ConsumeError, Consumer, ConsumerConfig, ConsumerEvent, GroupProtocol, GroupType,
-    OffsetReset, ProducerConfig, Rebalance,
+    Assignor, Client, Config, ConsumeError, Consumer, ConsumerConfig, ConsumerEvent, GroupProtocol,
+    GroupType, OffsetReset, ProducerConfig, Rebalance,
 };
 use tidelog_types::{ErrorCode, GroupId, Offset, TopicPartition};
 use tokio::task::JoinHandle;
@@ -21,25 +21,31 @@ fn config(group: &str) -> ConsumerConfig {
     let mut config = ConsumerConfig::group(group);
     config.offset_reset = OffsetReset::Earliest;
     config.auto_commit_interval = Some(Duration::from_secs(1));
+    // The tests run against brokers from before Kafka 4.0, too.
+    config.group_protocol = GroupProtocol::Auto;
+    config.heartbeat_interval = Duration::from_millis(200);
     config
 }
 
-/// The ways in which members of a group may meet.
-fn protocols() -> Vec<(&'static str, ConsumerConfig)> {
+/// The ways in which members of a group may meet at this broker.
+async fn protocols(server: &Server) -> Vec<(&'static str, ConsumerConfig)> {
     let classic = |assignors: &[Assignor]| {
         let mut config = config("");
         config.group_protocol = GroupProtocol::Classic;
         config.assignors = assignors.to_vec();
-        config.heartbeat_interval = Duration::from_millis(200);
         config
     };
-    vec![
+    let mut protocols = vec![
         ("consumer", config("")),
         ("range", classic(&[Assignor::Range])),
         ("roundrobin", classic(&[Assignor::RoundRobin])),
         ("sticky", classic(&[Assignor::Sticky])),
         ("cooperative", classic(&[Assignor::CooperativeSticky])),
-    ]
+    ];
+    if !server.divides().await {
+        protocols.remove(0);
+    }
+    protocols
 }
 
 /// Sends numbers to the partitions by turns.
@@ -176,7 +182,7 @@ async fn one_member_reads_everything_and_the_next_goes_on() {
 #[tokio::test]
 async fn members_come_and_go_and_nothing_is_read_twice_or_left_out() {
     let server = Server::start().await;
-    for (name, config) in protocols() {
+    for (name, config) in protocols(&server).await {
         come_and_go(&server, name, config).await;
     }
 }
@@ -214,7 +220,7 @@ async fn come_and_go(server: &Server, name: &str, mut config: ConsumerConfig) {
 #[tokio::test]
 async fn what_is_revoked_is_given_up_when_the_application_says_so() {
     let server = Server::start().await;
-    for (name, config) in protocols() {
+    for (name, config) in protocols(&server).await {
         give_up(&server, name, config).await;
     }
 }
@@ -264,17 +270,96 @@ async fn give_up(server: &Server, name: &str, mut config: ConsumerConfig) {
 #[tokio::test]
 async fn an_expression_takes_topics_as_they_come() {
     let server = Server::start().await;
-    let topic = server.topic(1, &[]).await;
-    let group = format!("regex-{}", unique());
-    let mut consumer = server.consumer(config(&group)).await;
-    consumer
-        .subscribe_matching(&topic.replace('-', "."))
-        .unwrap();
-    number(&server, &topic, 1, 0..3).await;
+    for (name, config) in protocols(&server).await {
+        match_topics(&server, name, config).await;
+    }
+}
+
+async fn match_topics(server: &Server, name: &str, mut config: ConsumerConfig) {
+    let topics = format!("m{}", unique());
+    let group = format!("regex-{name}-{}", unique());
+    config.group_id = Some(group.as_str().into());
+    let is_classic = config.group_protocol == GroupProtocol::Classic;
+    // Where the consumer itself looks for what matches, this is how often it does.
+    let mut client = Config::default();
+    client.metadata_age_max = Duration::from_millis(300);
+    let client = Client::connect(server.address(), client).await.unwrap();
+    let [first, second] = ["one", "two"].map(|which| format!("{topics}-{which}"));
+    // The beginning of a name is no match.
+    for name in [&first, &format!("{first}-more")] {
+        server.create(name, 1, &[]).await;
+        number(server, name, 1, 0..3).await;
+    }
+    let mut consumer = Consumer::new(&client, config).unwrap();
+    // A consumer that looks for itself leaves out what is internal; brokers do not.
+    let internal = match is_classic {
+        true => "|__.*",
+        false => "",
+    };
+    let regex = format!("{topics}-(one|two){internal}");
+    consumer.subscribe_matching(&regex).unwrap();
     let record = timeout(SOON, consumer.recv()).await.unwrap().unwrap();
-    assert_eq!(record.topic.as_str(), topic);
-    assert_eq!(record.offset, Offset::ZERO);
+    assert_eq!(
+        (record.topic.as_str(), record.offset),
+        (&*first, Offset::ZERO)
+    );
+    server.create(&second, 1, &[]).await;
+    number(server, &second, 1, 0..3).await;
+    let mut seen = BTreeSet::new();
+    while seen.len() < 5 {
+        let record = timeout(SOON, consumer.recv()).await;
+        let record = record.expect(name).unwrap();
+        seen.insert((record.topic, record.offset));
+    }
+    let assigned = [&first, &second].map(|topic| TopicPartition::new(topic.as_str(), 0));
+    assert_eq!(consumer.assignment(), assigned, "{name}");
+    // From an expression to a name.
+    consumer.subscribe(&[&second]).unwrap();
+    let waits = async {
+        while consumer.assignment() != assigned[1..] {
+            let _ = timeout(Duration::from_millis(20), consumer.recv()).await;
+        }
+    };
+    timeout(SOON, waits).await.expect(name);
     consumer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_expression_that_is_none_is_refused() {
+    let server = Server::start().await;
+    let mut config = config(&format!("wrong-{}", unique()));
+    config.group_protocol = GroupProtocol::Classic;
+    let consumer = server.consumer(config).await;
+    let error = consumer.subscribe_matching("t(").unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::INVALID_REGULAR_EXPRESSION));
+    assert!(error.to_string().contains("unclosed group"), "{error}");
+}
+
+/// In the middle of a rebalance that waits for a member that is not done.
+#[tokio::test]
+async fn whoever_closes_does_not_wait_for_the_others() {
+    let server = Server::start().await;
+    // Before Kafka 2.2 a member does not learn its id while it waits, so that it cannot say who leaves.
+    if !server.divides_or_passed_over().await {
+        return;
+    }
+    let topic = server.topic(2, &[]).await;
+    let mut config = config(&format!("hasty-{}", unique()));
+    config.group_protocol = GroupProtocol::Classic;
+    let mut first = server.consumer(config.clone()).await;
+    first.subscribe(&[&topic]).unwrap();
+    let assigned = ConsumerEvent::Rebalance(Rebalance::Assigned(all(&topic, 2)));
+    assert_eq!(next(&mut first).await, assigned);
+    let second = server.consumer(config).await;
+    second.subscribe(&[&topic]).unwrap();
+    // This one does not ask for more, so that it has not given up anything.
+    let event = next(&mut first).await;
+    let revoked = ConsumerEvent::Rebalance(Rebalance::Revoked(all(&topic, 2)));
+    assert_eq!(event, revoked);
+    let closed = timeout(Duration::from_secs(5), second.close()).await;
+    closed.expect("at once").unwrap();
+    assert_eq!(next(&mut first).await, assigned);
+    first.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -288,6 +373,9 @@ async fn a_consumer_without_a_group_cannot_subscribe() {
 #[tokio::test]
 async fn what_the_group_refuses_is_said() {
     let server = Server::start().await;
+    if !server.divides_or_passed_over().await {
+        return;
+    }
     let mut config = config(&format!("refused-{}", unique()));
     config.remote_assignor = Some("nobody-knows-it".into());
     let mut consumer = server.consumer(config).await;
@@ -327,10 +415,13 @@ async fn an_application_that_hangs_makes_room_for_others() {
 #[tokio::test]
 async fn members_of_both_protocols_share_a_group() {
     let server = Server::start().await;
+    if !server.divides_or_passed_over().await {
+        return;
+    }
     let topic = server.topic(4, &[]).await;
     let group = format!("mixed-{}", unique());
     let mut workers = Vec::new();
-    for (name, mut config) in protocols() {
+    for (name, mut config) in protocols(&server).await {
         // What the broker divides fits every way of meeting that all classic members know.
         if matches!(name, "consumer" | "cooperative") {
             config.group_id = Some(group.as_str().into());
@@ -361,7 +452,6 @@ async fn where_the_broker_does_not_divide_partitions_a_member_does() {
     let topic = server.topic(2, &[]).await;
     number(&server, &topic, 2, 0..4).await;
     let mut config = config("falls-back");
-    config.group_protocol = GroupProtocol::Auto;
     let mut consumer = server.consumer(config.clone()).await;
     consumer.subscribe(&[&topic]).unwrap();
     let assigned = ConsumerEvent::Rebalance(Rebalance::Assigned(all(&topic, 2)));
@@ -372,20 +462,27 @@ async fn where_the_broker_does_not_divide_partitions_a_member_does() {
         seen.insert(text(record.value.as_ref()).to_owned());
     }
     assert_eq!(seen.len(), 4);
-    assert!(consumer.subscribe_matching("t.*").is_err());
     consumer.close().await.unwrap();
-    // Nobody would resolve an expression, and who insists on the other protocol is told.
-    let by_expression = server.consumer(config.clone()).await;
-    by_expression.subscribe_matching("t.*").unwrap();
+    // The consumer resolves an expression itself, if it is one.
+    let mut matching = server.consumer(config.clone()).await;
+    matching.subscribe_matching("t.*").unwrap();
+    assert_eq!(next(&mut matching).await, assigned);
+    matching.close().await.unwrap();
+    let wrong = server.consumer(config.clone()).await;
+    wrong.subscribe_matching("t(").unwrap();
+    // Who insists on the other protocol is told.
     config.group_protocol = GroupProtocol::Consumer;
     let insisting = server.consumer(config).await;
     insisting.subscribe(&[&topic]).unwrap();
-    for mut consumer in [by_expression, insisting] {
+    let expected = [
+        (wrong, ErrorCode::INVALID_REGULAR_EXPRESSION),
+        (insisting, ErrorCode::UNSUPPORTED_VERSION),
+    ];
+    for (mut consumer, code) in expected {
         let error = timeout(SOON, consumer.recv()).await.unwrap().unwrap_err();
-        assert!(
-            matches!(&error, ConsumeError::Group { code, .. } if *code == ErrorCode::UNSUPPORTED_VERSION),
-            "{error}"
-        );
+        assert!(matches!(error, ConsumeError::Group { .. }), "{error}");
+        assert_eq!(error.code(), Some(code), "{error}");
+        consumer.close().await.unwrap();
     }
 }
 
@@ -393,11 +490,12 @@ async fn where_the_broker_does_not_divide_partitions_a_member_does() {
 #[tokio::test]
 async fn where_the_broker_divides_partitions_it_is_let() {
     let server = Server::start().await;
+    if !server.divides_or_passed_over().await {
+        return;
+    }
     let topic = server.topic(1, &[]).await;
     let group = format!("auto-{}", unique());
-    let mut config = config(&group);
-    config.group_protocol = GroupProtocol::Auto;
-    let mut consumer = server.consumer(config).await;
+    let mut consumer = server.consumer(config(&group)).await;
     consumer.subscribe(&[&topic]).unwrap();
     let assigned = ConsumerEvent::Rebalance(Rebalance::Assigned(all(&topic, 1)));
     assert_eq!(next(&mut consumer).await, assigned);

@@ -9,3 +9,4 @@ mod producer;
 mod sasl;
 mod server;
 mod tls;
+mod versions;

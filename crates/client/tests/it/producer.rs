@@ -115,8 +115,9 @@ async fn records_without_a_key_stay_at_a_partition_for_a_batch() {
         .windows(2)
         .filter(|pair| pair[0] != pair[1])
         .count();
-    // 2,000 records of 116 bytes make 116 batches; a quarter of the choices is for the same partition.
-    assert!((40..130).contains(&changes), "{changes}");
+    // 2,000 records of 116 bytes make 116 batches, or stays of two if one is still open when it is time to go; a quarter of the choices is for the
+    // same partition.
+    assert!((25..130).contains(&changes), "{changes}");
     for partition in 0..4 {
         let count = partitions.iter().filter(|it| **it == partition).count();
         assert!(count > 200, "{partition} has {count} of 2000");

@@ -13,8 +13,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256, Sha512};
 use tidelog_client::{
-    Client, ClientError, Config, Connecting, ConsumeError, ConsumerConfig, OauthToken, OffsetReset,
-    ProduceError, Producer, ProducerConfig, Sasl, Stream, Transport,
+    Client, ClientError, Config, Connecting, ConsumeError, ConsumerConfig, GroupProtocol,
+    OauthToken, OffsetReset, ProduceError, Producer, ProducerConfig, Sasl, Stream, Transport,
 };
 use tidelog_protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use tidelog_protocol::messages::sasl_authenticate::SaslAuthenticateResponse;
@@ -76,11 +76,16 @@ struct Door {
 impl Door {
     async fn keep(mut self) -> io::Result<()> {
         // As Kafka's: the greeting, then who it is, then the rest.
-        let frame = self.frame().await?;
-        let (header, _) = Request::read_frame(frame.clone()).unwrap();
-        assert_eq!(header.api_key, ApiKey::ApiVersions);
-        let answer = self.versions(&header, frame).await?;
-        self.answer(&header, header.api_version, &answer).await?;
+        loop {
+            let frame = self.frame().await?;
+            let (header, _) = Request::read_frame(frame.clone()).unwrap();
+            assert_eq!(header.api_key, ApiKey::ApiVersions);
+            let (version, answer) = self.versions(&header, frame).await?;
+            self.answer(&header, version, &answer).await?;
+            if answer.error_code.is_ok() {
+                break;
+            }
+        }
         let (header, request) = Request::read_frame(self.frame().await?).unwrap();
         let Request::SaslHandshake(request) = request else {
             return Ok(());
@@ -137,12 +142,12 @@ impl Door {
         self.client.write_all(&bytes).await
     }
 
-    /// What the broker has, and SASL.
+    /// What the broker has, and SASL; in version 0 if it does not know that of the question.
     async fn versions(
         &mut self,
         header: &RequestHeader,
         frame: Bytes,
-    ) -> io::Result<ApiVersionsResponse> {
+    ) -> io::Result<(i16, ApiVersionsResponse)> {
         self.broker
             .write_all(&(frame.len() as u32).to_be_bytes())
             .await?;
@@ -150,9 +155,14 @@ impl Door {
         let length = self.broker.read_u32().await?;
         let mut answer = vec![0; length as usize];
         self.broker.read_exact(&mut answer).await?;
+        let refusal = ErrorCode::UNSUPPORTED_VERSION.code().to_be_bytes();
+        let version = match answer[4..6] == refusal {
+            true => 0,
+            false => header.api_version,
+        };
         let mut reader = Reader::new(answer.into());
-        ResponseHeader::read(&mut reader, ApiKey::ApiVersions, header.api_version).unwrap();
-        let mut answer = ApiVersionsResponse::read(&mut reader, header.api_version).unwrap();
+        ResponseHeader::read(&mut reader, ApiKey::ApiVersions, version).unwrap();
+        let mut answer = ApiVersionsResponse::read(&mut reader, version).unwrap();
         for (api_key, max_version) in [(ApiKey::SaslHandshake, 1), (ApiKey::SaslAuthenticate, 2)] {
             answer.api_keys.retain(|api| api.api_key != api_key);
             answer.api_keys.push(ApiVersion {
@@ -161,7 +171,7 @@ impl Door {
                 max_version,
             });
         }
-        Ok(answer)
+        Ok((version, answer))
     }
 
     /// The next token of the client.
@@ -311,6 +321,7 @@ async fn whoever_proves_who_he_is_is_served() {
         let mut config = ConsumerConfig::default();
         config.group_id = Some(format!("group-of-{topic}").as_str().into());
         config.offset_reset = OffsetReset::Earliest;
+        config.group_protocol = GroupProtocol::Auto;
         let mut consumer = tidelog_client::Consumer::new(&client, config).unwrap();
         consumer.subscribe(&[&topic]).unwrap();
         let record = consumer.recv().await.unwrap();
@@ -373,9 +384,6 @@ async fn whoever_says_nothing_hears_that_he_should() {
     let doorman = doorman();
     let client = Client::connect(broker.address(), config(&doorman, None)).await;
     let client = client.unwrap();
-    let error = client.brokers().await.unwrap_err();
-    assert!(error.to_string().contains("(sasl.mechanism)"), "{error}");
-    // That might have been something else; a second time it is asked.
     let error = client.brokers().await.unwrap_err();
     let ClientError::SaslExpected { mechanisms, .. } = &error else {
         panic!("{error}");

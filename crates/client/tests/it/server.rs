@@ -9,6 +9,7 @@ use tidelog_client::{
     Client, Config, Connection, Consumer, ConsumerConfig, NewTopic, Producer, ProducerConfig,
     ProducerRecord,
 };
+use tidelog_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use tidelog_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use tidelog_record::{AnyBatch, Record};
 use tidelog_types::{Offset, TopicName};
@@ -94,10 +95,33 @@ impl Server {
         Consumer::new(&self.client().await, config).unwrap()
     }
 
+    /// Whether the broker divides the partitions of a group (KIP-848).
+    pub(crate) async fn divides(&self) -> bool {
+        let connection = Connection::connect(&self.address, Config::default());
+        let connection = connection.await.unwrap();
+        let version = connection.version::<ConsumerGroupHeartbeatRequest>(i16::MAX);
+        version.is_some()
+    }
+
+    /// The same for a test that needs it, and passes over brokers that do not.
+    pub(crate) async fn divides_or_passed_over(&self) -> bool {
+        let divides = self.divides().await;
+        if !divides {
+            passed_over();
+        }
+        divides
+    }
+
     /// A new topic under a name that was never used.
     pub(crate) async fn topic(&self, partitions: i32, configs: &[(&str, &str)]) -> String {
         let name = format!("t{}", unique());
-        let mut topic = NewTopic::new(name.as_str())
+        self.create(&name, partitions, configs).await;
+        name
+    }
+
+    /// A new topic under this name.
+    pub(crate) async fn create(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name)
             .partitions(partitions)
             .replication_factor(1);
         for (key, value) in configs {
@@ -105,8 +129,7 @@ impl Server {
         }
         let client = self.client().await;
         let created = client.create_topics(&[topic], false).await.unwrap();
-        created[&TopicName::from(name.as_str())].as_ref().unwrap();
-        name
+        created[&TopicName::from(name)].as_ref().unwrap();
     }
 
     /// Every record of a partition.
@@ -137,7 +160,7 @@ impl Server {
 fn passed_over() {
     let test = std::thread::current();
     let name = test.name().unwrap_or("a test");
-    eprintln!("passed over: {name} restarts its broker or sets its properties");
+    eprintln!("passed over: {name} restarts its broker, sets its properties, or wants a newer one");
 }
 
 async fn fetch(connection: &Connection, topic: &str, partition: i32, from: Offset) -> Bytes {

@@ -13,7 +13,8 @@ pub type RequestId = u64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscription {
     pub topics: Vec<TopicName>,
-    /// An expression that the broker resolves.
+    /// An expression that the broker resolves, or in a classic group the owner of the machine. In a heartbeat an empty one takes the
+    /// last one back.
     pub regex: Option<Str>,
 }
 
@@ -118,6 +119,8 @@ pub enum Input {
     },
     /// How many partitions topics have, as far as they exist.
     Counted { counts: BTreeMap<TopicName, i32> },
+    /// The topics that the expression matches now, for a member of a classic group.
+    Matched { topics: BTreeSet<TopicName> },
     /// No answer will come.
     Lost { request: RequestId },
     /// [`deadline`](super::Member::deadline) has passed.

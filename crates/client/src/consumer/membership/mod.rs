@@ -96,6 +96,8 @@ pub struct Member {
     subscription: Subscription,
     /// What the coordinator knows of it.
     said: Option<Subscription>,
+    /// The coordinator has been told an expression, once.
+    has_said_regex: bool,
     /// It joins again when it has left.
     comes_back: bool,
     owned: BTreeSet<TopicPartition>,
@@ -128,6 +130,7 @@ impl Member {
             member_epoch: JOIN,
             subscription: Subscription::default(),
             said: None,
+            has_said_regex: false,
             comes_back: false,
             owned: BTreeSet::new(),
             target: None,
@@ -169,7 +172,8 @@ impl Member {
             Input::Joined { .. }
             | Input::Synced { .. }
             | Input::Acknowledged { .. }
-            | Input::Counted { .. } => unreachable!("said to members of classic groups"),
+            | Input::Counted { .. }
+            | Input::Matched { .. } => unreachable!("said to members of classic groups"),
         }
         self.retry_at.take_if(|at| *at <= self.now);
         self.reconcile(effects);
@@ -352,11 +356,17 @@ impl Member {
         let has_changed = self.said.as_ref() != Some(&self.subscription);
         let has_news = std::mem::take(&mut self.has_news);
         self.said = Some(self.subscription.clone());
+        let mut subscription = self.subscription.clone();
+        self.has_said_regex |= subscription.regex.is_some();
+        // Nothing would mean that the last one stays.
+        if self.has_said_regex {
+            subscription.regex.get_or_insert(Str::EMPTY);
+        }
         Heartbeat {
             member_id: self.member_id.clone(),
             member_epoch: self.member_epoch,
             rebalance_timeout: says_all.then_some(self.config.poll_interval_max),
-            subscription: (says_all || has_changed).then(|| self.subscription.clone()),
+            subscription: (says_all || has_changed).then_some(subscription),
             owned: (says_all || has_news).then(|| self.owned_by_id()),
         }
     }

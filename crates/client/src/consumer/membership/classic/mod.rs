@@ -6,6 +6,8 @@
 //! - An eager member gives everything up before it joins. A cooperative one (KIP-429) keeps what it has, gives up what it finds to be
 //!   another one's after that, and joins once more, so that the other one can have it.
 //! - Heartbeats go on while the application finishes. One of them says that the others are joining.
+//! - A member that subscribes by an expression joins when it has been told what that matches, and again whenever it matches something else.
+//! - Whoever leaves says so at once, also in the middle of a rebalance that waits for others. No answer to what it has asked before counts any more.
 //! - A member whose generation is over has lost everything; one that the coordinator does not know also has no id any more.
 //! - A static member does not leave (KIP-345): the session ends, or it is back.
 
@@ -79,6 +81,8 @@ pub struct ClassicMember {
     member_id: Str,
     generation_id: i32,
     subscription: Subscription,
+    /// The topics that the expression matches, once that is known.
+    matched: Option<BTreeSet<TopicName>>,
     owned: BTreeSet<TopicPartition>,
     /// What it had last, and when.
     last: (i32, Vec<TopicPartition>),
@@ -108,6 +112,7 @@ impl ClassicMember {
             member_id: Str::EMPTY,
             generation_id: NO_GENERATION,
             subscription: Subscription::default(),
+            matched: None,
             owned: BTreeSet::new(),
             last: (NO_GENERATION, Vec::new()),
             target: None,
@@ -137,6 +142,7 @@ impl ClassicMember {
             Input::Polled => self.polled(),
             Input::Revoked { demand } => self.revoked(demand),
             Input::Counted { counts } => self.counts.extend(counts),
+            Input::Matched { topics } => self.matched(topics),
             Input::Joined { request, answer } => {
                 if self.is_answer(request) {
                     self.joined(answer, effects);
@@ -201,6 +207,9 @@ impl ClassicMember {
     // ---- the application
 
     fn subscribe(&mut self, subscription: Subscription) {
+        if subscription.regex != self.subscription.regex {
+            self.matched = None;
+        }
         self.subscription = subscription;
         self.polled_at = self.now;
         match self.state {
@@ -208,6 +217,21 @@ impl ClassicMember {
             State::Leaving => self.comes_back = true,
             _ => self.rejoins = true,
         }
+    }
+
+    fn matched(&mut self, topics: BTreeSet<TopicName>) {
+        let before = self.matched.replace(topics);
+        self.rejoins |= before.is_some() && before != self.matched;
+    }
+
+    /// What to join with, unless that is still to be found out.
+    fn topics(&self) -> Option<Vec<TopicName>> {
+        let mut topics = self.subscription.topics.clone();
+        if self.subscription.regex.is_some() {
+            topics.extend(self.matched.iter().flatten().cloned());
+            return self.matched.is_some().then_some(topics);
+        }
+        Some(topics)
     }
 
     fn leave(&mut self, effects: &mut Vec<Effect>) {
@@ -221,6 +245,7 @@ impl ClassicMember {
             _ => {
                 self.state = State::Leaving;
                 self.failures = 0;
+                self.retry_at = None;
                 self.target = Some(BTreeSet::new());
             }
         }
@@ -315,28 +340,33 @@ impl ClassicMember {
                 self.divide(&generation, &topics, effects);
             }
         }
+        let has_to_go = match self.state {
+            State::Leaving | State::Asleep { is_told: false } => self.owned.is_empty(),
+            _ => false,
+        };
+        // What was asked before may wait for other members for long.
+        self.in_flight
+            .take_if(|(_, purpose)| has_to_go && *purpose != Purpose::Leave);
         if self.in_flight.is_some() || self.retry_at.is_some() {
             return;
         }
         let wants_to_join = self.state == State::Unjoined
             || (self.state == State::Synced && self.rejoins && self.target.is_none());
-        match self.state {
-            _ if wants_to_join && self.revoking.is_none() => {
+        match self.topics().filter(|_| wants_to_join) {
+            Some(topics) if self.revoking.is_none() => {
                 if !self.config.is_cooperative && !self.owned.is_empty() {
                     let all = self.owned.iter().cloned().collect();
                     self.demand_back(all, effects);
                     return self.beat(effects);
                 }
-                self.join(effects);
+                self.join(topics, effects);
             }
-            State::Leaving | State::Asleep { .. } if self.owned.is_empty() => {
-                self.say_farewell(effects);
-            }
+            _ if has_to_go => self.say_farewell(effects),
             _ => self.beat(effects),
         }
     }
 
-    fn join(&mut self, effects: &mut Vec<Effect>) {
+    fn join(&mut self, topics: Vec<TopicName>, effects: &mut Vec<Effect>) {
         self.rejoins = false;
         self.divided = None;
         self.state = State::Unjoined;
@@ -345,7 +375,7 @@ impl ClassicMember {
             request,
             join: Join {
                 member_id: self.member_id.clone(),
-                topics: self.subscription.topics.clone(),
+                topics,
                 owned: self.owned.iter().cloned().collect(),
                 last: self.last.1.clone(),
                 generation_id: self.last.0,
@@ -374,9 +404,6 @@ impl ClassicMember {
     }
 
     fn say_farewell(&mut self, effects: &mut Vec<Effect>) {
-        if self.state == (State::Asleep { is_told: true }) {
-            return;
-        }
         // A static member comes back, and one without an id is none.
         if self.config.is_static || self.member_id.is_empty() {
             return self.has_left(effects);

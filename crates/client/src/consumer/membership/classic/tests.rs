@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tidelog_types::{ErrorCode, Now, Str, Timestamp, TopicPartition};
 
-use super::super::{Assignor, Effect, Generation, Input, Peer, Subscription};
+use super::super::tests::subscription;
+use super::super::{Assignor, Effect, Generation, Input, Peer};
 use super::{ClassicConfig, ClassicMember};
 use crate::stories::{self, Story, code, number, word};
 
@@ -46,10 +47,10 @@ impl Machine {
         let error = word(line, "error").map(code);
         match line.split_whitespace().next().expect("a command") {
             "subscribe" => Input::Subscribe {
-                subscription: Subscription {
-                    topics: fields.map(Into::into).collect(),
-                    regex: None,
-                },
+                subscription: subscription(line),
+            },
+            "matched" => Input::Matched {
+                topics: fields.map(Into::into).collect(),
             },
             "leave" => Input::Leave,
             "poll" => Input::Polled,
@@ -157,8 +158,9 @@ fn names(partitions: &[TopicPartition]) -> String {
 fn show(effect: &Effect) -> String {
     match effect {
         Effect::Join { join, .. } => format!(
-            "join as {:?}, owns [{}], had [{}] in {}",
+            "join as {:?} for {}, owns [{}], had [{}] in {}",
             join.member_id,
+            join.topics.join(" "),
             names(&join.owned),
             names(&join.last),
             join.generation_id
@@ -187,5 +189,5 @@ fn show(effect: &Effect) -> String {
 
 #[test]
 fn stories_go_as_they_are_told() {
-    stories::go_as_they_are_told::<Machine>("classic", 4);
+    stories::go_as_they_are_told::<Machine>("classic", 6);
 }

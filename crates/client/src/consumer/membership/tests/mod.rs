@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tidelog_types::{Now, Timestamp};
 
-use super::Config;
+use super::{Config, Subscription};
+use crate::stories::word;
 
 fn config(id: &str) -> Config {
     Config {
@@ -15,6 +16,17 @@ fn config(id: &str) -> Config {
         retry_backoff: Duration::from_millis(100),
         retry_backoff_max: Duration::from_secs(1),
         seed: 7,
+    }
+}
+
+/// `subscribe t u`, or `subscribe matching=t.*`.
+pub(super) fn subscription(line: &str) -> Subscription {
+    let regex = word(line, "matching").map(Into::into);
+    let topics = line.split_whitespace().skip(1);
+    let topics = topics.filter(|_| regex.is_none()).map(Into::into);
+    Subscription {
+        topics: topics.collect(),
+        regex,
     }
 }
 

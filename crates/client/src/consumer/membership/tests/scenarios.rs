@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidelog_types::{ErrorCode, Now, TopicId, TopicPartition};
 
-use super::super::{Effect, Heartbeat, HeartbeatAnswer, Input, Member, Subscription};
+use super::super::{Effect, Heartbeat, HeartbeatAnswer, Input, Member};
 use crate::stories::{self, Story, code, number, word};
 
 struct Machine {
@@ -30,10 +30,7 @@ impl Machine {
         let request = self.request;
         match line.split_whitespace().next().expect("a command") {
             "subscribe" => Input::Subscribe {
-                subscription: Subscription {
-                    topics: fields.map(Into::into).collect(),
-                    regex: None,
-                },
+                subscription: super::subscription(line),
             },
             "leave" => Input::Leave,
             "poll" => Input::Polled,
@@ -145,6 +142,9 @@ fn show_heartbeat(heartbeat: &Heartbeat) -> String {
             .map(ToString::to_string)
             .collect();
         write!(text, ", wants {}", topics.join(" ")).expect("a string takes everything");
+        if let Some(regex) = &subscription.regex {
+            write!(text, "{regex:?}").expect("likewise");
+        }
     }
     if heartbeat.rebalance_timeout.is_some() {
         text.push_str(", timeout");
@@ -162,5 +162,5 @@ fn show_heartbeat(heartbeat: &Heartbeat) -> String {
 
 #[test]
 fn stories_go_as_they_are_told() {
-    stories::go_as_they_are_told::<Machine>("membership", 5);
+    stories::go_as_they_are_told::<Machine>("membership", 6);
 }
