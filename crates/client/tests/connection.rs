@@ -139,6 +139,44 @@ async fn answers_find_whoever_asked() {
     drop(played.await.unwrap());
 }
 
+/// Large answers are read into the buffers of former ones, but never of those of which somebody still has something.
+#[tokio::test]
+async fn an_answer_that_is_kept_stays_as_it_is() {
+    const ANSWERS: usize = 24;
+    /// How many names of 30,000 letters each has.
+    const NAMES: [usize; 8] = [4, 6, 0, 11, 3, 6, 7, 1];
+    fn answer(n: usize) -> ListGroupsResponse {
+        let letter = char::from(b'a' + n as u8).to_string();
+        let mut answer = groups(&letter.repeat(30_000));
+        answer.groups = vec![answer.groups.remove(0); NAMES[n % NAMES.len()]];
+        answer
+    }
+    let (ours, mut broker) = pair();
+    let played = tokio::spawn(async move {
+        broker.greet(&[(ApiKey::ListGroups, 0, 2)]).await;
+        for n in 0..ANSWERS {
+            let (header, _) = broker.request().await;
+            broker.answer(2, header.correlation_id, &answer(n)).await;
+        }
+        broker
+    });
+    let connection = Connection::over(ours, "broker", Config::default()).await;
+    let connection = connection.unwrap();
+    let mut kept = Vec::new();
+    for n in 0..ANSWERS {
+        let answered = connection.send(&ListGroupsRequest::default()).await;
+        kept.push((n, answered.unwrap()));
+        if n % 3 == 0 {
+            kept.remove(kept.len() / 2);
+        }
+    }
+    assert_eq!(kept.len(), 16);
+    for (n, answered) in kept {
+        assert_eq!(answered.groups, answer(n).groups, "{n}");
+    }
+    drop(played.await.unwrap());
+}
+
 #[tokio::test]
 async fn whoever_waits_hears_that_the_connection_has_ended() {
     let (ours, mut broker) = pair();

@@ -25,6 +25,8 @@ const OUTPUT_BYTES_MAX: usize = 4 << 20;
 const READ_BYTES: usize = 64 << 10;
 /// How much is set aside at most for an answer like the last one.
 const EXPECTED_BYTES_MAX: usize = 4 << 20;
+/// In how many buffers at most large answers lie that may be read into again: while one is read, one waits, and one is in use.
+const FORMER_MAX: usize = 2;
 
 /// A request on its way.
 #[derive(Debug)]
@@ -50,6 +52,9 @@ pub(super) struct Driver {
     input: BytesMut,
     /// How large the last answer was. The next one is expected to be alike, and then is read into one buffer and never moved.
     answer_bytes: usize,
+    /// What is left of the buffers of former answers. Where nobody has anything of one any more, it takes a further answer, which the
+    /// system then need not find new memory for.
+    former: VecDeque<BytesMut>,
     waiting: HashMap<i32, oneshot::Sender<Bytes>>,
     response_bytes_max: usize,
     shared: Arc<Shared>,
@@ -69,6 +74,7 @@ impl Driver {
             output_bytes: 0,
             input: BytesMut::new(),
             answer_bytes: 0,
+            former: VecDeque::new(),
             waiting: HashMap::new(),
             response_bytes_max,
             shared,
@@ -205,9 +211,33 @@ impl Driver {
         // What a frame needs has been reserved where it was found to be incomplete.
         let is_small = self.input.is_empty() && self.input.capacity() < self.answer_bytes;
         if self.input.capacity() == self.input.len() || is_small {
-            self.input.reserve(READ_BYTES.max(self.answer_bytes));
+            self.make_room();
         }
         pin!(self.stream.read_buf(&mut self.input)).poll(cx)
+    }
+
+    fn make_room(&mut self) {
+        // Rounded up, so that answers which are about alike fit in each other's place.
+        let room = self.answer_bytes.next_multiple_of(READ_BYTES);
+        if room <= READ_BYTES {
+            self.former.clear();
+            return self.input.reserve(READ_BYTES);
+        }
+        if !self.input.is_empty() {
+            return self.input.reserve(room);
+        }
+        if self.input.try_reclaim(room) {
+            return;
+        }
+        let mut former = self.former.iter_mut();
+        let free = former.position(|it| it.try_reclaim(room));
+        let free = free.and_then(|index| self.former.remove(index));
+        let free = free.unwrap_or_else(|| BytesMut::with_capacity(room));
+        if self.former.len() == FORMER_MAX {
+            self.former.pop_front();
+        }
+        let last = std::mem::replace(&mut self.input, free);
+        self.former.push_back(last);
     }
 
     /// Hands every answer that is there to whoever waits for it.

@@ -132,6 +132,9 @@ impl Default for ConsumerConfig {
     }
 }
 
+/// So little that no answer need be waited for to have it taken first.
+const AHEAD_BYTES_MIN: usize = 64 << 10;
+
 /// Far more than any broker sends, and so little that every sum fits.
 const BYTES_MAX: usize = 1 << 30;
 
@@ -189,6 +192,7 @@ impl ConsumerConfig {
             reset: self.offset_reset,
             buffer_bytes_max: self.buffer_bytes_max,
             fetch_bytes_max: self.fetch_bytes_max,
+            ahead_bytes_min: AHEAD_BYTES_MIN,
             retry_backoff: client.retry_backoff,
             retry_backoff_max: client.retry_backoff_max,
             preferred_for: client.metadata_age_max,

@@ -85,6 +85,10 @@ impl Default for ProducerConfig {
 /// How many batches a broker remembers of a producer.
 const IN_FLIGHT_MAX: usize = 5;
 
+/// How late timers of the runtime are on average, whose clock and whose waiting both go by whole milliseconds. They are set so much
+/// earlier.
+const TIMER_LATE: Duration = Duration::from_millis(1);
+
 /// Far more than any broker takes, and so little that every length fits.
 const REQUEST_BYTES_MAX: usize = 1 << 30;
 
@@ -122,7 +126,7 @@ impl ProducerConfig {
             batch_bytes_max: self.batch_bytes_max.min(self.request_bytes_max),
             request_bytes_max: self.request_bytes_max,
             buffer_bytes_max: self.buffer_bytes_max,
-            linger: self.linger,
+            linger: self.linger - (self.linger / 5).min(TIMER_LATE),
             delivery_timeout: self.delivery_timeout,
             retry_backoff: client.retry_backoff,
             retry_backoff_max: client.retry_backoff_max,

@@ -11,6 +11,8 @@
 //! - There is room for a fetch if what is kept, what is on its way, and what the fetch may bring stay within
 //!   `buffer_bytes_max`. A fetch may bring half of it, shared among the brokers, so that one half arrives while the other one is taken.
 //!   (A single batch that is larger comes nevertheless: KIP-74.)
+//! - Where answers are smaller than that, no more is kept ahead than one from each broker brings, or `ahead_bytes_min`: one is
+//!   taken while the next one arrives. More would take memory, and make nothing faster.
 //! - An answer counts for a partition only if nothing has moved the partition since it was asked.
 //! - Whatever failed is asked again after a time that doubles; a new leader ends the wait.
 
@@ -456,6 +458,10 @@ impl Fetcher {
         }
         let part = self.config.buffer_bytes_max / (PARTS * wanted.len().max(1));
         let bytes_max = part.clamp(1, self.config.fetch_bytes_max);
+        let answers: usize = self.nodes.values().map(|node| node.answer_bytes).sum();
+        if self.buffered_bytes > answers.max(self.config.ahead_bytes_min) {
+            return;
+        }
         for (node, mut partitions) in wanted {
             let has_room =
                 self.buffered_bytes + self.reserved() + bytes_max <= self.config.buffer_bytes_max;
@@ -514,6 +520,12 @@ impl Fetcher {
         if answers.throttle_ms > 0 {
             let pause = std::time::Duration::from_millis(answers.throttle_ms.into());
             node.retry_at = Some(self.now.instant + pause);
+        }
+        let brought = answers.partitions.iter();
+        let brought = brought.filter_map(|(_, answer)| answer.records);
+        let brought = brought.map(|(bytes, _)| bytes).sum();
+        if brought > 0 {
+            node.answer_bytes = brought;
         }
         let versions = in_flight.map(|it| it.versions).unwrap_or_default();
         for (slot, answer) in &answers.partitions {

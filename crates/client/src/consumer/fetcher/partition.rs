@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) buffer_bytes_max: usize,
     /// How many bytes an answer may have.
     pub(crate) fetch_bytes_max: usize,
+    /// How many bytes may be kept before another fetch, even if answers bring less.
+    pub(crate) ahead_bytes_min: usize,
     pub(crate) retry_backoff: Duration,
     pub(crate) retry_backoff_max: Duration,
     /// For how long a preferred replica is (KIP-392).
@@ -137,6 +139,8 @@ impl Partition {
 pub(super) struct Node {
     pub(super) session: Session,
     pub(super) in_flight: Option<InFlight>,
+    /// How much its last answer with records brought.
+    pub(super) answer_bytes: usize,
     pub(super) retry_at: Option<Instant>,
     pub(super) failures: u32,
 }

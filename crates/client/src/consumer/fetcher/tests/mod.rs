@@ -13,6 +13,7 @@ fn config() -> Config {
         reset: OffsetReset::Earliest,
         buffer_bytes_max: 1000,
         fetch_bytes_max: 800,
+        ahead_bytes_min: 30,
         retry_backoff: Duration::from_millis(100),
         retry_backoff_max: Duration::from_secs(1),
         preferred_for: Duration::from_secs(300),
