@@ -97,13 +97,14 @@ class Secured(harness.Kafka):
     def tls(self):
         return {"ssl_ca_location": self.folder / "ca.pem"}
 
-    def refused(self, expected, listener, **properties):
-        """The command fails within seconds, and says this."""
+    def refused(self, expected, listener, *arguments, **properties):
+        """The command, `topic list` if none is given, fails within seconds, and says this."""
+        arguments = arguments or ("topic", "list")
         started = time.monotonic()
-        ran = self.run(listener, "topic", "list", code=2, **properties)
+        ran = self.run(listener, *arguments, code=2, text="a record\n", **properties)
         took = time.monotonic() - started
         said = ran.err
-        expect_that(f"{listener} {sorted(properties)}: it says {expected!r}", expected in said, said)
+        expect_that(f"{' '.join(arguments)} by {listener} {sorted(properties)}: it says {expected!r}", expected in said, said)
         expect_that("it says so within seconds", took < CLEAR_WITHIN_SECONDS, f"{took:.1f} s")
         for secret in ("secret", "alice-plain"):
             expect_that("it prints no password", secret not in said + ran.out, said)
@@ -159,12 +160,17 @@ def wrong_settings_are_told(kafka):
     kafka.refused("OAUTHBEARER has failed", "SASL_PLAINTEXT", **{"sasl_mechanism": "OAUTHBEARER", "enable.sasl.oauthbearer.unsecure.jwt": "true",
                   "sasl.oauthbearer.config": "principal=admin lifeSeconds=0"})
 
+    kafka.admin("topic", "create", "crossed", "--if-not-exists")
+    commands = [("topic", "list"), ("produce", "crossed"), ("consume", "crossed"), ("consume", "crossed", "--group", "crossed", "--follow"),
+                ("consume", "crossed", "--group", "crossed", "--follow", "--classic"), ("group", "list")]
+
     def crossed(expected, protocol, listener, host="localhost", **properties):
-        """A protocol at the listener of another one."""
+        """A protocol at the listener of another one, whatever is done."""
         address = kafka.at(listener).replace("localhost", host)
         kafka_at, kafka.at = kafka.at, lambda _: address
         try:
-            kafka.refused(expected, protocol, **properties)
+            for arguments in commands:
+                kafka.refused(expected, protocol, *arguments, **properties)
         finally:
             kafka.at = kafka_at
 

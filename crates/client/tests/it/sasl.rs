@@ -391,6 +391,39 @@ async fn whoever_says_nothing_hears_that_he_should() {
     assert_eq!(mechanisms.len(), MECHANISMS.len());
     assert!(error.to_string().contains("SCRAM-SHA-512"), "{error}");
     assert!(!error.is_retriable());
+
+    // A producer and consumers with clients of their own hear the same, and soon.
+    let begun = Instant::now();
+    let anew = async || Client::connect(broker.address(), config(&doorman, None)).await;
+    let producer = Producer::new(&anew().await.unwrap(), ProducerConfig::default()).unwrap();
+    let error = match producer.send(record("topic", "v")).await {
+        Ok(delivery) => delivery.await.unwrap_err(),
+        Err(error) => error,
+    };
+    let mut errors = vec![error.to_string()];
+    for protocol in [
+        None,
+        Some(GroupProtocol::Consumer),
+        Some(GroupProtocol::Classic),
+    ] {
+        let mut config = ConsumerConfig::default();
+        config.group_id = protocol.map(|_| "group".into());
+        config.group_protocol = protocol.unwrap_or_default();
+        let client = anew().await.unwrap();
+        let mut consumer = tidelog_client::Consumer::new(&client, config).unwrap();
+        match protocol {
+            Some(_) => consumer.subscribe(&["topic"]).unwrap(),
+            None => {
+                let partition = tidelog_types::TopicPartition::new("topic", 0);
+                consumer.assign(&[partition]).unwrap();
+            }
+        }
+        errors.push(consumer.recv().await.unwrap_err().to_string());
+    }
+    for error in errors {
+        assert!(error.contains("wants to know who the client is"), "{error}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
