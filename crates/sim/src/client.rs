@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tidelog_node::partition::Acks;
 use tidelog_record::{Batch, BatchBuilder, Compression};
 use tidelog_types::{ErrorCode, NodeId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicName};
 
@@ -123,7 +124,7 @@ impl Producer {
             in_flight.try_at = io.now + PATIENCE;
             self.next_id += 1;
             self.requests.insert(self.next_id, *number);
-            let request = Request::Produce(partition, in_flight.batch.clone());
+            let request = Request::Produce(partition, in_flight.batch.clone(), Acks::All);
             let id = self.next_id;
             io.send(place, leader.value(), Message::Request { id, request });
         }

@@ -37,6 +37,7 @@ pub(crate) enum Event {
         life: u32,
     },
     Client(usize),
+    Writer(usize),
     Consumer {
         index: usize,
         /// Which start of the consumer.

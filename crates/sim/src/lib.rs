@@ -30,6 +30,7 @@ mod random;
 mod settings;
 mod shrink;
 mod world;
+mod writer;
 
 pub use self::plan::Plan;
 pub use self::planted::Bug;

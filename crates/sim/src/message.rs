@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidelog_coordinator::group::{GroupRequest, GroupResponse};
 use tidelog_metadata::controller::{ControllerRequest, ControllerResponse};
-use tidelog_node::partition::Fetched;
+use tidelog_node::partition::{Acks, Fetched};
 use tidelog_record::Batch;
 use tidelog_replication::partition::{FetchState, LogRange};
 use tidelog_replication::quorum::message as quorum;
@@ -42,7 +42,9 @@ pub(crate) enum Request {
     },
     /// A follower wants to know where the leader's log begins and ends.
     Offsets(Partition, LeaderEpoch),
-    Produce(Partition, Batch),
+    Produce(Partition, Batch, Acks),
+    /// An administrator wants everything deleted that is committed.
+    DeleteRecords(Partition),
     /// A consumer wants what is committed from an offset on.
     Records(Partition, Offset),
     /// Of the coordinator of a group, in a version.
@@ -73,7 +75,10 @@ impl Message {
                 Request::Quorum(_) => 0,
                 Request::Controller(_) => 1,
                 Request::Fetch { .. } | Request::Offsets(..) => 2,
-                Request::Produce(..) | Request::Metadata | Request::Records(..) => 3,
+                Request::Produce(..)
+                | Request::DeleteRecords(_)
+                | Request::Metadata
+                | Request::Records(..) => 3,
                 Request::Group(..) => 5,
             },
             Self::Response { response, .. } => match response {

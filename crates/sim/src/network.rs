@@ -15,6 +15,9 @@ pub(crate) type Place = i32;
 /// Whoever has a number from here on is a client.
 pub(crate) const CLIENTS: Place = 1000;
 
+/// Whoever has a number from here on is a writer.
+pub(crate) const WRITERS: Place = 1500;
+
 /// Whoever has a number from here on is a consumer of a group.
 pub(crate) const CONSUMERS: Place = 2000;
 

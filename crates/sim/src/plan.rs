@@ -21,6 +21,8 @@ pub struct Plan {
     /// How many consumers share the work, and how.
     pub(crate) consumers: usize,
     pub(crate) protocol: Protocol,
+    /// Whether there are writers, and topics that they write to.
+    pub(crate) writers: bool,
     /// How long a producer waits between two batches.
     pub(crate) interval: Time,
     pub(crate) snapshot_bytes: i64,
@@ -62,6 +64,12 @@ pub(crate) enum Fault {
     CreateTopic(u64),
     /// A topic of that number is deleted.
     DeleteTopic(u64),
+    /// A topic of that number is deleted, and another one of the same name is created; perhaps while a node is away.
+    RecreateTopic(u64, Option<Place>),
+    /// What is committed of a topic of that number is deleted.
+    DeleteRecords(u64),
+    /// A partition goes to other nodes, which the number chooses, until somebody thinks better of it.
+    CancelReassignment(i32, u64),
     /// The coordinator of the group goes to other nodes, which the number chooses.
     MoveCoordinator(u64),
     /// A node stops in order, and starts again.
@@ -98,6 +106,9 @@ impl Fault {
             Self::Elect => "election of preferred leaders",
             Self::CreateTopic(_) => "topic created",
             Self::DeleteTopic(_) => "topic deleted",
+            Self::RecreateTopic(..) => "topic deleted and created",
+            Self::DeleteRecords(_) => "records deleted",
+            Self::CancelReassignment(..) => "reassignment cancelled",
             Self::MoveCoordinator(_) => "coordinator moved",
             Self::ShutDown(_) => "orderly restart",
             Self::RollingRestart => "rolling restart",
@@ -112,7 +123,12 @@ impl Fault {
 }
 
 /// How many kinds of faults there are.
-const KINDS: u64 = 25;
+const KINDS: u64 = 29;
+
+/// How many names there are for topics that come and go.
+pub(crate) const PASSING_TOPICS: u64 = 3;
+/// The first of them is there from the beginning, and has the most to lose.
+const PASSING: [u64; 5] = [0, 0, 0, 1, 2];
 
 const PROTOCOLS: [Protocol; 5] = [
     Protocol::Consumer,
@@ -137,6 +153,7 @@ impl Plan {
             partitions: random.between(1, 4) as i32,
             consumers: random.pick(&[0, 0, 1, 2, 3, 3]),
             protocol: random.pick(&PROTOCOLS),
+            writers: random.one_in(2),
             interval: random.pick(&[20, 50, 50, 100]) * MS,
             snapshot_bytes: random.pick(&[4_000, 20_000, 1_000_000]),
             calm_at,
@@ -180,8 +197,8 @@ impl Plan {
             10 => Fault::StallDisk(a),
             11 => Fault::Reassign(random.below(self.partitions as u64) as i32, random.next()),
             12 => Fault::Elect,
-            13 => Fault::CreateTopic(random.below(3)),
-            14 => Fault::DeleteTopic(random.below(3)),
+            13 => Fault::CreateTopic(random.below(PASSING_TOPICS)),
+            14 => Fault::DeleteTopic(random.pick(&PASSING)),
             15..19 if self.consumers > 0 => {
                 let consumer = random.below(self.consumers as u64) as usize;
                 match kind {
@@ -196,6 +213,13 @@ impl Plan {
             21 if self.dynamic => Fault::AddVoter(a),
             22 if self.dynamic => Fault::RemoveVoter(a),
             23 if self.dynamic => Fault::UpdateVoter(a, random.between(9_093, 9_100) as u16),
+            24 if self.writers => Fault::RecreateTopic(random.pick(&PASSING), None),
+            25 if self.writers => Fault::RecreateTopic(random.pick(&PASSING), Some(a)),
+            26 if self.writers => Fault::DeleteRecords(random.pick(&PASSING)),
+            27 => Fault::CancelReassignment(
+                random.below(self.partitions as u64) as i32,
+                random.next(),
+            ),
             _ if random.one_in(2) => Fault::FillDisk(a, random.below(3_000)),
             _ => {
                 let op = random.pick(&[Op::Write, Op::Sync, Op::Change, Op::Mutation]);
@@ -229,7 +253,7 @@ impl Plan {
     /// What will go wrong, a line for each.
     pub fn describe(&self) -> Vec<String> {
         let head = format!(
-            "{} nodes, {} of them {} voters, {} partitions, a batch each {} ms, {} consumers ({:?}), calm after {} s",
+            "{} nodes, {} of them {} voters, {} partitions, a batch each {} ms, {} consumers ({:?}), {} writers, calm after {} s",
             self.nodes,
             self.voters,
             if self.dynamic { "changing" } else { "fixed" },
@@ -237,6 +261,7 @@ impl Plan {
             self.interval / MS,
             self.consumers,
             self.protocol,
+            if self.writers { "with" } else { "no" },
             self.calm_at / SECOND
         );
         let faults = self.faults.iter().map(|planned| {

@@ -29,11 +29,21 @@ pub enum Bug {
     ForgetsOffsetsWhenLoaded,
     /// A node that starts anew knows the voters that there were at first.
     ForgetsVoterChanges,
+    /// A leader answers with acks=1 when it has appended, and not flushed.
+    AnswersBeforeItIsWritten,
+    /// A node keeps the replicas that it should not have any more.
+    KeepsReplicas,
+    /// A node takes the folder of a topic that was deleted for that of another one of the same name.
+    TakesOverFolders,
+    /// A follower keeps records that were deleted.
+    KeepsDeletedRecords,
+    /// A follower keeps what it knows to be committed, though the leader was elected without it.
+    KeepsWhatWasCommitted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::AcknowledgesTooEarly,
         Self::FlushLies,
         Self::MetadataFlushLies,
@@ -47,5 +57,10 @@ impl Bug {
         Self::HandsOutBeforeRevoked,
         Self::ForgetsOffsetsWhenLoaded,
         Self::ForgetsVoterChanges,
+        Self::AnswersBeforeItIsWritten,
+        Self::KeepsReplicas,
+        Self::TakesOverFolders,
+        Self::KeepsDeletedRecords,
+        Self::KeepsWhatWasCommitted,
     ];
 }

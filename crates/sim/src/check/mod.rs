@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use tidelog_log::LogReader;
 use tidelog_record::Batch;
 use tidelog_replication::quorum::Anomaly;
-use tidelog_types::{LeaderEpoch, NodeId, Offset, TopicId};
+use tidelog_types::{LeaderEpoch, NodeId, Offset, TopicId, TopicName};
 
 use self::groups::Groups;
 pub(crate) use self::groups::commit_tag;
 use crate::message::Partition;
+use crate::writer::{PASSING, UNCLEAN, wrote};
 
 /// How many of the last batches of a new leader are looked at.
 const LOOKED_AT: usize = 20;
@@ -37,12 +38,43 @@ impl BatchId {
     }
 }
 
+/// What must hold of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Each partition is written to by one idempotent producer that never gives up.
+    Produced,
+    /// Writers write to it who do not try again; it may be deleted, and so may its records.
+    Written,
+    /// The same, and leaders may be elected without what is committed: no more is known than that replicas become the same.
+    Unclean,
+    /// The log of coordinators of groups.
+    Groups,
+}
+
+impl Kind {
+    pub(crate) fn of(name: &TopicName) -> Self {
+        match &**name {
+            UNCLEAN => Self::Unclean,
+            name if name.starts_with(PASSING) => Self::Written,
+            name if *name == *TopicName::CONSUMER_OFFSETS => Self::Groups,
+            _ => Self::Produced,
+        }
+    }
+
+    /// Whether what is committed stays.
+    pub(crate) fn is_kept(self) -> bool {
+        self != Self::Unclean
+    }
+}
+
 /// What was committed of one log, by whoever said so first.
 #[derive(Debug, Default)]
 struct History {
     batches: Vec<BatchId>,
     /// What the producer of the partition wrote, by the number of its batch.
     written: Vec<Offset>,
+    /// The same of a writer, of whose batches not all come so far.
+    by_number: BTreeMap<u64, Offset>,
     /// Up to where the leader of each epoch said so.
     by_epoch: BTreeMap<LeaderEpoch, Offset>,
 }
@@ -66,8 +98,7 @@ pub(crate) struct Oracle {
     partitions: BTreeMap<Partition, History>,
     metadata: History,
     pub(crate) acknowledged: u64,
-    /// The topic of the coordinators of groups.
-    pub(crate) groups_topic: Option<TopicId>,
+    pub(crate) kinds: BTreeMap<TopicId, Kind>,
     pub(crate) groups: Groups,
 }
 
@@ -127,7 +158,8 @@ impl Oracle {
         }
         let from = history.at(committed).saturating_sub(LOOKED_AT);
         if let Some(first) = history.batches.get(from) {
-            self.committed(partition, node, None, reader, first.base, committed);
+            let from = reader.log_start_offset().max(first.base);
+            self.committed(partition, node, None, reader, from, committed);
         }
     }
 
@@ -149,10 +181,12 @@ impl Oracle {
         }
         let name = format_args!("partition {}", partition.1).to_string();
         let groups = &mut self.groups;
-        let is_of_groups = self.groups_topic == Some(partition.0);
+        let kind = self.kinds.get(&partition.0).copied();
         let compared = compare(history, reader, from, to, |history, batch| {
-            if is_of_groups {
-                return groups.committed(batch);
+            match kind {
+                Some(Kind::Groups) => return groups.committed(batch),
+                Some(Kind::Written | Kind::Unclean) => return written(history, partition.0, batch),
+                Some(Kind::Produced) | None => {}
             }
             let written = number_of(batch).ok_or("a record that nobody wrote")?;
             let expected = history.written.len() as u64;
@@ -192,6 +226,22 @@ impl Oracle {
         if written != Some(offset) {
             self.wrong(format!(
                 "batch {number} of partition {} is acknowledged at {offset}, and committed at {written:?}",
+                partition.1
+            ));
+        }
+    }
+
+    /// A writer was told that all in-sync replicas have its batch of that number.
+    pub(crate) fn replicated(&mut self, partition: Partition, number: u64, offset: Offset) {
+        let is_kept = self
+            .kinds
+            .get(&partition.0)
+            .is_none_or(|kind| kind.is_kept());
+        let history = self.partitions.get(&partition);
+        let known = history.and_then(|history| history.by_number.get(&number).copied());
+        if is_kept && known != Some(offset) {
+            self.wrong(format!(
+                "batch {number} of a writer is acknowledged at {offset} of partition {}, and committed at {known:?}",
                 partition.1
             ));
         }
@@ -271,6 +321,23 @@ fn compare(
         ));
     }
     Ok(())
+}
+
+/// A batch of a writer is in the topic for which it was meant, once.
+fn written(history: &mut History, topic: TopicId, batch: &Batch) -> Result<(), String> {
+    let (meant_for, number) = wrote(batch).ok_or("a record that nobody wrote")?;
+    let base = batch.header().base_offset;
+    if meant_for != topic {
+        return Err(format!(
+            "batch {number} of a writer is at {base}, and was meant for another topic of that name"
+        ));
+    }
+    match history.by_number.insert(number, base) {
+        Some(other) => Err(format!(
+            "batch {number} of a writer is at {base} and at {other}"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The number that the producer gave to its batch.

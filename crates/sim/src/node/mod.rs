@@ -1,5 +1,6 @@
 //! A node: the machines with their logs on a simulated disk, and what the broker's shell does around them.
 
+mod clients;
 mod groups;
 mod member;
 mod metadata;
@@ -18,6 +19,7 @@ use tidelog_replication::partition::{AlterPartition, FetchState};
 use tidelog_replication::quorum::Quorum;
 use tidelog_types::{LeaderEpoch, NodeId, Offset, Uuid};
 
+use self::clients::Produced;
 use self::groups::Coordinators;
 use self::member::{Stage, Stopping};
 pub(crate) use self::metadata::voter;
@@ -92,8 +94,8 @@ pub(crate) struct Process {
     pub(crate) partitions: BTreeMap<Partition, Local>,
     fetching: BTreeSet<Partition>,
     parked: BTreeMap<u64, Parked>,
-    /// Producers that wait for an append, and the offset that it got.
-    producers: BTreeMap<u64, (Place, u64, Offset)>,
+    /// Producers that wait for an append.
+    producers: BTreeMap<u64, Produced>,
     coordinators: Coordinators,
 
     /// What this node has asked of others.
@@ -266,7 +268,10 @@ impl Process {
                 let answer = self.offsets(partition, leader_epoch);
                 self.answer(io, (from, id), Response::Offsets(answer));
             }
-            Request::Produce(partition, batch) => self.produce(io, (from, id), partition, &batch),
+            Request::Produce(partition, batch, acks) => {
+                self.produce(io, (from, id), partition, &batch, acks);
+            }
+            Request::DeleteRecords(partition) => self.delete_records(io, partition),
             Request::Records(partition, offset) => {
                 let records = self.records(partition, offset);
                 self.answer(io, (from, id), Response::Records(records));

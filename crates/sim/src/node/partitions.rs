@@ -8,19 +8,19 @@ use tidelog_metadata::Delta;
 use tidelog_metadata::configs::TopicConfig;
 use tidelog_metadata::image::PartitionImage;
 use tidelog_node::metadata::{broker, role};
-use tidelog_node::partition::{Acks, Fetched, PartitionCore};
-use tidelog_record::Batch;
+use tidelog_node::partition::{Fetched, PartitionCore};
 use tidelog_replication::divergence::EpochEnd;
 use tidelog_replication::partition::{
     Ask, Config, FetchState, FollowerFetch, Input, Leadership, LogRange,
 };
 use tidelog_types::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicName, TopicPartition, Uuid};
 
-use super::{Checkpoint, Context, Process, batches};
+use super::{Checkpoint, Context, Process};
+use crate::check::Kind;
 use crate::clock::{MS, SECOND, Time};
 use crate::event::{DiskWork, Timer};
 use crate::io::Io;
-use crate::message::{Partition, Records, Request, Response};
+use crate::message::{Partition, Request, Response};
 use crate::network::Place;
 use crate::planted::Bug;
 
@@ -85,7 +85,7 @@ impl Process {
                 };
                 if state.replicas.contains(&self.id) {
                     self.assume(io, partition, &state);
-                } else {
+                } else if !io.has(Bug::KeepsReplicas) {
                     self.delete(io, partition);
                 }
             }
@@ -173,7 +173,7 @@ impl Process {
             .files
             .partition_topic_id(&folder)
             .map_err(|e| text(&e))?;
-        if other.is_some_and(|id| id != partition.0) {
+        if other.is_some_and(|id| id != partition.0) && !io.has(Bug::TakesOverFolders) {
             let stray = Uuid::from_random(io.random.bytes16());
             let marked = self.files.mark_stray(&folder, stray);
             let stray = marked.map_err(|e| text(&e))?;
@@ -314,6 +314,8 @@ impl Process {
             return;
         };
         let (marks, leadership) = local.core.readers_see();
+        let kind = Kind::of(&local.name.topic);
+        io.oracle.kinds.insert(partition.0, kind);
         match leadership {
             Leadership::Leader { leader_epoch, .. } => {
                 if local.leads_in != Some(leader_epoch) {
@@ -325,11 +327,16 @@ impl Process {
                         )
                     });
                     let reader = local.core.log().reader();
-                    io.oracle.leads(partition, leader_epoch, id, &reader);
+                    if kind.is_kept() {
+                        io.oracle.leads(partition, leader_epoch, id, &reader);
+                    }
                 }
             }
             Leadership::Offline => return self.fail("a log has failed"),
             _ => local.leads_in = None,
+        }
+        if !kind.is_kept() {
+            return;
         }
         if marks.high_watermark < local.seen {
             let (seen, now) = (local.seen, marks.high_watermark);
@@ -340,83 +347,15 @@ impl Process {
         }
         if marks.high_watermark > local.seen {
             let reader = local.core.log().reader();
-            if local.name.topic == TopicName::CONSUMER_OFFSETS {
-                io.oracle.groups_topic = Some(partition.0);
-            }
             io.oracle.committed(
                 partition,
                 id,
                 local.leads_in,
                 &reader,
-                local.seen,
+                local.seen.max(marks.log_start_offset),
                 marks.high_watermark,
             );
             local.seen = marks.high_watermark;
-        }
-    }
-
-    pub(super) fn produce(
-        &mut self,
-        io: &mut Io<'_>,
-        asker: (Place, u64),
-        partition: Partition,
-        batch: &Batch,
-    ) {
-        let waiter = self.id();
-        let acks = match io.has(Bug::AcknowledgesTooEarly) {
-            true => Acks::None,
-            false => Acks::All,
-        };
-        let forgetful;
-        let batch = match io.has(Bug::ForgetsSequences) {
-            true => {
-                forgetful = without_sequence(batch);
-                &forgetful
-            }
-            false => batch,
-        };
-        let accepted = self.with(io, partition, |core, now, after| {
-            core.append(now, batch, LeaderEpoch::NONE, acks, waiter, after)
-        });
-        match accepted {
-            None => {
-                let refused = Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-                self.answer(io, asker, Response::Produce(refused));
-            }
-            Some(Err(refused)) => {
-                let id = self.id;
-                io.say(|| {
-                    let header = batch.header();
-                    let sequence = header.base_sequence;
-                    format!(
-                        "node {id}: partition {} refuses the batch from {sequence} on: {refused}",
-                        partition.1
-                    )
-                });
-                self.answer(io, asker, Response::Produce(Err(refused.error_code())));
-            }
-            Some(Ok(accepted)) => {
-                let base_offset = accepted.appended.base_offset;
-                if accepted.done {
-                    self.answer(io, asker, Response::Produce(Ok(base_offset)));
-                } else {
-                    self.producers
-                        .insert(waiter, (asker.0, asker.1, base_offset));
-                }
-                if accepted.flush {
-                    self.flush(io, partition);
-                }
-            }
-        }
-    }
-
-    fn acknowledge(&mut self, io: &mut Io<'_>, waiter: Waiter, result: Result<(), ErrorCode>) {
-        if self.group_appended(waiter, result) {
-            return;
-        }
-        if let Some((to, id, base_offset)) = self.producers.remove(&waiter) {
-            let result = result.map(|()| base_offset);
-            self.answer(io, (to, id), Response::Produce(result));
         }
     }
 
@@ -453,7 +392,7 @@ impl Process {
         self.flush(io, partition);
     }
 
-    fn checkpoint(&mut self, partition: Partition) {
+    pub(super) fn checkpoint(&mut self, partition: Partition) {
         let Some(local) = self.partitions.get(&partition) else {
             return;
         };
@@ -631,6 +570,7 @@ impl Process {
         answers: Vec<(Partition, Fetched)>,
     ) {
         for ((partition, state), (_, fetched)) in asked.iter().zip(answers) {
+            let fetched = self.misheard(io, *partition, fetched);
             self.fetching.remove(partition);
             let taken = self.with(io, *partition, |core, now, after| {
                 core.fetch_answered(now, *state, fetched, after)
@@ -639,6 +579,29 @@ impl Process {
                 self.flush(io, *partition);
             }
             self.kick_for(io, *partition, MS / 100);
+        }
+    }
+
+    /// What a follower makes of an answer with a planted defect.
+    fn misheard(&self, io: &Io<'_>, partition: Partition, fetched: Fetched) -> Fetched {
+        let local = self.partitions.get(&partition);
+        let committed = local.map_or(Offset::ZERO, |it| it.core.readers_see().0.high_watermark);
+        match fetched {
+            Fetched::Records {
+                records,
+                high_watermark,
+                ..
+            } if io.has(Bug::KeepsDeletedRecords) => Fetched::Records {
+                records,
+                high_watermark,
+                log_start_offset: Offset::ZERO,
+            },
+            Fetched::Diverging(common)
+                if io.has(Bug::KeepsWhatWasCommitted) && common.end_offset < committed =>
+            {
+                Fetched::Error(ErrorCode::UNKNOWN_SERVER_ERROR)
+            }
+            fetched => fetched,
         }
     }
 
@@ -692,39 +655,6 @@ impl Process {
         }
         self.kick_for(io, partition, RETRY);
     }
-
-    /// What a consumer gets: what is committed, whole batches.
-    pub(super) fn records(&self, partition: Partition, from: Offset) -> Records {
-        let local = self.partitions.get(&partition);
-        let local = local.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        let (marks, leadership) = local.core.readers_see();
-        leadership.check_leader_epoch(LeaderEpoch::NONE)?;
-        if from < marks.log_start_offset || from > marks.log_end_offset {
-            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
-        }
-        if from >= marks.high_watermark {
-            return Ok(Vec::new());
-        }
-        let reader = local.core.log().reader();
-        let slice = reader.read(from, FETCH_BYTES, marks.high_watermark, true);
-        let slice = slice.map_err(|error| error.error_code())?;
-        let bytes = slice.data.read_all();
-        Ok(batches(bytes.map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?))
-    }
-
-    /// What a client is told of who leads.
-    pub(super) fn leaders(&self) -> Response {
-        let topics = self.image.topics();
-        let partitions = topics.flat_map(|topic| {
-            topic.partitions.iter().map(move |(index, partition)| {
-                let leader = Some(partition.leader).filter(|_| partition.has_leader());
-                (topic.name.clone(), (topic.id, *index), leader)
-            })
-        });
-        let mut partitions: Vec<_> = partitions.collect();
-        partitions.sort_by(|a, b| (&*a.0, a.1).cmp(&(&*b.0, b.1)));
-        Response::Metadata(partitions)
-    }
 }
 
 const fn ask_of(ask: &Ask) -> NodeId {
@@ -732,18 +662,4 @@ const fn ask_of(ask: &Ask) -> NodeId {
         Ask::Records(state) => state.leader,
         Ask::Offsets { leader, .. } => *leader,
     }
-}
-
-/// The same records from a producer of which nobody remembers anything.
-fn without_sequence(batch: &Batch) -> Batch {
-    let mut builder = tidelog_record::BatchBuilder::new(tidelog_record::Compression::NONE);
-    for record in batch.records().into_iter().flatten().flatten() {
-        builder.push(
-            record.timestamp,
-            record.key.as_deref(),
-            record.value.as_deref(),
-            &[],
-        );
-    }
-    builder.build().expect("the records were in a batch")
 }
