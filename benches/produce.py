@@ -39,7 +39,7 @@ def build(*examples):
         command = ["cargo", "build", "--release", "--quiet", "-p", "tidelog-benches", "--example", example]
         subprocess.run(command, cwd=REPOSITORY, check=True)
     environment = {**os.environ, "CARGO_TARGET_DIR": str(RDKAFKA_TARGET)}
-    command = ["cargo", "build", "--release", "--quiet", "--locked"]
+    command = ["cargo", "build", "--release", "--quiet"]
     subprocess.run(command, cwd=REPOSITORY / "benches/rdkafka", env=environment, check=True)
 
 

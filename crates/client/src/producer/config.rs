@@ -44,7 +44,7 @@ pub struct ProducerConfig {
     /// How many bytes of records a batch takes, before compression (`batch.size`). It grows with what is sent: a large number
     /// costs nothing while there is little to send.
     pub batch_bytes_max: usize,
-    /// How long a record waits for others to share its batch (`linger.ms`).
+    /// How long a record waits for others to share its batch, at most (`linger.ms`).
     pub linger: Duration,
     /// How many bytes of batches a request takes, and how large a record may be (`max.request.size`).
     pub request_bytes_max: usize,
@@ -85,9 +85,9 @@ impl Default for ProducerConfig {
 /// How many batches a broker remembers of a producer.
 const IN_FLIGHT_MAX: usize = 5;
 
-/// How late timers of the runtime are on average, whose clock and whose waiting both go by whole milliseconds. They are set so much
-/// earlier.
-const TIMER_LATE: Duration = Duration::from_millis(1);
+/// How late timers of the runtime are at most, whose clock and whose waiting both go by whole milliseconds. They are set so much
+/// earlier, so that nothing lingers for longer than it should.
+const TIMER_LATE_MAX: Duration = Duration::from_millis(2);
 
 /// Far more than any broker takes, and so little that every length fits.
 const REQUEST_BYTES_MAX: usize = 1 << 30;
@@ -126,7 +126,7 @@ impl ProducerConfig {
             batch_bytes_max: self.batch_bytes_max.min(self.request_bytes_max),
             request_bytes_max: self.request_bytes_max,
             buffer_bytes_max: self.buffer_bytes_max,
-            linger: self.linger - (self.linger / 5).min(TIMER_LATE),
+            linger: self.linger - (self.linger * 2 / 5).min(TIMER_LATE_MAX),
             delivery_timeout: self.delivery_timeout,
             retry_backoff: client.retry_backoff,
             retry_backoff_max: client.retry_backoff_max,

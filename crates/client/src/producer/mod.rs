@@ -351,12 +351,14 @@ async fn keep_time(shared: Arc<Shared>) {
             shared.timer.notified().await;
             continue;
         };
-        tokio::select! {
-            () = tokio::time::sleep_until(due.into()) => {
-                shared.with_core(|core| core.handle(Input::Timeout));
+        // A sleep takes until the next whole millisecond, even if its time is over.
+        if Instant::now() < due.into() {
+            tokio::select! {
+                () = tokio::time::sleep_until(due.into()) => {}
+                () = shared.timer.notified() => continue,
             }
-            () = shared.timer.notified() => {}
         }
+        shared.with_core(|core| core.handle(Input::Timeout));
     }
 }
 
