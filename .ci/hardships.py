@@ -211,19 +211,51 @@ def the_network_of_a_node_is_slow(world):
         subprocess.run([*prefix, "tc", "qdisc", "del", "dev", "eth0", "root"], check=True)
 
 
+# What a process is given in front of the C library, so that its wall clock is ahead.
+WALL_CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+int clock_gettime(clockid_t id, struct timespec *at) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int done = real(id, at);
+    if (id == CLOCK_REALTIME) at->tv_sec += atol(getenv("SECONDS_AHEAD"));
+    return done;
+}
+"""
+
+
 @hardship
 def clocks_are_hours_apart(world):
-    """Of one node, by libfaketime."""
-    if not shutil.which("faketime"):
-        raise Skipped("there is no faketime here; the simulator moves clocks")
-    victim = world.cluster.nodes[2]
-    victim.stop()
-    prefix, victim.prefix = victim.prefix, [*victim.prefix, "faketime", "-f", "+5h"]
-    victim.start()
-    time.sleep(15)
-    victim.stop()
-    victim.prefix = prefix
-    victim.start()
+    """Of two nodes, five and ten hours ahead of the first and of the clients; each of them goes, and comes back, meanwhile."""
+    folder = harness.scratch("clock")
+    (folder / "clock.c").write_text(WALL_CLOCK)
+    made = subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "clock.so", folder / "clock.c", "-ldl"], capture_output=True)
+    if made.returncode != 0:
+        raise Skipped(f"no C compiler: {made.stderr.decode().strip()}")
+    nodes = world.cluster.nodes
+    marks = [len(said(node)) for node in nodes]
+    for node, hours in zip(nodes[1:], (5, 10)):
+        node.stop()
+        node.environment.update({"LD_PRELOAD": folder / "clock.so", "SECONDS_AHEAD": str(hours * 3600)})
+        node.start()
+        settle(world.admin, ["hard", "pulse"])
+    controller = world.cluster.controller()
+    for node, mark in zip(nodes, marks):
+        if node is not controller:
+            says(node, "that of the active controller are apart", mark)
+    for node in nodes:
+        node.kill()
+        time.sleep(1)
+        node.start()
+        settle(world.admin, ["hard", "pulse"])
+    for node in nodes[1:]:
+        node.stop()
+        node.environment.clear()
+        node.start()
+        settle(world.admin, ["hard", "pulse"])
 
 
 def main():

@@ -31,12 +31,14 @@ use crate::missing::Missing;
 use crate::net::listener::Worker;
 use crate::net::memory::MemoryStream;
 use crate::net::network::MemoryNetwork;
+use crate::net::quota::ConnectionQuota;
 use crate::node::{Node, Settings};
 use crate::peers::Network;
 use crate::producer_ids::ProducerIds;
 use crate::random::random_seed;
 use crate::replication::Replication;
 use crate::store::Store;
+use crate::store::directories::DataDirectory;
 use crate::store::moves::LogMover;
 #[cfg(feature = "testing")]
 use crate::testing::Probe;
@@ -71,6 +73,8 @@ pub struct Broker {
     stop_controller: watch::Sender<bool>,
     controller_tasks: Vec<JoinHandle<()>>,
     metadata: MetadataHandle,
+    /// The directory of the metadata log, where it is none of the store's; locked as long as this is there.
+    metadata_directory: Option<DataDirectory>,
     /// Ends last.
     aside: Aside,
 }
@@ -227,6 +231,7 @@ impl Broker {
         let node_id = config.node_id();
         let Directories {
             usable: directories,
+            metadata: own_directory,
             unavailable,
             cluster_id,
         } = open_directories(&config, node_id, disks)?;
@@ -242,7 +247,10 @@ impl Broker {
             clock: clock.clone(),
             config: &config,
             cluster_id: &cluster_id,
-            directory: &directories[metadata_dir],
+            directory: match (&own_directory, metadata_dir) {
+                (Some(own), _) => own,
+                (None, at) => &directories[at.unwrap_or(0)],
+            },
             endpoints: controllers.iter().map(endpoint).collect(),
             runtime: aside.handle().clone(),
             network: Arc::clone(&network),
@@ -283,7 +291,14 @@ impl Broker {
             let _there = aside.handle().enter();
             let worker = Worker::shared(aside.handle().clone());
             let workers = [worker].into();
-            listeners::serve(open_controllers, &controller, &workers, &controller_stopped)
+            let quota = quota(&config, open_controllers.len(), &traffic)?;
+            listeners::serve(
+                open_controllers,
+                &controller,
+                &workers,
+                &quota,
+                &controller_stopped,
+            )
         };
         let mut broker = Self {
             id: node_id,
@@ -306,6 +321,7 @@ impl Broker {
             stop_controller,
             controller_tasks,
             metadata,
+            metadata_directory: own_directory,
             aside,
         };
         let disks = failure::Disks {
@@ -349,7 +365,9 @@ impl Broker {
         let store = &self.store;
         let groups = Groups::new(groups::config(config), clock.clone());
         let broker_config = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let quota = quota(config, open.len(), &self.traffic)?;
         let publisher = Publisher {
+            connections: Arc::clone(&quota),
             node_id: self.id,
             store: Arc::clone(store),
             groups: Arc::clone(&groups),
@@ -430,7 +448,7 @@ impl Broker {
         let mover = LogMover::start(store.clone(), published.image.clone(), self.id)?;
         let housekeeping = Housekeeping::start(store.clone(), broker_config, clock.clone())?;
         self.tasks
-            .extend(listeners::serve(open, &node, workers, stopped));
+            .extend(listeners::serve(open, &node, workers, &quota, stopped));
         let timers = Groups::run_timers(Arc::downgrade(&groups));
         let mut stopped_timers = stopped.clone();
         self.tasks.push(tokio::spawn(async move {
@@ -479,6 +497,7 @@ impl Broker {
         let serving = self.serving.take();
         let store = Arc::clone(&self.store);
         let mut metadata = self.metadata.take_over();
+        let metadata_directory = self.metadata_directory.take();
         let closed = tokio::task::spawn_blocking(move || {
             let broker_epoch = serving.map_or(-1, |mut serving| {
                 serving.cleaner.stop();
@@ -488,7 +507,12 @@ impl Broker {
             });
             // While controllers are still heard: the successor fetches what it lacks.
             metadata.stop();
-            store.close(broker_epoch)
+            store.close(broker_epoch)?;
+            let marked = metadata_directory.map_or(Ok(()), |directory| {
+                let nothing = std::iter::empty();
+                directory.files.write_clean_shutdown(broker_epoch, nothing)
+            });
+            marked.map_err(|error| error.to_string())
         });
         let closed = closed.await;
         self.stop_controlling().await;
@@ -586,6 +610,20 @@ fn check_supported(config: &BrokerConfig) -> Result<(), StartError> {
         )));
     }
     Ok(())
+}
+
+fn quota(
+    config: &BrokerConfig,
+    listeners: usize,
+    traffic: &Arc<Traffic>,
+) -> Result<Arc<ConnectionQuota>, StartError> {
+    let limits = config.connection_limits()?;
+    Ok(ConnectionQuota::new(
+        config,
+        limits,
+        listeners,
+        Arc::clone(traffic),
+    ))
 }
 
 fn endpoint(listener: &ListenerAddress) -> Endpoint {

@@ -61,8 +61,8 @@ impl Ending {
 /// Looks after the disks of a node.
 pub(crate) struct Disks {
     pub(crate) store: Arc<Store>,
-    /// The directory of the metadata log.
-    pub(crate) metadata_directory: usize,
+    /// The directory of the metadata log, if it is one of the store's. A log elsewhere says itself that it has failed.
+    pub(crate) metadata_directory: Option<usize>,
     pub(crate) metadata: ControllerHandle,
     pub(crate) ending: Ending,
 }
@@ -97,12 +97,13 @@ impl Disks {
     /// Stops the node if it cannot do without a directory that has failed.
     fn look(&self) {
         let directories = self.store.directories();
-        let metadata = &directories[self.metadata_directory];
-        let path = metadata.path.clone();
+        let metadata = self.metadata_directory.map(|at| &directories[at]);
         if directories.iter().all(|directory| directory.has_failed()) {
+            let last = metadata.or_else(|| directories.last());
+            let path = last.map_or_else(Default::default, |last| last.path.clone());
             self.ending.end(Failure::LastLogDirectory { path });
-        } else if metadata.has_failed() {
-            let path = path.display();
+        } else if let Some(metadata) = metadata.filter(|metadata| metadata.has_failed()) {
+            let path = metadata.path.display();
             let reason = format!("its directory {path} is out of service");
             self.ending.end(Failure::MetadataLog { reason });
         }

@@ -21,6 +21,8 @@ const FLUSHES_AT_A_TIME: usize = 4;
 /// The log directories of a node.
 pub(crate) struct Directories {
     pub(crate) usable: Vec<DataDirectory>,
+    /// `metadata.log.dir`, if it is none of them.
+    pub(crate) metadata: Option<DataDirectory>,
     /// Those that the disk does not let be read and written. The node does without them.
     pub(crate) unavailable: Vec<PathBuf>,
     pub(crate) cluster_id: String,
@@ -67,7 +69,7 @@ pub(crate) fn open_directories(
                 .map_err(|error| StartError::Unsupported(error.to_string()))?
         }
     };
-    let mut usable = Vec::new();
+    let (mut usable, mut metadata) = (Vec::new(), None);
     for (path, files) in opened {
         let id = directory_id(&files, &cluster_id, node_id);
         let Some(id) = opening.unless_unavailable(&path, id)? else {
@@ -76,10 +78,16 @@ pub(crate) fn open_directories(
         let flusher = Arc::new(Flusher::start_threads("tidelog-flush", FLUSHES_AT_A_TIME)?);
         let memory = Arc::new(FaultDir::new());
         let directory = DataDirectory::open(path.clone(), id, Arc::new(files), flusher, memory);
-        usable.extend(opening.unless_unavailable(&path, directory)?);
+        let directory = opening.unless_unavailable(&path, directory)?;
+        if opening.is_for_partitions(&path) {
+            usable.extend(directory);
+        } else {
+            metadata = directory;
+        }
     }
     Ok(Directories {
         usable,
+        metadata,
         unavailable: opening.unavailable,
         cluster_id,
     })
@@ -109,12 +117,21 @@ impl Opening<'_> {
     /// The log directories that may be usable, and that of the metadata log.
     fn directories(&self) -> Vec<PathBuf> {
         let mut paths: Vec<_> = self.config.log_dirs().iter().map(PathBuf::from).collect();
+        let metadata = PathBuf::from(self.config.metadata_log_dir());
         if !self.config.roles().broker {
             // A controller keeps nothing else.
-            paths = vec![PathBuf::from(self.config.metadata_log_dir())];
+            paths = vec![metadata];
+        } else if !paths.contains(&metadata) {
+            paths.push(metadata);
         }
         paths.retain(|path| !self.unavailable.contains(path));
         paths
+    }
+
+    /// Whether a directory is one of those that the store looks after: a controller has but one.
+    fn is_for_partitions(&self, path: &Path) -> bool {
+        let mut log_dirs = self.config.log_dirs().iter();
+        !self.config.roles().broker || log_dirs.any(|log_dir| Path::new(log_dir) == path)
     }
 
     /// `None` for a directory that the disk refuses, where the node can do without it (KIP-112).
@@ -155,11 +172,13 @@ impl Opening<'_> {
     }
 }
 
-/// Which of the directories has the metadata log.
-pub(crate) fn metadata_directory(config: &BrokerConfig, directories: &[DataDirectory]) -> usize {
+/// Which of the directories has the metadata log, if one has.
+pub(crate) fn metadata_directory(
+    config: &BrokerConfig,
+    directories: &[DataDirectory],
+) -> Option<usize> {
     let path = Path::new(config.metadata_log_dir());
     directories
         .iter()
         .position(|directory| directory.path == path)
-        .unwrap_or(0)
 }

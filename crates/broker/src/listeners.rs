@@ -16,6 +16,7 @@ use crate::error::StartError;
 use crate::handlers::Service;
 use crate::net::listener::{Acceptor, Bound, Worker};
 use crate::net::network::{MemoryListener, Party};
+use crate::net::quota::ConnectionQuota;
 use crate::peers::{self, Network};
 
 /// What listeners are opened with.
@@ -157,6 +158,7 @@ pub(crate) fn serve(
     open: Vec<Open>,
     service: &Arc<impl Service + 'static>,
     workers: &Arc<[Worker]>,
+    quota: &Arc<ConnectionQuota>,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
     let serve = |open: Open| {
@@ -165,6 +167,7 @@ pub(crate) fn serve(
             service: Arc::clone(service) as Arc<dyn Service>,
             workers: Arc::clone(workers),
             turn: AtomicUsize::new(0),
+            quota: Arc::clone(quota),
             stop: stopped.clone(),
         };
         tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tidelog_protocol::ApiKey;
 
@@ -21,6 +22,10 @@ pub struct Metrics {
     pub connections: u64,
     /// Connections that were ever accepted.
     pub connections_accepted: u64,
+    /// Connections that were closed at once, since there were too many from their address (`max.connections.per.ip`).
+    pub connections_refused: u64,
+    /// For how many milliseconds listeners have held a connection until there was room for it (`max.connections`).
+    pub accepting_waited_ms: u64,
     /// Requests that came over connections, by the name of their API.
     pub requests: BTreeMap<String, u64>,
     /// Bytes read from connections.
@@ -44,6 +49,8 @@ pub struct Metrics {
 pub(crate) struct Traffic {
     connections_accepted: AtomicU64,
     connections_closed: AtomicU64,
+    connections_refused: AtomicU64,
+    accepting_waited_ms: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     records_appended: AtomicU64,
@@ -56,6 +63,8 @@ impl Default for Traffic {
         Self {
             connections_accepted: AtomicU64::new(0),
             connections_closed: AtomicU64::new(0),
+            connections_refused: AtomicU64::new(0),
+            accepting_waited_ms: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             records_appended: AtomicU64::new(0),
@@ -71,6 +80,15 @@ impl Traffic {
 
     pub(crate) fn connection_closed(&self) {
         self.connections_closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_refused(&self) {
+        self.connections_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn accepting_waited(&self, waited: Duration) {
+        let ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        self.accepting_waited_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self, bytes: usize) {
@@ -110,6 +128,8 @@ impl Traffic {
         Metrics {
             connections: accepted - closed,
             connections_accepted: accepted,
+            connections_refused: read(&self.connections_refused),
+            accepting_waited_ms: read(&self.accepting_waited_ms),
             requests: requests.collect(),
             bytes_in: read(&self.bytes_in),
             bytes_out: read(&self.bytes_out),

@@ -83,6 +83,15 @@ pub trait Dir: Send + Sync + fmt::Debug {
     }
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// From now on what syncs files that are opened now, or names, need not make them durable: [`sync_deferred`](Self::sync_deferred)
+    /// does so for all at once. A directory that cannot do that goes on as before.
+    fn defer_syncs(&self) -> io::Result<()> {
+        Ok(())
+    }
+    /// Makes durable what was deferred, and defers no more.
+    fn sync_deferred(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Takes a lock on a file, which is created if needed. Fails with [`io::ErrorKind::WouldBlock`] if somebody else, in
     /// this process or another, holds it. Dropping the answer lets go of it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;

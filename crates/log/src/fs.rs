@@ -4,8 +4,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use tidelog_types::Timestamp;
@@ -21,6 +23,9 @@ const FREE_FOR_RESERVED: u64 = 32;
 pub struct FsDir {
     root: PathBuf,
     open_files: OpenFiles,
+    /// The root, opened when syncs were deferred: the file system says by it what went wrong since.
+    deferred: Mutex<Option<fs::File>>,
+    is_deferring: AtomicBool,
     /// What goes with it.
     _temporary: Option<Temporary>,
 }
@@ -46,6 +51,8 @@ impl FsDir {
         Self {
             root: root.into(),
             open_files: OpenFiles::new(limit / 2),
+            deferred: Mutex::new(None),
+            is_deferring: AtomicBool::new(false),
             _temporary: None,
         }
     }
@@ -79,6 +86,10 @@ impl FsDir {
         &self.root
     }
 
+    fn is_deferring(&self) -> bool {
+        self.is_deferring.load(Ordering::Acquire)
+    }
+
     fn at(&self, path: &Path) -> PathBuf {
         // Joining an empty path would add a slash, and the directory itself is named by an empty path.
         if path.as_os_str().is_empty() {
@@ -103,7 +114,11 @@ impl Dir for FsDir {
             Access::Create => options.write(true).create(true),
             Access::Truncate => options.write(true).create(true).truncate(true),
         };
-        Ok(Arc::new(FsFile(options.open(self.at(path))?)))
+        let file = FsFile(options.open(self.at(path))?);
+        Ok(match self.is_deferring() {
+            true => Arc::new(DeferredFile(file)),
+            false => Arc::new(file),
+        })
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -197,7 +212,26 @@ impl Dir for FsDir {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        if self.is_deferring() {
+            return Ok(());
+        }
         fs::File::open(self.at(path))?.sync_all()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn defer_syncs(&self) -> io::Result<()> {
+        *self.deferred.lock() = Some(fs::File::open(&self.root)?);
+        self.is_deferring.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_deferred(&self) -> io::Result<()> {
+        self.is_deferring.store(false, Ordering::Release);
+        match self.deferred.lock().take() {
+            Some(root) => Ok(rustix::fs::syncfs(&root)?),
+            None => Ok(()),
+        }
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
@@ -283,6 +317,48 @@ impl File for FsFile {
     }
 }
 
+/// A file that the file system makes durable along with all others.
+#[derive(Debug)]
+struct DeferredFile(FsFile);
+
+impl File for DeferredFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(buf, position)
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        self.0.write_at(parts, position)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        self.0.reserve(position, len)
+    }
+
+    fn set_modified(&self, modified: Timestamp) -> io::Result<()> {
+        self.0.set_modified(modified)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +387,24 @@ mod tests {
         let error = file.read_exact_at(&mut [0; 8], 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
+
+    #[test]
+    fn what_is_deferred_is_synced_once_and_then_no_more_is() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = FsDir::new(root.path());
+        let open = |name| dir.open(Path::new(name), Access::Create).unwrap();
+        dir.defer_syncs().unwrap();
+        assert!(dir.is_deferring());
+        let file = open("f");
+        file.write_all_at(&mut [IoSlice::new(b"ab")], 0).unwrap();
+        file.sync_all().unwrap();
+        dir.sync_dir(Path::new("")).unwrap();
+        dir.sync_deferred().unwrap();
+        assert!(!dir.is_deferring() && dir.deferred.lock().is_none());
+        assert!(format!("{:?}", open("g")).starts_with("FsFile"));
+        assert_eq!(file.len().unwrap(), 2);
+    }
+
     #[test]
     fn a_disk_that_is_getting_full_sets_nothing_aside() {
         let root = tempfile::tempdir().unwrap();

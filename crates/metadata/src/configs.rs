@@ -25,7 +25,8 @@ pub use alter::{
     alter_wholly, check_broker_resource,
 };
 pub use broker::{
-    BrokerConfig, Roles, Warning, broker_config, broker_configs, dynamic_broker_configs,
+    BrokerConfig, ConnectionLimits, Roles, Warning, broker_config, broker_configs,
+    dynamic_broker_configs,
 };
 pub use def::{ConfigDef, ConfigError, ConfigType, UpdateMode, Valid};
 pub use describe::{

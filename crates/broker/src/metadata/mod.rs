@@ -7,6 +7,7 @@
 //! runtime.
 
 mod active;
+mod clocks;
 mod controller;
 mod forward;
 mod links;

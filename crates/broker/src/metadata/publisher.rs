@@ -13,6 +13,7 @@ use tidelog_replication::partition::Leadership;
 use tidelog_types::{NodeId, Offset, PartitionIndex, TopicId, TopicName};
 
 use crate::groups::Groups;
+use crate::net::quota::ConnectionQuota;
 use crate::store::partition::Partition;
 use crate::store::{Store, Wanted};
 
@@ -25,6 +26,7 @@ pub(crate) struct Publisher {
     pub(crate) static_config: BrokerConfig,
     /// The same with what was changed while running.
     pub(crate) broker_config: Arc<ArcSwap<BrokerConfig>>,
+    pub(crate) connections: Arc<ConnectionQuota>,
 }
 
 impl Publisher {
@@ -62,6 +64,10 @@ impl Publisher {
         let node = overrides(&self.node_id.to_string());
         let config = self.static_config.with_dynamic(&overrides(""), &node);
         self.store.configure_broker(&config);
+        // What is stored was checked when it was set.
+        if let Ok(limits) = config.connection_limits() {
+            self.connections.configure(limits);
+        }
         self.broker_config.store(Arc::new(config));
         // Every topic falls back on the broker's settings.
         for topic in self.store.topics.all() {

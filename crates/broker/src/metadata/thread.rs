@@ -23,6 +23,7 @@ use tidelog_replication::quorum::{self, Anomaly, Appended, Effect, Quorum};
 use tidelog_types::{LeaderEpoch, NodeId, Offset, Timestamp};
 use tokio::sync::{oneshot, watch};
 
+use super::clocks::ControllersClock;
 use super::links::Links;
 use super::log::MetadataLog;
 use super::questions::Asked;
@@ -102,6 +103,7 @@ pub(super) struct MetadataThread {
     leads: Option<LeaderEpoch>,
     /// Until when the thread hands over.
     stopping: Option<Instant>,
+    controllers_clock: ControllersClock,
     /// A part of the log was lost, and is not back yet.
     lacks_records: bool,
     /// When it was last said that nodes of another cluster ask.
@@ -114,6 +116,7 @@ pub(super) type Fatal = String;
 impl MetadataThread {
     pub(super) fn new(setup: Setup) -> Self {
         let mut thread = Self {
+            controllers_clock: ControllersClock::default(),
             lacks_records: setup.quorum.lost_end().is_some(),
             clock: setup.clock,
             node_id: setup.node_id,
@@ -459,6 +462,7 @@ impl MetadataThread {
         if self.controller.is_some() {
             self.controller(Input::Committed { offset })?;
         }
+        self.compare_clocks();
         if self.applied.bytes >= self.limits.bytes {
             self.make_snapshot();
         } else if self.next_snapshot_at.is_none() {
@@ -466,6 +470,22 @@ impl MetadataThread {
             self.next_snapshot_at = interval.map(|interval| real::now() + interval);
         }
         Ok(())
+    }
+
+    /// What is committed last was written a moment ago, since an active controller writes at least twice a second.
+    fn compare_clocks(&mut self) {
+        if !self.quorum.has_all_committed() {
+            return;
+        }
+        let (written, own) = (self.applied.timestamp, self.now());
+        let apart = self.controllers_clock.compare(written, own, real::now());
+        if let Some(ahead_ms) = apart {
+            tracing::warn!(
+                ahead_ms,
+                "the clock of this node and that of the active controller are apart; timestamps, and for how long records are kept, \
+                 go by the clock of whichever broker leads"
+            );
+        }
     }
 
     /// Makes the image of the moment the one that is seen.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::connection::Connection;
 use super::network::MemoryListener;
+use super::quota::{Admitted, ConnectionQuota};
 use super::transport::Transport;
 use crate::clock::real;
 use crate::handlers::{Peer, Service};
@@ -169,6 +170,7 @@ pub(crate) struct Acceptor {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) workers: Arc<[Worker]>,
     pub(crate) turn: AtomicUsize,
+    pub(crate) quota: Arc<ConnectionQuota>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -181,7 +183,7 @@ impl Acceptor {
         let acceptor = Arc::new(self);
         if let Some(memory) = &memory {
             let acceptor = Arc::clone(&acceptor);
-            memory.serve(move |stream| acceptor.start(NOWHERE, || Ok(stream)));
+            memory.serve(move |stream| acceptor.start(NOWHERE, None, || Ok(stream)));
         }
         loop {
             let accepted = tokio::select! {
@@ -190,10 +192,17 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, address)) => {
+                    let admitted = tokio::select! {
+                        admitted = acceptor.quota.admit(&acceptor.listener, address.ip()) => admitted,
+                        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                    };
+                    let Some(admitted) = admitted else {
+                        continue;
+                    };
                     // It leaves the runtime that accepted it, since readiness is reported to the runtime with which it is
                     // registered.
                     let stream = stream.into_std();
-                    acceptor.start(address, move || {
+                    acceptor.start(address, Some(admitted), move || {
                         let stream = TcpStream::from_std(stream?)?;
                         stream.set_nodelay(true)?;
                         Ok(stream)
@@ -207,10 +216,11 @@ impl Acceptor {
         }
     }
 
-    /// Starts the task of a connection on its worker, where its stream is made.
+    /// Starts the task of a connection on its worker, where its stream is made. Within the process there are no bounds.
     fn start<T: Transport + 'static>(
         &self,
         address: SocketAddr,
+        admitted: Option<Admitted>,
         open: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -226,6 +236,7 @@ impl Acceptor {
         let counted = Counted::new(worker.connections.as_ref());
         let mut stop = self.stop.clone();
         worker.handle.spawn(async move {
+            let _admitted = admitted;
             let stream = match open() {
                 Ok(stream) => stream,
                 Err(error) => {

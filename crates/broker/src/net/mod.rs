@@ -5,4 +5,5 @@ pub(crate) mod listener;
 pub(crate) mod memory;
 pub(crate) mod network;
 mod output;
+pub(crate) mod quota;
 pub(crate) mod transport;

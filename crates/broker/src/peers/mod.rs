@@ -64,6 +64,9 @@ const REQUESTS_QUEUED_MAX: usize = 64;
 /// How often a connection that broke is tried to be opened again before anybody asks. More than once: while a process ends,
 /// its listening socket may still take a connection that nobody will serve.
 const REOPEN_ATTEMPTS: u32 = 4;
+/// How long the first of these attempts may take. Where a process ends just then the system may drop the packet that asks for a connection,
+/// and sends the next one after a second; a new attempt is refused at once.
+const FIRST_REOPEN_MAX: Duration = Duration::from_millis(250);
 /// How long the answer to who [knocks](knock) may be.
 const KNOCK_BYTES_MAX: usize = 1 << 20;
 
@@ -218,7 +221,11 @@ impl Task {
                 }
             }
             sleep_until(self.backoff.until).await;
-            match connect(&*self.network, &self.address, &self.config).await {
+            let limit = match reopen {
+                REOPEN_ATTEMPTS => self.config.connect_timeout.min(FIRST_REOPEN_MAX),
+                _ => self.config.connect_timeout,
+            };
+            match connect(&*self.network, &self.address, &self.config, limit).await {
                 Ok(mut exchange) => {
                     self.backoff = Backoff::new(&self.config);
                     (self.told)(Contact::Made);
@@ -287,19 +294,20 @@ pub(crate) async fn knock(
         reconnect_backoff_max: Duration::ZERO,
         response_bytes_max: KNOCK_BYTES_MAX,
     };
-    connect(network, address, &config).await.map(drop)
+    connect(network, address, &config, limit).await.map(drop)
 }
 
 async fn connect(
     network: &dyn Network,
     address: &Address,
     config: &Config,
+    limit: Duration,
 ) -> io::Result<Exchange> {
     let connect = async {
         let transport = network.connect(address).await?;
         Exchange::open(transport, config).await
     };
-    match timeout(config.connect_timeout, connect).await {
+    match timeout(limit, connect).await {
         Ok(opened) => opened,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

@@ -46,13 +46,13 @@ impl Transport for Pipe {
     }
 }
 
-/// Answers every attempt to connect as the test has laid out; when nothing is left, it never answers.
+/// Answers every attempt to connect as the test has laid out; where that is nothing, and when nothing is left, it never answers.
 #[derive(Clone, Debug, Default)]
-struct Script(Arc<Mutex<VecDeque<io::Result<DuplexStream>>>>);
+struct Script(Arc<Mutex<VecDeque<Option<io::Result<DuplexStream>>>>>);
 
 impl Network for Script {
     fn connect(&self, _address: &Address) -> Connecting {
-        let next = self.0.lock().pop_front();
+        let next = self.0.lock().pop_front().flatten();
         Box::pin(async move {
             match next {
                 Some(stream) => Ok(Box::new(Pipe(stream?)) as Box<dyn Transport>),
@@ -167,7 +167,7 @@ impl World {
     /// The next attempt to connect will succeed.
     fn listen(&self) -> Server {
         let (near, far) = duplex(1 << 16);
-        self.script.0.lock().push_back(Ok(near));
+        self.script.0.lock().push_back(Some(Ok(near)));
         Server {
             stream: far,
             input: BytesMut::new(),
@@ -176,7 +176,12 @@ impl World {
 
     /// The next attempt to connect will fail like this.
     fn fail(&self, kind: io::ErrorKind) {
-        self.script.0.lock().push_back(Err(kind.into()));
+        self.script.0.lock().push_back(Some(Err(kind.into())));
+    }
+
+    /// The next attempt to connect will have no answer.
+    fn ignore(&self) {
+        self.script.0.lock().push_back(None);
     }
 
     fn ask(
@@ -274,6 +279,23 @@ async fn a_connection_that_breaks_is_opened_again_and_a_refusal_is_told() {
     server.answer_heartbeat().await;
     asked.await.unwrap().unwrap();
     assert_eq!(world.refused.load(Ordering::SeqCst), 1);
+}
+
+/// The packet that asks for a connection may be lost while the process ends. Nobody waits for the next one of the same attempt.
+#[tokio::test]
+async fn a_refusal_is_found_out_though_the_first_attempt_has_no_answer() {
+    let world = World::new(LONG);
+    let mut server = world.listen();
+    let asked = world.ask(heartbeat(1));
+    server.negotiate(APIS).await;
+    world.ignore();
+    world.fail(io::ErrorKind::ConnectionRefused);
+    drop(server);
+    asked.await.unwrap().unwrap_err();
+    while world.refused.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.script.0.lock().is_empty());
 }
 
 #[tokio::test]

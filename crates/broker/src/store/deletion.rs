@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tidelog_log::DeletedSegment;
-use tidelog_types::{PartitionIndex, TopicId};
+use tidelog_replication::partition::Leadership;
+use tidelog_types::{Now, PartitionIndex, Timestamp, TopicId};
 
 use super::Store;
 use super::partition::Partition;
@@ -74,9 +75,18 @@ impl Store {
         let now = self.clock.now();
         for topic in self.topics.all() {
             for partition in topic.partitions() {
+                // What is too old is for the leader to say, whose log start offset the others take over: clocks may be apart.
+                let judged_at = match partition.published().leadership {
+                    Leadership::Follower { .. } => Timestamp::NONE,
+                    _ => now.timestamp,
+                };
+                let judged_at = Now {
+                    timestamp: judged_at,
+                    ..now
+                };
                 let deleted = partition.with_log(|log, marks| {
                     log.expire_producers(now);
-                    log.delete_old_segments(now, marks.high_watermark)
+                    log.delete_old_segments(judged_at, marks.high_watermark)
                 });
                 match deleted {
                     Ok(deleted) => self.doom_segments(&topic, deleted),

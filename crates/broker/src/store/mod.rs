@@ -42,6 +42,9 @@ const OPEN_IN_PARALLEL_MIN: usize = 8;
 /// than one after the other.
 const CLOSE_THREADS: usize = 8;
 
+/// From so many logs on that are to be closed in a directory its file system syncs all their files at once.
+const SYNCED_TOGETHER_MIN: usize = 256;
+
 /// Everything this node stores, the metadata log apart.
 pub(crate) struct Store {
     pub(crate) topics: Topics,
@@ -584,17 +587,26 @@ fn close_directory(
         closed.map(|summary| (Arc::clone(partition), summary))
     };
     let share = awake.len().div_ceil(CLOSE_THREADS).max(1);
-    let closed = std::thread::scope(|scope| {
-        let threads: Vec<_> = awake
-            .chunks(share)
-            .map(|share| scope.spawn(move || share.iter().map(|p| close(p)).collect::<Vec<_>>()))
-            .collect();
-        let mut closed: Vec<_> = resting.iter().map(|p| close(p)).collect();
-        for thread in threads {
-            closed.extend(thread.join().expect("closing a log does not panic"));
-        }
-        closed
-    });
+    let close_all = || {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = awake
+                .chunks(share)
+                .map(|share| {
+                    scope.spawn(move || share.iter().map(|p| close(p)).collect::<Vec<_>>())
+                })
+                .collect();
+            let mut closed: Vec<_> = resting.iter().map(|p| close(p)).collect();
+            for thread in threads {
+                closed.extend(thread.join().expect("closing a log does not panic"));
+            }
+            closed
+        })
+    };
+    let closed = match awake.len() >= SYNCED_TOGETHER_MIN {
+        true => directory.files.sync_together(close_all),
+        false => Ok(close_all()),
+    };
+    let closed = closed.map_err(|error| error.to_string())?;
     let mut summaries = Vec::with_capacity(closed.len());
     let mut failed = None;
     for closed in closed {

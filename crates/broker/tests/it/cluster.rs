@@ -20,6 +20,9 @@ pub(crate) struct Member {
     /// The sockets of its listeners by their names, as far as their ports are known before it is started for the first time.
     sockets: BTreeMap<&'static str, TcpListener>,
     pub(crate) broker: Option<Broker>,
+    /// The clock that it goes by.
+    #[cfg(feature = "testing")]
+    pub(crate) clock: tidelog_broker::testing::Clock,
 }
 
 /// The nodes of a cluster, by id.
@@ -103,6 +106,8 @@ impl Cluster {
                     .into_iter()
                     .collect(),
                 broker: None,
+                #[cfg(feature = "testing")]
+                clock: tidelog_broker::testing::Clock::new(),
             };
             let initial_controllers = match voters {
                 Voters::Fixed => InitialControllers::Unsaid,
@@ -214,6 +219,8 @@ pub(crate) async fn quorum(client: &mut Client) -> PartitionResult {
 impl Member {
     pub(crate) fn builder(&mut self) -> Builder {
         let builder = Broker::builder().properties(self.properties.clone());
+        #[cfg(feature = "testing")]
+        let builder = builder.clock(&self.clock);
         std::mem::take(&mut self.sockets)
             .into_iter()
             .fold(builder, |builder, (listener, socket)| {

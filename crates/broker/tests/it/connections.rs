@@ -20,6 +20,7 @@ use crate::client::{Client, soon};
 use crate::disk::{GatedDir, Keeper};
 use crate::ops::{ALL, Topic, batch, fetch_request, long, produce_request, sequenced, values};
 use crate::server::{Server, builder};
+use crate::topics::alter_resource;
 
 /// A broker whose flushes can be held up.
 async fn gated() -> (Broker, Keeper, String) {
@@ -351,4 +352,104 @@ async fn both_loopbacks_are_listened_on() {
         let response = client.call(3, &api_versions()).await;
         assert_eq!(response.error_code, ErrorCode::NONE, "{host}");
     }
+}
+
+#[tokio::test]
+async fn beyond_max_connections_a_listener_waits_for_one_to_close() {
+    let server = Server::with(&[("max.connections", "2")]).await;
+    let mut first = Client::connect(&server.address()).await;
+    let mut second = Client::connect(&server.address()).await;
+    let mut third = Client::connect(&server.address()).await;
+    for client in [&mut first, &mut second] {
+        client.ask(&api_versions()).await;
+    }
+    third.send(3, &api_versions()).await;
+    let asked = Instant::now();
+    while asked.elapsed() < LONG {
+        assert!(third.is_silent());
+        tokio::task::yield_now().await;
+    }
+    drop(second);
+    soon(third.receive::<ApiVersionsResponse>(3)).await;
+    let metrics = server.broker.as_ref().unwrap().metrics();
+    assert!(metrics.accepting_waited_ms >= 300, "{metrics:?}");
+    // Another bound, for all brokers, lets the next one in.
+    let mut fourth = Client::connect(&server.address()).await;
+    fourth.send(3, &api_versions()).await;
+    let set = ("max.connections", 0, Some("3"));
+    let code = alter_resource(&mut first, (4, ""), set).await;
+    assert_eq!(code, ErrorCode::NONE);
+    soon(fourth.receive::<ApiVersionsResponse>(3)).await;
+}
+
+#[tokio::test]
+async fn beyond_max_connections_per_ip_one_is_closed_at_once() {
+    let server = Server::with(&[
+        ("max.connections.per.ip", "5"),
+        ("max.connections.per.ip.overrides", "127.0.0.1:2,::1:2"),
+    ])
+    .await;
+    let address = server.address();
+    let mut first = Client::connect(&address).await;
+    let mut second = Client::connect(&address).await;
+    for client in [&mut first, &mut second] {
+        client.ask(&api_versions()).await;
+    }
+    soon(Client::connect(&address).await.closed()).await;
+    let broker = server.broker.as_ref().unwrap();
+    assert_eq!(broker.metrics().connections_refused, 1);
+    drop(second);
+    // When the broker has noticed, there is room for one.
+    soon(async {
+        loop {
+            let mut client = Client::connect(&address).await;
+            if client.try_ask(&api_versions()).await.is_ok() {
+                break;
+            }
+        }
+    })
+    .await;
+    assert_eq!(broker.metrics().connections, 2);
+}
+
+#[tokio::test]
+async fn a_listener_may_have_a_bound_of_its_own_and_that_of_the_brokers_goes_beyond_that_of_all() {
+    let broker = builder()
+        .property("listeners", "INSIDE://localhost:0,OUTSIDE://localhost:0")
+        .property(
+            "listener.security.protocol.map",
+            "INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT",
+        )
+        .property("inter.broker.listener.name", "INSIDE")
+        .property("max.connections", "2")
+        .property("listener.name.outside.max.connections", "1")
+        .start()
+        .await
+        .unwrap();
+    let address = |name: &str| {
+        let mut listeners = broker.listeners().iter();
+        let listener = listeners.find(|listener| listener.name == name).unwrap();
+        format!("{}:{}", listener.host, listener.port)
+    };
+    let mut outside = Client::connect(&address("OUTSIDE")).await;
+    outside.ask(&api_versions()).await;
+    let mut too_many = Client::connect(&address("OUTSIDE")).await;
+    too_many.send(3, &api_versions()).await;
+    let mut inside = Vec::new();
+    for _ in 0..3 {
+        let mut client = Client::connect(&address("INSIDE")).await;
+        client.ask(&api_versions()).await;
+        inside.push(client);
+    }
+    assert!(too_many.is_silent());
+    // Its listener has room now, and all together have not.
+    drop(outside);
+    drop(inside.pop());
+    let asked = Instant::now();
+    while asked.elapsed() < LONG {
+        assert!(too_many.is_silent());
+        tokio::task::yield_now().await;
+    }
+    drop(inside.pop());
+    soon(too_many.receive::<ApiVersionsResponse>(3)).await;
 }

@@ -499,11 +499,19 @@ async fn a_node_without_a_snapshot_that_is_whole_fetches_one() {
             create(&mut cluster.client(1).await, &format!("t-{round}")).await;
         }
         let others = [1, 3];
+        // What `format` wrote ends at 0.
+        let formatted = format!("{:020}-{:010}.checkpoint", 0, 0);
+        let is_made = |path: &PathBuf| !path.ends_with(&formatted);
+        soon(async {
+            while !metadata_files(&cluster, 2).1.iter().any(is_made) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         cluster.crash(2);
         shows(&mut cluster.client(1).await, &others).await;
         // Its log begins with a snapshot from now on.
-        let (log, snapshots) = metadata_files(&cluster, 2);
-        assert!(snapshots.len() > 1, "{snapshots:?}");
+        let (log, _) = metadata_files(&cluster, 2);
         std::fs::remove_file(&log).unwrap();
         cluster.run(&[2]).await;
         sees(&mut cluster.client(2).await, "t-4").await;

@@ -36,6 +36,8 @@ use crate::ops::{
     sequenced,
 };
 
+#[cfg(feature = "testing")]
+mod clocks;
 mod fetchers;
 mod throttled;
 

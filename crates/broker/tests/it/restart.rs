@@ -360,3 +360,59 @@ async fn a_start_after_an_orderly_stop_opens_no_partition() {
         broker.shutdown().await.unwrap();
     }
 }
+
+/// The metadata may have a disk to itself, which has no partitions then.
+#[tokio::test]
+async fn the_metadata_log_may_be_outside_of_the_log_directories() {
+    let (data, metadata) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = |dir: &tempfile::TempDir| dir.path().to_str().unwrap().to_owned();
+    let start = || {
+        let builder = builder().property("log.dirs", path(&data));
+        builder
+            .property("metadata.log.dir", path(&metadata))
+            .start()
+    };
+    let names = |dir: &tempfile::TempDir| {
+        let entries = std::fs::read_dir(dir.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let has = |dir: &tempfile::TempDir, name: &str| names(dir).iter().any(|found| found == name);
+    let broker = start().await.unwrap();
+    let mut client = Client::connect(&broker.bootstrap_servers()).await;
+    let topic = client.create_topic("kept", 1, &[]).await;
+    client.put(&topic, 0, &["kept"]).await;
+    let dirs: Vec<_> = broker.data_dirs().map(ToOwned::to_owned).collect();
+    assert_eq!(dirs, [data.path()]);
+    broker.shutdown().await.unwrap();
+    assert!(has(&metadata, "__cluster_metadata-0") && !has(&metadata, "kept-0"));
+    assert!(has(&data, "kept-0") && !has(&data, "__cluster_metadata-0"));
+    assert!(
+        has(&metadata, ".kafka_cleanshutdown"),
+        "{:?}",
+        names(&metadata)
+    );
+    let broker = start().await.unwrap();
+    let mut client = Client::connect(&broker.bootstrap_servers()).await;
+    assert_eq!(client.read(&topic, 0, 0).await.len(), 1);
+    // As a crash would. The directories are free when the last that used them has ended.
+    drop((client, broker));
+    let broker = soon(async {
+        loop {
+            match start().await {
+                Err(StartError::Directory { .. }) => tokio::task::yield_now().await,
+                started => return started.unwrap(),
+            }
+        }
+    })
+    .await;
+    let mut client = Client::connect(&broker.bootstrap_servers()).await;
+    assert_eq!(client.read(&topic, 0, 0).await.len(), 1);
+    // It belongs to the node as the others do.
+    let refused = builder()
+        .property("log.dirs", path(&metadata))
+        .start()
+        .await;
+    assert!(refused.is_err(), "the directory is locked");
+}

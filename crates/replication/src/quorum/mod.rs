@@ -461,6 +461,14 @@ impl Quorum {
         self.history.kraft_version()
     }
 
+    /// Whether this replica follows a leader, and has all that is committed as far as the leader has said.
+    pub fn has_all_committed(&self) -> bool {
+        match &self.role {
+            Role::Follower(follower) => follower.leader_high_watermark == Some(self.high_watermark),
+            _ => false,
+        }
+    }
+
     /// The epoch that the replica is in.
     pub const fn leader_epoch(&self) -> LeaderEpoch {
         self.leader_epoch

@@ -173,11 +173,11 @@ pub(crate) static GROUPS: &[ConfigDef] = &[
     int("transaction.remove.expired.transaction.cleanup.interval.ms").default("3600000").at_least(1)
         .doc("How often the coordinator looks for transactional ids to forget."),
     boolean("transaction.partition.verification.enable").default("true").cluster_wide()
-        .doc("Check with the coordinator that a partition belongs to an open transaction (KIP-890)."),
+        .doc("Check with the coordinator that a partition belongs to an open transaction (KIP-890). Accepted, and without effect: it is always checked."),
     boolean("transaction.two.phase.commit.enable").default("false")
         .doc("Allow transactions that an outside coordinator decides (KIP-939)."),
     int("add.partitions.to.txn.retry.backoff.ms").default("20").at_least(1)
-        .doc("First wait before a check with the transaction coordinator is sent again."),
+        .doc("First wait before Kafka asks the transaction coordinator again that is busy with the transaction. Accepted, and without effect: the producer is told, and asks again."),
     int("add.partitions.to.txn.retry.backoff.max.ms").default("100").at_least(0)
-        .doc("Longest wait before a check with the transaction coordinator is sent again."),
+        .doc("Longest wait of that kind. Accepted, and without effect."),
 ];

@@ -55,13 +55,13 @@ pub(crate) static SERVER: &[ConfigDef] = &[
     long("queued.max.request.bytes").default("-1")
         .doc("Bytes of requests that may wait before reading pauses; -1 for no bound."),
     int("max.connections").default("2147483647").at_least(0).cluster_wide()
-        .doc("Connections of the whole broker."),
+        .doc("Connections that there may be; beyond it a listener waits until one is closed, but for that between brokers (KIP-402). A listener may have a bound of its own, `listener.name.<listener>.max.connections`."),
     int("max.connections.per.ip").default("2147483647").at_least(0).cluster_wide()
-        .doc("Connections from one address."),
+        .doc("Connections from one address; one beyond it is closed at once."),
     string("max.connections.per.ip.overrides").default("").cluster_wide()
         .doc("Exceptions to the bound per address, `host:count`, separated by commas."),
     int("max.connection.creation.rate").default("2147483647").at_least(0).cluster_wide()
-        .doc("New connections per second of the whole broker."),
+        .doc("New connections per second of the whole broker in Kafka (KIP-612). Accepted, and without effect."),
     long("connections.max.idle.ms").default("600000")
         .doc("A connection without traffic for this long is closed."),
     long("connections.max.reauth.ms").default("0")
