@@ -13,7 +13,7 @@ use tidelog_client::{
 use tidelog_types::Str;
 
 use crate::connect::Common;
-use crate::output::{Format, Outcome, failure, pretty, table};
+use crate::output::{Format, Outcome, pretty, settled, table};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -310,25 +310,19 @@ async fn delete(
 
 /// What became of each ACL, in words and under a key of JSON.
 fn changed(results: PerAcl, what: &str, key: &str, executed: bool, format: Format) -> Outcome {
-    let (mut lines, mut done) = (Vec::new(), Vec::new());
-    let (mut failed, mut failures) = (Vec::new(), Vec::new());
-    for (acl, result) in results {
-        match result {
-            Ok(()) => {
-                lines.push(format!("{what}: {acl}"));
-                done.push(in_json(&acl));
-            }
-            Err(error) => {
-                failed.push(failure("acl", &acl.to_string(), &error));
-                failures.push(error);
-            }
-        }
-    }
+    let settled = settled("acl", results);
+    let done = settled.done.iter().map(|(acl, ())| acl);
     let said = match format {
-        Format::Text => lines.join("\n"),
-        Format::Json => pretty(&json!({ "executed": executed, key: done, "failed": failed })),
+        Format::Text => {
+            let lines: Vec<_> = done.map(|acl| format!("{what}: {acl}")).collect();
+            lines.join("\n")
+        }
+        Format::Json => {
+            let done: Vec<_> = done.map(in_json).collect();
+            pretty(&json!({ "executed": executed, key: done, "failed": settled.failed }))
+        }
     };
-    Outcome::new(said, failures)
+    Outcome::new(said, settled.failures)
 }
 
 fn list(acls: &[Acl], format: Format) -> String {

@@ -1,5 +1,6 @@
 //! What is printed: tables for people, JSON for programs.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
@@ -65,6 +66,37 @@ pub(crate) fn failure(kind: &str, name: &str, error: &ClientError) -> Value {
     object.insert("error".to_owned(), json!(code));
     object.insert("message".to_owned(), json!(error.to_string()));
     Value::Object(object)
+}
+
+/// What was done, and what was not: for programs, and as errors.
+pub(crate) struct Settled<K, T> {
+    pub(crate) done: Vec<(K, T)>,
+    pub(crate) failed: Vec<Value>,
+    pub(crate) failures: Vec<ClientError>,
+}
+
+/// Tells apart what has become of each item of a call.
+pub(crate) fn settled<K: Display, T>(
+    kind: &str,
+    results: impl IntoIterator<Item = (K, Result<T, ClientError>)>,
+) -> Settled<K, T> {
+    let mut settled = Settled {
+        done: Vec::new(),
+        failed: Vec::new(),
+        failures: Vec::new(),
+    };
+    for (item, result) in results {
+        match result {
+            Ok(done) => settled.done.push((item, done)),
+            Err(error) => {
+                settled
+                    .failed
+                    .push(failure(kind, &item.to_string(), &error));
+                settled.failures.push(error);
+            }
+        }
+    }
+    settled
 }
 
 /// Kafka's name of an error, or its number if it has no name that we know.

@@ -13,7 +13,7 @@ use tidelog_client::{Client, PerUser, ScramChange, ScramMechanism, Secret};
 use tidelog_types::Str;
 
 use crate::connect::Common;
-use crate::output::{Format, Outcome, failure, pretty, table};
+use crate::output::{Format, Outcome, pretty, settled, table};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -135,38 +135,30 @@ async fn list(
     let names: Vec<_> = users.iter().map(|name| Str::from(name.as_str())).collect();
     let wanted = (!names.is_empty()).then_some(&names[..]);
     let (mut rows, mut objects) = (Vec::new(), Vec::new());
-    let (mut failed, mut failures) = (Vec::new(), Vec::new());
-    for (user, credentials) in client.describe_scram_users(wanted).await? {
-        match credentials {
-            Ok(credentials) => {
-                for (mechanism, iterations) in credentials {
-                    rows.push(vec![
-                        user.to_string(),
-                        mechanism.name().to_owned(),
-                        iterations.to_string(),
-                    ]);
-                    objects.push(json!({
-                        "user": user.as_str(),
-                        "mechanism": mechanism.name(),
-                        "iterations": iterations,
-                    }));
-                }
-            }
-            Err(error) => {
-                failed.push(failure("user", &user, &error));
-                failures.push(error);
-            }
+    let settled = settled("user", client.describe_scram_users(wanted).await?);
+    for (user, credentials) in settled.done {
+        for (mechanism, iterations) in credentials {
+            rows.push(vec![
+                user.to_string(),
+                mechanism.name().to_owned(),
+                iterations.to_string(),
+            ]);
+            objects.push(json!({
+                "user": user.as_str(),
+                "mechanism": mechanism.name(),
+                "iterations": iterations,
+            }));
         }
     }
     let said = match format {
-        Format::Json => pretty(&json!({ "credentials": objects, "failed": failed })),
-        Format::Text if rows.is_empty() && failures.is_empty() => {
+        Format::Json => pretty(&json!({ "credentials": objects, "failed": settled.failed })),
+        Format::Text if rows.is_empty() && settled.failures.is_empty() => {
             "there are no users with SCRAM credentials".to_owned()
         }
         Format::Text if rows.is_empty() => String::new(),
         Format::Text => table(&["USER", "MECHANISM", "ITERATIONS"], rows.into_iter()),
     };
-    Ok(Outcome::new(said, failures))
+    Ok(Outcome::new(said, settled.failures))
 }
 
 async fn delete(
@@ -206,23 +198,17 @@ async fn delete(
 }
 
 fn changed(results: PerUser<()>, what: &str, format: Format) -> Outcome {
-    let (mut lines, mut done) = (Vec::new(), Vec::new());
-    let (mut failed, mut failures) = (Vec::new(), Vec::new());
-    for (user, result) in results {
-        match result {
-            Ok(()) => {
-                lines.push(format!("{what}: user {user}"));
-                done.push(json!(user.as_str()));
-            }
-            Err(error) => {
-                failed.push(failure("user", &user, &error));
-                failures.push(error);
-            }
-        }
-    }
+    let settled = settled("user", results);
+    let done = settled.done.iter().map(|(user, ())| user.as_str());
     let said = match format {
-        Format::Text => lines.join("\n"),
-        Format::Json => pretty(&json!({ what: done, "failed": failed })),
+        Format::Text => {
+            let lines: Vec<_> = done.map(|user| format!("{what}: user {user}")).collect();
+            lines.join("\n")
+        }
+        Format::Json => {
+            let done: Vec<_> = done.collect();
+            pretty(&json!({ what: done, "failed": settled.failed }))
+        }
     };
-    Outcome::new(said, failures)
+    Outcome::new(said, settled.failures)
 }

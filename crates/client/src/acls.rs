@@ -243,6 +243,18 @@ pub struct AclFilter {
 }
 
 impl AclFilter {
+    fn request(&self) -> DescribeAclsRequest {
+        DescribeAclsRequest {
+            resource_type_filter: self.resource_type.map_or(ANY, AclResourceType::number),
+            resource_name_filter: self.resource_name.clone(),
+            pattern_type_filter: self.pattern_number(),
+            principal_filter: self.principal.clone(),
+            host_filter: self.host.clone(),
+            operation: self.operation.map_or(ANY, AclOperation::number),
+            permission_type: self.permission.map_or(ANY, AclPermission::number),
+        }
+    }
+
     const fn pattern_number(&self) -> i8 {
         match self.pattern {
             AclPatternFilter::Any => ANY,
@@ -301,16 +313,7 @@ impl Client {
 
     /// The ACLs that fit a filter, in order.
     pub async fn describe_acls(&self, filter: &AclFilter) -> Result<Vec<Acl>, ClientError> {
-        let request = DescribeAclsRequest {
-            resource_type_filter: filter.resource_type.map_or(ANY, AclResourceType::number),
-            resource_name_filter: filter.resource_name.clone(),
-            pattern_type_filter: filter.pattern_number(),
-            principal_filter: filter.principal.clone(),
-            host_filter: filter.host.clone(),
-            operation: filter.operation.map_or(ANY, AclOperation::number),
-            permission_type: filter.permission.map_or(ANY, AclPermission::number),
-        };
-        let answer = self.ask_any(&request).await?;
+        let answer = self.ask_any(&filter.request()).await?;
         let message = answer.error_message.as_ref();
         ClientError::check(answer.error_code, message, || "the ACLs".to_owned())?;
         let mut acls: Vec<_> = answer.resources.into_iter().flat_map(of_resource).collect();
@@ -323,14 +326,17 @@ impl Client {
         &self,
         filters: &[AclFilter],
     ) -> Result<Vec<Result<PerAcl, ClientError>>, ClientError> {
-        let wanted = filters.iter().map(|filter| DeleteAclsFilter {
-            resource_type_filter: filter.resource_type.map_or(ANY, AclResourceType::number),
-            resource_name_filter: filter.resource_name.clone(),
-            pattern_type_filter: filter.pattern_number(),
-            principal_filter: filter.principal.clone(),
-            host_filter: filter.host.clone(),
-            operation: filter.operation.map_or(ANY, AclOperation::number),
-            permission_type: filter.permission.map_or(ANY, AclPermission::number),
+        let wanted = filters.iter().map(|filter| {
+            let filter = filter.request();
+            DeleteAclsFilter {
+                resource_type_filter: filter.resource_type_filter,
+                resource_name_filter: filter.resource_name_filter,
+                pattern_type_filter: filter.pattern_type_filter,
+                principal_filter: filter.principal_filter,
+                host_filter: filter.host_filter,
+                operation: filter.operation,
+                permission_type: filter.permission_type,
+            }
         });
         let request = DeleteAclsRequest {
             filters: wanted.collect(),

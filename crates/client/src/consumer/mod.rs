@@ -528,8 +528,10 @@ impl Consumer {
         Ok(known.into_values().collect())
     }
 
-    /// Commits what was consumed, if that goes by itself, leaves the group, and ends. A consumer that is only dropped leaves nothing: the group
-    /// waits for its session to end.
+    /// Commits what was consumed, if that goes by itself, leaves the group, and ends. It waits for no other member, also not in the
+    /// middle of a rebalance; where the coordinator cannot be reached, for [`Config::retry_timeout`](crate::Config::retry_timeout)
+    /// and [`Config::request_timeout`](crate::Config::request_timeout) at most. A consumer that is only dropped leaves nothing: the
+    /// group waits for its session to end.
     pub async fn close(self) -> Result<(), ConsumeError> {
         let commits_by_itself = self.shared.config.auto_commit_interval.is_some();
         let committed = match self.shared.config.group_id {
