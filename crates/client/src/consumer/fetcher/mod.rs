@@ -12,7 +12,7 @@
 //!   `buffer_bytes_max`. A fetch may bring half of it, shared among the brokers, so that one half arrives while the other one is taken.
 //!   (A single batch that is larger comes nevertheless: KIP-74.)
 //! - Where answers are smaller than that, no more is kept ahead than one from each broker brings, or `ahead_bytes_min`: one is
-//!   taken while the next one arrives. More would take memory, and make nothing faster.
+//!   taken while the next one arrives. More would take memory, and make nothing faster. What is paused does not count here.
 //! - An answer counts for a partition only if nothing has moved the partition since it was asked.
 //! - Whatever failed is asked again after a time that doubles; a new leader ends the wait.
 
@@ -459,7 +459,10 @@ impl Fetcher {
         let part = self.config.buffer_bytes_max / (PARTS * wanted.len().max(1));
         let bytes_max = part.clamp(1, self.config.fetch_bytes_max);
         let answers: usize = self.nodes.values().map(|node| node.answer_bytes).sum();
-        if self.buffered_bytes > answers.max(self.config.ahead_bytes_min) {
+        // What is paused may be kept for long, and must not hold up the others.
+        let kept = self.partitions.values().filter(|it| !it.is_paused);
+        let ahead: usize = kept.map(|it| it.buffered_bytes).sum();
+        if ahead > answers.max(self.config.ahead_bytes_min) {
             return;
         }
         for (node, mut partitions) in wanted {
