@@ -118,7 +118,7 @@ fn planted_defects_are_found() {
         (Planted::CountsUnflushed, 0),
         (Planted::FetchesUnflushed, 22),
         (Planted::OverlappingChanges, 44),
-        (Planted::ForgetsLoss, 0),
+        (Planted::ForgetsLoss, 340),
     ] {
         let found = is_found(planted, first_seed..first_seed + 1500);
         assert!(found, "{planted:?} was not found");
