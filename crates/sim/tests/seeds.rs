@@ -35,10 +35,14 @@ fn is_found(bug: Bug, seed: u64) -> bool {
     lived.map_or(true, |outcome| outcome.wrong.is_some())
 }
 
+/// Seeds that find many of the defects, so that it does not take long.
+const TELLING: [u64; 6] = [0, 7, 11, 56, 65, 21];
+
 #[test]
 fn each_planted_defect_is_found() {
     for bug in Bug::ALL {
-        let found = (0..150).any(|seed| is_found(bug, seed));
+        let mut seeds = TELLING.into_iter().chain(0..150);
+        let found = seeds.any(|seed| is_found(bug, seed));
         assert!(found, "{bug:?} was not found");
     }
 }
