@@ -39,7 +39,7 @@ pub(super) async fn serve(
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
     let mut in_flight: VecDeque<InFlight> = VecDeque::new();
-    let mut paused_until = Instant::now();
+    let mut paused_until: Option<Instant> = None;
     loop {
         let answer = async {
             match in_flight.front_mut() {
@@ -52,13 +52,17 @@ pub(super) async fn serve(
             answer = answer => {
                 if let Some(first) = in_flight.pop_front() {
                     let pause = shared.take_answer(first, answer);
-                    paused_until = paused_until.max(Instant::now() + pause);
+                    if !pause.is_zero() {
+                        paused_until = Some(Instant::now() + pause).max(paused_until);
+                    }
                 }
             }
             order = orders.recv() => {
                 let Some(order) = order else { return };
                 // A broker whose quota is used up says for how long (KIP-219).
-                tokio::time::sleep_until(paused_until).await;
+                if let Some(until) = paused_until.take() {
+                    tokio::time::sleep_until(until).await;
+                }
                 match shared.begin(node, order).await {
                     Ok(begun) => in_flight.push_back(begun),
                     Err((order, error)) => shared.lost(order, &error),
