@@ -24,6 +24,24 @@ pub(super) enum Completion {
     },
 }
 
+impl Completion {
+    fn into_answer(self) -> Option<(u64, GroupResponse)> {
+        match self {
+            Self::Reply {
+                request_id,
+                response,
+            } => Some((request_id, response)),
+            Self::Assignment { .. } | Self::StaticMember { .. } => None,
+        }
+    }
+}
+
+impl Late {
+    fn into_answer(self) -> (u64, GroupResponse) {
+        (self.request_id, self.response)
+    }
+}
+
 /// What the JoinGroup answer of a returning static member says about assigning partitions (KIP-814).
 #[derive(Clone, Debug)]
 pub(super) enum SkipAssignment {
@@ -31,17 +49,6 @@ pub(super) enum SkipAssignment {
     Supported,
     /// Before: the leader must not know that it leads, or it would assign. It is told who led before it came back.
     NotSupported { previous_leader: Str },
-}
-
-/// How far an append has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// Nobody waits long for it.
-    UnderWay,
-    /// It takes too long: whoever waits for it is told so.
-    Overdue,
-    /// It will not be lost.
-    Committed,
 }
 
 /// An append that is not committed yet.
@@ -52,6 +59,15 @@ pub(super) struct Outstanding {
     pub(super) completions: Vec<Completion>,
 }
 
+/// An answer that depends on an append which others have made before.
+#[derive(Debug)]
+struct Late {
+    append_id: u64,
+    deadline: Instant,
+    request_id: u64,
+    response: GroupResponse,
+}
+
 /// The appends of a shard that are under way, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Appends {
@@ -60,6 +76,9 @@ pub(super) struct Appends {
     outstanding: VecDeque<Outstanding>,
     /// How many of the oldest appends have been waited for too long; their requests are answered.
     overdue: usize,
+    /// In the order in which their time comes. Whoever asks waits from then on, however long the append takes already: it may be
+    /// committed any moment.
+    late: VecDeque<Late>,
 }
 
 impl Appends {
@@ -80,13 +99,34 @@ impl Appends {
         self.last_id
     }
 
-    /// How far an append has come.
-    pub(super) fn progress(&self, append_id: u64) -> Progress {
-        match self.index(append_id) {
-            None => Progress::Committed,
-            Some(index) if index < self.overdue => Progress::Overdue,
-            Some(_) => Progress::UnderWay,
+    /// Whether an append will not be lost.
+    pub(super) fn is_committed(&self, append_id: u64) -> bool {
+        self.index(append_id).is_none()
+    }
+
+    /// Lets an answer follow an append that is not committed yet. Until `deadline`, which is never before that of any answer so far.
+    pub(super) fn answer(
+        &mut self,
+        append_id: u64,
+        deadline: Instant,
+        request_id: u64,
+        response: GroupResponse,
+    ) {
+        let index = self.index(append_id);
+        let append = &self.outstanding[index.expect("only appends under way are followed")];
+        if append.deadline == deadline {
+            let completion = Completion::Reply {
+                request_id,
+                response,
+            };
+            return self.follow(append_id, completion);
         }
+        self.late.push_back(Late {
+            append_id,
+            deadline,
+            request_id,
+            response,
+        });
     }
 
     /// Lets `completion` follow an append that is not committed yet.
@@ -123,23 +163,53 @@ impl Appends {
         Some((append.append_id, std::mem::take(&mut append.completions)))
     }
 
+    /// Takes the answers of those who came late for an append that is covered by `committed`.
+    pub(super) fn take_late(&mut self, committed: u64) -> Vec<(u64, GroupResponse)> {
+        let is_covered = |late: &Late| late.append_id <= committed;
+        if !self.late.iter().any(is_covered) {
+            return Vec::new();
+        }
+        let late = std::mem::take(&mut self.late).into_iter();
+        let (covered, others) = late.partition::<VecDeque<_>, _>(is_covered);
+        self.late = others;
+        covered.into_iter().map(Late::into_answer).collect()
+    }
+
+    /// The next of those who came late that has waited for too long.
+    pub(super) fn next_late_overdue(&mut self, now: Instant) -> Option<(u64, GroupResponse)> {
+        let late = self.late.pop_front_if(|late| late.deadline <= now)?;
+        Some(late.into_answer())
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.outstanding
-            .get(self.overdue)
-            .map(|append| append.deadline)
+        let append = self.outstanding.get(self.overdue);
+        [
+            append.map(|append| append.deadline),
+            self.late.front().map(|late| late.deadline),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// Gives up on everything.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Completion> + '_ {
+    /// Gives up on everything; gives the answers that were waited for.
+    pub(super) fn drain(&mut self) -> Vec<(u64, GroupResponse)> {
         self.overdue = 0;
-        self.outstanding
-            .drain(..)
-            .flat_map(|append| append.completions)
+        let appends = self.outstanding.drain(..);
+        let completions = appends.flat_map(|append| append.completions);
+        let mut answers: Vec<_> = completions.filter_map(Completion::into_answer).collect();
+        answers.extend(self.late.drain(..).map(Late::into_answer));
+        answers
     }
 
-    /// The appends under way, for the invariants.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Outstanding> {
-        self.outstanding.iter()
+    /// The requests that are to be answered, for the invariants.
+    pub(super) fn answers(&self) -> impl Iterator<Item = u64> + '_ {
+        let completions = self.outstanding.iter().flat_map(|a| &a.completions);
+        let replies = completions.filter_map(|completion| match completion {
+            Completion::Reply { request_id, .. } => Some(*request_id),
+            Completion::Assignment { .. } | Completion::StaticMember { .. } => None,
+        });
+        replies.chain(self.late.iter().map(|late| late.request_id))
     }
 }
 

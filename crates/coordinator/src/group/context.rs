@@ -4,7 +4,7 @@ use tidelog_protocol::messages::join_group::JoinGroupResponse;
 use tidelog_protocol::messages::sync_group::SyncGroupResponse;
 use tidelog_types::{ErrorCode, GroupId, Now, Str};
 
-use super::appends::{Appends, Completion, Progress};
+use super::appends::Appends;
 use super::consumer::TopicHashes;
 use super::history::History;
 use super::member::Parked;
@@ -52,22 +52,12 @@ impl Context<'_> {
 
     /// Replies once everything up to `append_id` is committed, which may be at once.
     pub(super) fn reply_after(&mut self, append_id: u64, request_id: u64, response: GroupResponse) {
-        match self.appends.progress(append_id) {
-            Progress::Committed => self.reply(request_id, response),
-            Progress::Overdue => {
-                let response = response.into_error(ErrorCode::COORDINATOR_NOT_AVAILABLE);
-                self.reply(request_id, response);
-            }
-            Progress::UnderWay => {
-                self.appends.follow(
-                    append_id,
-                    Completion::Reply {
-                        request_id,
-                        response,
-                    },
-                );
-            }
+        if self.appends.is_committed(append_id) {
+            return self.reply(request_id, response);
         }
+        let deadline = self.after(self.config.offset_commit_timeout_ms);
+        self.appends
+            .answer(append_id, deadline, request_id, response);
     }
 
     pub(super) fn reply_join(&mut self, parked: Parked, response: JoinGroupResponse) {

@@ -14,7 +14,7 @@ use tidelog_protocol::messages::offset_commit::OffsetCommitRequest;
 use tidelog_types::{ErrorCode, GroupId, LeaderEpoch, Now, ProducerId, Str};
 
 use super::admin::{describe_group, list_groups};
-use super::appends::{Appends, Completion};
+use super::appends::Appends;
 use super::classic::Classic;
 use super::consumer::{ConsumerGroup, Refusal, TopicHashes, describe_nobody, refuse_heartbeat};
 use super::context::Context;
@@ -257,13 +257,7 @@ impl GroupCoordinator {
             timers += group.timers_count();
         }
         assert_eq!(timers, self.timers.len(), "a timer belongs to nobody");
-        for append in self.appends.iter() {
-            for completion in &append.completions {
-                if let Completion::Reply { request_id, .. } = completion {
-                    parked(*request_id);
-                }
-            }
-        }
+        self.appends.answers().for_each(parked);
     }
 
     // Inputs.

@@ -114,6 +114,9 @@ impl GroupCoordinator {
                 }
             }
         }
+        for (request_id, response) in cx.appends.take_late(append_id) {
+            cx.reply(request_id, response);
+        }
     }
 
     pub(super) fn timeout(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -167,6 +170,10 @@ impl GroupCoordinator {
     /// Requests whose records are not committed in time are answered; the records may be committed later.
     fn answer_overdue(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let (groups, mut cx) = self.split(now, effects);
+        while let Some((request_id, response)) = cx.appends.next_late_overdue(now.instant) {
+            let response = response.into_error(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+            cx.reply(request_id, response);
+        }
         while let Some((append_id, completions)) = cx.appends.next_overdue(now.instant) {
             for completion in completions {
                 match completion {
@@ -206,18 +213,12 @@ impl GroupCoordinator {
         for group in groups.values_mut() {
             group.refuse_parked(&mut cx, error_code);
         }
-        for completion in self.appends.drain() {
-            if let Completion::Reply {
+        for (request_id, response) in self.appends.drain() {
+            let response = response.into_error(error_code);
+            effects.push(Effect::Reply {
                 request_id,
                 response,
-            } = completion
-            {
-                let response = response.into_error(error_code);
-                effects.push(Effect::Reply {
-                    request_id,
-                    response,
-                });
-            }
+            });
         }
         self.phase = Phase::Unloaded;
         self.groups.clear();
