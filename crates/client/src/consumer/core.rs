@@ -115,6 +115,8 @@ pub(super) struct Chores {
     /// What a member of a classic group says.
     pub(super) classic: Vec<membership::Effect>,
     pub(super) refresh: bool,
+    /// Others wait for the refresh: it comes at once, however short a time ago the last one was.
+    pub(super) others_wait: bool,
     /// The group was left.
     pub(super) left: bool,
     pub(super) wake: Option<Waker>,
@@ -470,6 +472,21 @@ impl Core {
 
     pub(super) fn assigned_of(&self, partition: &TopicPartition) -> Option<&Assigned> {
         self.assigned.get(self.slots.get(partition)?)
+    }
+
+    /// How far the application is in those of these partitions that are the consumer's.
+    pub(super) fn owned_of<'a>(
+        &self,
+        partitions: impl Iterator<Item = &'a TopicPartition>,
+    ) -> Vec<Arc<Progress>> {
+        let owned = partitions.filter_map(|it| self.assigned_of(it));
+        owned.map(|it| it.progress.clone()).collect()
+    }
+
+    /// Whether the partition is the consumer's ever since. Meanwhile it may have been another one's.
+    pub(super) fn still_owns(&self, progress: &Arc<Progress>) -> bool {
+        let assigned = self.assigned_of(&progress.partition);
+        assigned.is_some_and(|it| Arc::ptr_eq(&it.progress, progress))
     }
 
     /// The partitions that are the consumer's.

@@ -148,6 +148,7 @@ impl Core {
                     group.counted = topics;
                 }
                 self.chores.refresh = true;
+                self.chores.others_wait = true;
             }
             Effect::Name { topics } => {
                 if let Some(group) = &mut self.group {
@@ -321,6 +322,12 @@ impl Core {
     /// The id and the epoch under which the member commits.
     pub(super) fn identity(&self) -> Option<(Str, i32)> {
         self.group.as_ref()?.member.identity()
+    }
+
+    /// Whether the group may be in another epoch or generation than this one, of which the member is about to hear.
+    pub(super) fn may_have_left(&self, epoch: i32) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.member.may_have_left(epoch))
     }
 
     pub(super) fn member_deadline(&self) -> Option<std::time::Instant> {

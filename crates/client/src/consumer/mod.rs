@@ -159,6 +159,8 @@ struct Shared {
     timer: Notify,
     /// Somebody wants to know who leads what.
     refresh: Notify,
+    /// The next refresh is not to be put off.
+    others_wait: Notify,
     tasks: Mutex<JoinSet<()>>,
     runtime: Handle,
 }
@@ -184,6 +186,7 @@ impl Consumer {
             left: Notify::new(),
             timer: Notify::new(),
             refresh: Notify::new(),
+            others_wait: Notify::new(),
             tasks: Mutex::default(),
             runtime: Handle::current(),
         });
@@ -608,6 +611,9 @@ impl Shared {
         if chores.refresh {
             self.refresh.notify_one();
         }
+        if chores.others_wait {
+            self.others_wait.notify_one();
+        }
         if let Some(waker) = chores.wake {
             waker.wake();
         }
@@ -806,6 +812,11 @@ async fn keep_metadata(shared: Arc<Shared>) {
             continue;
         }
         let (first, max) = (config.retry_backoff, config.retry_backoff_max);
-        tokio::time::sleep(pace.wait(idle_since.elapsed(), first, max)).await;
+        let pause = pace.wait(idle_since.elapsed(), first, max);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Once in a generation, so it does not go round in circles.
+            () = shared.others_wait.notified() => {}
+        }
     }
 }

@@ -463,7 +463,8 @@ impl Shared {
         answer
     }
 
-    /// Commits these offsets, and again while that may help.
+    /// Commits these offsets, and again while that may help: also when the group has rebalanced meanwhile, unless a partition is
+    /// another one's now, who may have committed what comes later.
     pub(super) async fn commit(
         &self,
         offsets: &BTreeMap<TopicPartition, Position>,
@@ -485,8 +486,17 @@ impl Shared {
             ..Default::default()
         });
         let topics: Vec<_> = topics.collect();
+        let owned = self.core.lock().owned_of(offsets.keys());
         let done = self.insisting(|| async {
-            let identity = self.core.lock().identity();
+            let (lost, identity) = {
+                let core = self.core.lock();
+                let lost = owned.iter().find(|it| !core.still_owns(it));
+                (lost.map(|it| it.partition.clone()), core.identity())
+            };
+            if let Some(lost) = lost {
+                let subject = || format!("partition {lost}");
+                ClientError::check(ErrorCode::ILLEGAL_GENERATION, None, subject)?;
+            }
             let instance_id = self.config.group_instance_id.clone();
             let instance_id = instance_id.filter(|_| identity.is_some());
             let (member_id, epoch) = identity.unwrap_or((Str::EMPTY, NO_GENERATION));
@@ -504,7 +514,13 @@ impl Shared {
             for topic in &answer.topics {
                 for it in &topic.partitions {
                     let subject = || format!("partition {}-{}", topic.name, it.partition_index);
-                    let checked = ClientError::check(it.error_code, None, subject);
+                    let code = match it.error_code {
+                        ErrorCode::ILLEGAL_GENERATION if self.core.lock().may_have_left(epoch) => {
+                            ErrorCode::REBALANCE_IN_PROGRESS
+                        }
+                        code => code,
+                    };
+                    let checked = ClientError::check(code, None, subject);
                     self.heed(checked).await?;
                 }
             }

@@ -9,6 +9,7 @@ use tidelog_client::{
     Assignor, Client, Config, ConsumeError, Consumer, ConsumerConfig, ConsumerEvent, GroupProtocol,
     GroupType, OffsetReset, ProducerConfig, Rebalance,
 };
+use tidelog_protocol::ApiKey;
 use tidelog_types::{ErrorCode, GroupId, Offset, TopicPartition};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -265,6 +266,34 @@ async fn give_up(server: &Server, name: &str, mut config: ConsumerConfig) {
     number(server, &topic, 2, 20..40).await;
     until("it reads", || second.seen.lock().len() >= 10).await;
     assert!(second.stop().await.into_iter().all(|n| n >= 20));
+}
+
+/// A generation may have begun of which the member has not heard. What it still owns is committed nevertheless.
+#[tokio::test]
+async fn a_commit_outlives_a_generation() {
+    let Some(server) = Server::own(&[]).await else {
+        return;
+    };
+    let topics = [server.topic(1, &[]).await, server.topic(1, &[]).await];
+    number(&server, &topics[0], 1, 0..1).await;
+    let mut config = config("generations");
+    config.group_protocol = GroupProtocol::Classic;
+    config.assignors = vec![Assignor::CooperativeSticky];
+    config.auto_commit_interval = None;
+    let mut client = Config::default();
+    client.retry_backoff = Duration::from_millis(300);
+    let client = Client::connect(server.address(), client).await.unwrap();
+    let mut consumer = Consumer::new(&client, config).unwrap();
+    consumer.subscribe(&[&topics[0]]).unwrap();
+    while !matches!(next(&mut consumer).await, ConsumerEvent::Record(_)) {}
+    let lost = server.faults().on(ApiKey::JoinGroup).times(1).drop_after();
+    consumer.subscribe(&[&topics[0], &topics[1]]).unwrap();
+    until("the answer is lost", || lost.fired() == 1).await;
+    consumer.commit().await.unwrap();
+    let mine = [TopicPartition::new(topics[0].as_str(), 0)];
+    let committed = consumer.committed(&mine).await.unwrap();
+    assert_eq!(committed[0].offset, Offset::new(1));
+    consumer.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use tempfile::TempDir;
+use tidelog_broker::testing::Faults;
 use tidelog_broker::{Broker, Durability};
 use tidelog_client::{
     Client, Config, Connection, Consumer, ConsumerConfig, NewTopic, Producer, ProducerConfig,
@@ -75,6 +76,11 @@ impl Server {
     pub(crate) async fn stop(&mut self) {
         let broker = self.broker.take().unwrap();
         broker.shutdown().await.unwrap();
+    }
+
+    /// What goes wrong at a broker of our own.
+    pub(crate) fn faults(&self) -> &Faults {
+        self.broker.as_ref().unwrap().faults()
     }
 
     pub(crate) fn address(&self) -> &str {

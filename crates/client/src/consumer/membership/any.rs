@@ -40,6 +40,15 @@ impl AnyMember {
         }
     }
 
+    /// Whether the group may be in another epoch or generation than this one, of which the member is about to hear.
+    pub fn may_have_left(&self, epoch: i32) -> bool {
+        let is_joining = match self {
+            Self::Consumer(_) => false,
+            Self::Classic(member) => member.is_joining(),
+        };
+        is_joining || self.identity().is_some_and(|(_, now)| now != epoch)
+    }
+
     /// What the application is to give up, and the number of the demand.
     pub fn demand(&self) -> Option<(u64, Vec<TopicPartition>)> {
         match self {

@@ -190,6 +190,12 @@ impl ClassicMember {
         is_in.then(|| (self.member_id.clone(), self.generation_id))
     }
 
+    /// Whether it asks for another generation, or is about to; it may have begun, though the answer did not come.
+    pub const fn is_joining(&self) -> bool {
+        let waits = matches!(self.in_flight, Some((_, Purpose::Join | Purpose::Sync)));
+        waits || self.rejoins || matches!(self.state, State::Unjoined | State::Leading(_))
+    }
+
     /// What the application is to give up, and the number of the demand.
     pub fn demand(&self) -> Option<(u64, Vec<TopicPartition>)> {
         self.revoking.clone()
